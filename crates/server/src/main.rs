@@ -1,0 +1,2 @@
+//! The executable `leveret`.
+fn main() {}

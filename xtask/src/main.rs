@@ -1,0 +1,2 @@
+//! Everything with an `if` in it.
+fn main() {}
