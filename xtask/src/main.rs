@@ -1,5 +1,12 @@
 //! Everything with an `if` in it: `cargo xtask --help` lists what there is.
 
+mod codegen;
+mod fuzz;
+mod parts;
+mod readme;
+mod servers;
+mod soak;
+mod test;
 mod tidy;
 
 use std::path::PathBuf;
@@ -9,10 +16,22 @@ use anyhow::Result;
 use clap::Parser;
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", about = "The project's own tasks")]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "The project's own tasks")]
 enum Task {
+    /// Everything that is checked before a change is merged, part by part
+    Test(test::TestArgs),
     /// Check what the project asks of its source: layers, sizes, the code map, wording
     Tidy,
+    /// Write the protocol's methods into crates/wire from the protocol's definition
+    Codegen {
+        /// Only say whether the committed files are up to date
+        #[arg(long)]
+        check: bool,
+    },
+    /// What takes longer than minutes: millions of fuzz executions
+    Soak(soak::SoakArgs),
+    /// Run the fuzz targets of the wire codec
+    Fuzz(fuzz::FuzzArgs),
 }
 
 fn main() -> ExitCode {
@@ -28,16 +47,20 @@ fn main() -> ExitCode {
 /// The table of contents.
 fn run(task: Task) -> Result<()> {
     match task {
+        Task::Test(args) => test::run(&args),
         Task::Tidy => tidy::run(),
+        Task::Codegen { check } => codegen::run(check),
+        Task::Soak(args) => soak::run(&args),
+        Task::Fuzz(args) => fuzz::run(&args),
     }
 }
 
 /// The repository's root, where every task runs whatever directory it was called from.
-pub(crate) fn root() -> PathBuf {
+fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().map(PathBuf::from).unwrap_or_default()
 }
 
 /// The cargo that runs this, so that tasks use the toolchain they were called with.
-pub(crate) fn cargo() -> String {
+fn cargo() -> String {
     std::env::var("CARGO").unwrap_or_else(|_| "cargo".into())
 }

@@ -1,0 +1,167 @@
+//! Brokers as child processes: started on a free port of the loopback with directories of their own, and stopped with
+//! the value. Nothing of the machine's own configuration or data is used or touched.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::parts::Run;
+
+/// A broker that runs until it is stopped or dropped.
+pub struct Broker {
+    name: &'static str,
+    process: Process,
+    address: SocketAddr,
+    /// Erlang's port mapper, which RabbitMQ would otherwise leave behind as a daemon.
+    _epmd: Option<Process>,
+}
+
+impl Broker {
+    /// Starts this repository's broker. Its output is in the part's log.
+    pub fn leveret(run: &Run, binary: &Path) -> Result<Broker> {
+        let address = free_address()?;
+        let mut command = Command::new(binary);
+        command.args(["serve", "--memory", "--amqp", &address.to_string()]);
+        let process = Process::start(run, &mut command)?;
+        Broker { name: "Leveret", process, address, _epmd: None }.ready(Duration::from_secs(10))
+    }
+
+    /// Starts the RabbitMQ that is installed on this machine, on an empty database.
+    pub fn rabbitmq(run: &Run, binary: &Path) -> Result<Broker> {
+        let address = free_address()?;
+        let home = run.fresh_directory("rabbitmq")?;
+        fs::write(home.join("enabled_plugins"), "[].")?;
+        let epmd_port = free_address()?.port().to_string();
+        let epmd = Process::start(run, Command::new("epmd").args(["-address", "127.0.0.1", "-port", &epmd_port]))?;
+        let mut command = Command::new(binary);
+        command
+            .env("HOME", &home)
+            .env("ERL_EPMD_PORT", &epmd_port)
+            .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+            .env("RABBITMQ_NODENAME", format!("leveret-{}@localhost", address.port()))
+            .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
+            .env("RABBITMQ_NODE_PORT", address.port().to_string())
+            .env("RABBITMQ_DIST_PORT", free_address()?.port().to_string())
+            .env("RABBITMQ_MNESIA_BASE", home.join("mnesia"))
+            .env("RABBITMQ_LOG_BASE", home.join("log"))
+            .env("RABBITMQ_ENABLED_PLUGINS_FILE", home.join("enabled_plugins"))
+            .env("RABBITMQ_CONFIG_FILE", home.join("rabbitmq.conf"))
+            .env("RABBITMQ_CONF_ENV_FILE", home.join("rabbitmq-env.conf"));
+        let process = Process::start(run, &mut command)?;
+        Broker { name: "RabbitMQ", process, address, _epmd: Some(epmd) }.ready(Duration::from_secs(60))
+    }
+
+    /// Where clients connect, as guest.
+    pub fn url(&self) -> String {
+        format!("amqp://{}", self.address)
+    }
+
+    /// Stops it as an operator does, with SIGTERM; it must say goodbye and exit with 0.
+    pub fn stop(mut self) -> Result<()> {
+        let status = self.process.terminate(Duration::from_secs(30))?;
+        if !status.success() {
+            bail!("{} did not stop cleanly after SIGTERM: {status}", self.name);
+        }
+        Ok(())
+    }
+
+    /// Waits until it answers the protocol's greeting, which is later than when its port is open.
+    fn ready(mut self, patience: Duration) -> Result<Broker> {
+        let deadline = Instant::now() + patience;
+        while Instant::now() < deadline {
+            if let Some(status) = self.process.child.try_wait()? {
+                bail!("{} ended at once ({status}); its output is in the log", self.name);
+            }
+            if greets(self.address) {
+                return Ok(self);
+            }
+            sleep(Duration::from_millis(50));
+        }
+        bail!("{} did not answer on {} within {} s", self.name, self.address, patience.as_secs());
+    }
+}
+
+/// RabbitMQ's own start script. Debian's wrapper in /usr/sbin changes the user, so that is the second choice.
+pub fn rabbitmq_binary() -> Option<PathBuf> {
+    let packaged = PathBuf::from("/usr/lib/rabbitmq/bin/rabbitmq-server");
+    packaged.exists().then_some(packaged).or_else(|| in_path("rabbitmq-server"))
+}
+
+/// The first executable of that name in `PATH`.
+pub fn in_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())
+}
+
+/// A child process that doesn't outlive its owner.
+pub struct Process {
+    child: Child,
+}
+
+impl Process {
+    pub fn start(run: &Run, command: &mut Command) -> Result<Process> {
+        run.note(&format!("$ {command:?} &"))?;
+        command.stdin(Stdio::null()).stdout(run.log()?).stderr(run.log()?);
+        Process::spawn(command)
+    }
+
+    /// Starts a command whose input and output the caller has arranged.
+    pub fn spawn(command: &mut Command) -> Result<Process> {
+        let child = command.spawn().with_context(|| format!("cannot start {:?}", command.get_program()))?;
+        Ok(Process { child })
+    }
+
+    /// Sends SIGTERM and waits.
+    pub fn terminate(&mut self, patience: Duration) -> Result<ExitStatus> {
+        if let Some(status) = self.child.try_wait()? {
+            return Ok(status);
+        }
+        // The shell's own `kill` is everywhere, and spares an unsafe call.
+        Command::new("sh").args(["-c", &format!("kill -TERM {}", self.child.id())]).status()?;
+        self.wait(patience)
+    }
+
+    /// Waits for its own end; who is still there after `patience` is killed, and the status tells.
+    pub fn wait(&mut self, patience: Duration) -> Result<ExitStatus> {
+        let deadline = Instant::now() + patience;
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            sleep(Duration::from_millis(20));
+        }
+        self.child.kill()?;
+        Ok(self.child.wait()?)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Already on the way out: there is nobody left to tell.
+        let _ = self.terminate(Duration::from_secs(10));
+    }
+}
+
+/// The kernel's choice of a free port. Another process could take it before its user does; none here does.
+pub fn free_address() -> Result<SocketAddr> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port on the loopback")?;
+    Ok(listener.local_addr()?)
+}
+
+/// Whether an AMQP 0-9-1 broker answers the protocol header with a method frame.
+fn greets(address: SocketAddr) -> bool {
+    const METHOD_FRAME: u8 = 1;
+    let second = Duration::from_secs(1);
+    let Ok(mut stream) = TcpStream::connect_timeout(&address, second) else { return false };
+    let mut first = [0];
+    stream.set_read_timeout(Some(second)).is_ok()
+        && stream.write_all(b"AMQP\x00\x00\x09\x01").is_ok()
+        && stream.read_exact(&mut first).is_ok()
+        && first[0] == METHOD_FRAME
+}

@@ -1,0 +1,29 @@
+//! `cargo xtask soak`: what finds the rare and takes longer than the minutes that `cargo xtask test` may take.
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::fuzz;
+use crate::parts::{self, Outcome, Part, Run};
+
+/// What each fuzz target is given before a release.
+const FUZZ_RUNS: u64 = 10_000_000;
+
+const PARTS: &[Part] =
+    &[Part { name: "fuzz", about: "ten million inputs for each fuzz target of the wire codec", run: fuzz_wire }];
+
+/// What `cargo xtask soak` may be told.
+#[derive(Args)]
+pub struct SoakArgs {
+    /// Only these parts
+    part: Vec<String>,
+}
+
+pub fn run(args: &SoakArgs) -> Result<()> {
+    parts::run("soak", PARTS, &args.part, false)
+}
+
+fn fuzz_wire(run: &Run) -> Result<Outcome> {
+    fuzz::fuzz(FUZZ_RUNS, None, &|command| run.command(command))?;
+    Ok(Outcome::Passed)
+}

@@ -1,0 +1,156 @@
+//! `cargo xtask test`: everything that is checked before a change is merged, as a table of parts.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use crate::parts::{self, Outcome, Part, Run};
+use crate::readme;
+use crate::servers::{Broker, in_path, rabbitmq_binary};
+
+/// In the order in which they are cheapest to fail. Cargo builds three sets of artifacts, once each: checked (clippy
+/// and docs share it), debug (unit) and release (build and everything that starts a process).
+const PARTS: &[Part] = &[
+    Part { name: "fmt", about: "the source is formatted", run: fmt },
+    Part { name: "clippy", about: "no lint warns", run: clippy },
+    Part { name: "codegen", about: "generated files are up to date", run: codegen },
+    Part { name: "unit", about: "the crates' own tests, doc tests and tidy", run: unit },
+    Part { name: "docs", about: "rustdoc has no warning", run: docs },
+    Part { name: "build", about: "release builds of leveret and judge", run: build },
+    Part { name: "readme", about: "the README's session prints what the README shows", run: readme_session },
+    Part { name: "interop", about: "foreign clients against Leveret", run: interop },
+    Part { name: "compare", about: "the same scripts on RabbitMQ beside it", run: compare },
+];
+
+/// What says the most in the least time.
+const QUICK: [&str; 3] = ["fmt", "clippy", "unit"];
+
+/// What `cargo xtask test` may be told.
+#[derive(Args)]
+pub struct TestArgs {
+    /// Install packaged servers and runtimes that are missing (implied by CI=true)
+    #[arg(long)]
+    install: bool,
+    /// Only fmt, clippy and unit
+    #[arg(long, conflicts_with = "part")]
+    quick: bool,
+    /// Only these parts; an unknown name lists them
+    part: Vec<String>,
+}
+
+pub fn run(args: &TestArgs) -> Result<()> {
+    let quick = QUICK.map(str::to_string);
+    let only = if args.quick { &quick[..] } else { &args.part[..] };
+    parts::run("test", PARTS, only, args.install)
+}
+
+fn fmt(run: &Run) -> Result<Outcome> {
+    need_component("rustfmt", "cargo-fmt")?;
+    run.cargo(&["fmt", "--all", "--check"]).context("run `cargo fmt --all`")?;
+    Ok(Outcome::Passed)
+}
+
+fn clippy(run: &Run) -> Result<Outcome> {
+    need_component("clippy", "cargo-clippy")?;
+    run.cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+    Ok(Outcome::Passed)
+}
+
+/// A minimal toolchain lacks these, and what cargo says about it doesn't say what to do.
+fn need_component(component: &str, binary: &str) -> Result<()> {
+    let found = Command::new(crate::cargo())
+        .arg(binary.trim_start_matches("cargo-"))
+        .arg("--version")
+        .output()
+        .is_ok_and(|output| output.status.success());
+    if !found {
+        bail!("{component} is missing from this toolchain: rustup component add {component}");
+    }
+    Ok(())
+}
+
+fn codegen(run: &Run) -> Result<Outcome> {
+    need_component("rustfmt", "cargo-fmt")?;
+    run.note("comparing what `cargo xtask codegen` would write with what is committed")?;
+    crate::codegen::run(true)?;
+    Ok(Outcome::Passed)
+}
+
+fn unit(run: &Run) -> Result<Outcome> {
+    run.cargo(&["test", "--workspace", "--no-fail-fast"])?;
+    Ok(Outcome::Passed)
+}
+
+fn docs(run: &Run) -> Result<Outcome> {
+    let mut command = Command::new(crate::cargo());
+    command.current_dir(&run.root).env("RUSTDOCFLAGS", "-D warnings");
+    run.command(command.args(["doc", "--workspace", "--no-deps", "--document-private-items"]))?;
+    Ok(Outcome::Passed)
+}
+
+fn build(run: &Run) -> Result<Outcome> {
+    run.release_binary("leveret-server", "leveret")?;
+    run.release_binary("leveret-interop", "judge")?;
+    Ok(Outcome::Passed)
+}
+
+fn readme_session(run: &Run) -> Result<Outcome> {
+    let binary = run.release_binary("leveret-server", "leveret")?;
+    let broker = Broker::leveret(run, &binary)?;
+    readme::check(run, &binary, &broker.url())?;
+    broker.stop()?;
+    Ok(Outcome::Passed)
+}
+
+fn interop(run: &Run) -> Result<Outcome> {
+    let broker = Broker::leveret(run, &run.release_binary("leveret-server", "leveret")?)?;
+    let mut judge = Command::new(run.release_binary("leveret-interop", "judge")?);
+    judge.current_dir(&run.root).args(["--url", &broker.url()]);
+    if run.install {
+        judge.arg("--install");
+    }
+    run.command(&mut judge)?;
+    broker.stop()?;
+    run.missing_in_log()
+}
+
+fn compare(run: &Run) -> Result<Outcome> {
+    if rabbitmq_binary().is_none() {
+        if !run.install {
+            let why = "rabbitmq-server is not installed; `cargo xtask test --install` installs it";
+            return Ok(Outcome::skipped("compare", why));
+        }
+        install_package(run, "rabbitmq-server")?;
+    }
+    let rabbitmq = rabbitmq_binary().context("the package rabbitmq-server has no start script")?;
+    let leveret = Broker::leveret(run, &run.release_binary("leveret-server", "leveret")?)?;
+    let rabbitmq = Broker::rabbitmq(run, &rabbitmq)?;
+    let mut judge = Command::new(run.release_binary("leveret-interop", "judge")?);
+    judge.current_dir(&run.root);
+    run.command(judge.args(["compare", "--leveret", &leveret.url(), "--rabbitmq", &rabbitmq.url()]))?;
+    leveret.stop()?;
+    rabbitmq.stop()?;
+    run.missing_in_log()
+}
+
+/// Installs a package of Debian's. Without being root it says what to run, because asking for a password in the middle
+/// of a test helps nobody.
+fn install_package(run: &Run, package: &str) -> Result<()> {
+    let by_hand = format!("sudo apt-get install {package}");
+    if in_path("apt-get").is_none() {
+        bail!(
+            "{package} is missing and there is no apt-get to install it with; install it with your system's packager"
+        );
+    }
+    let id = Command::new("id").arg("-u").output().context("cannot run id")?;
+    if id.stdout.trim_ascii() != b"0" {
+        bail!("{package} is missing and only root may install it: {by_hand}");
+    }
+    let apt = |arguments: &[&str]| {
+        let mut command = Command::new("apt-get");
+        run.command(command.env("DEBIAN_FRONTEND", "noninteractive").args(arguments)).context(by_hand.clone())
+    };
+    apt(&["update"])?;
+    apt(&["install", "--yes", "--no-install-recommends", package])
+}
