@@ -1,0 +1,92 @@
+//! Declaring what a benchmark needs at the broker, and removing it.
+
+use anyhow::{Context, Result};
+use leveret_wire::method::{Method, exchange, queue};
+use leveret_wire::table::Table;
+
+use super::args::{BenchArgs, Plan};
+use crate::cli::client::Connection;
+
+/// Declares the exchange, the queues and the bindings. Queues of an earlier run are deleted first.
+///
+/// # Errors
+/// When the broker refuses.
+pub fn declare(connection: &mut Connection, args: &BenchArgs, plan: &Plan) -> Result<()> {
+    if let (Some(kind), false) = (plan.exchange_type, plan.exchange.starts_with("amq.")) {
+        let declare = exchange::Declare {
+            exchange: &plan.exchange,
+            r#type: kind.name(),
+            passive: false,
+            durable: args.persistent,
+            auto_delete: true,
+            internal: false,
+            no_wait: false,
+            arguments: Table::EMPTY,
+        };
+        connection.call(declare.into(), |method| matches!(method, Method::ExchangeDeclareOk(_)).then_some(()))?;
+    }
+    delete(connection, plan)?;
+    for queue in &plan.queues {
+        let declare = queue::Declare {
+            queue,
+            passive: false,
+            durable: args.persistent,
+            exclusive: false,
+            auto_delete: false,
+            no_wait: false,
+            arguments: Table::EMPTY,
+        };
+        connection.call(declare.into(), |method| matches!(method, Method::QueueDeclareOk(_)).then_some(()))?;
+    }
+    for (queue, routing_key) in plan.bindings() {
+        let bind =
+            queue::Bind { queue, exchange: &plan.exchange, routing_key, no_wait: false, arguments: Table::EMPTY };
+        connection.call(bind.into(), |method| matches!(method, Method::QueueBindOk(_)).then_some(()))?;
+    }
+    Ok(())
+}
+
+/// Deletes the queues with what they hold. A queue that doesn't exist is fine.
+///
+/// # Errors
+/// When the broker refuses.
+pub fn delete(connection: &mut Connection, plan: &Plan) -> Result<()> {
+    for queue in &plan.queues {
+        let delete = queue::Delete { queue, if_unused: false, if_empty: false, no_wait: false };
+        connection.call(delete.into(), |method| matches!(method, Method::QueueDeleteOk(_)).then_some(()))?;
+    }
+    Ok(())
+}
+
+/// How many messages wait in all queues.
+///
+/// # Errors
+/// When a queue doesn't exist.
+pub fn backlog(connection: &mut Connection, plan: &Plan) -> Result<u64> {
+    let mut total = 0;
+    for queue in &plan.queues {
+        total += depth(connection, queue).context("is there something to drain? Start with --fill-only")?;
+    }
+    Ok(total)
+}
+
+/// How many messages wait in a queue. Since a broker serves a channel's methods in order, everything published on it
+/// before has been taken in when the answer is here.
+///
+/// # Errors
+/// When the queue doesn't exist.
+pub fn depth(connection: &mut Connection, queue: &str) -> Result<u64> {
+    let declare = queue::Declare {
+        queue,
+        passive: true,
+        durable: false,
+        exclusive: false,
+        auto_delete: false,
+        no_wait: false,
+        arguments: Table::EMPTY,
+    };
+    connection.call(declare.into(), |method| match method {
+        Method::QueueDeclareOk(ok) => Some(u64::from(ok.message_count)),
+        _ => None,
+    })
+}

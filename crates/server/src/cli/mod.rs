@@ -1,0 +1,24 @@
+//! The commands that talk to a broker over the wire, as any client does.
+
+pub mod bench;
+pub mod client;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+/// Commands for any AMQP 0-9-1 broker.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ClientCommand {
+    /// Measure a broker: rates and latencies, of any AMQP 0-9-1 broker by URL
+    Bench(bench::BenchArgs),
+}
+
+/// Runs a command to its end.
+///
+/// # Errors
+/// With what a person should know: the text goes to standard error, and the process exits with a failure.
+pub fn run(command: ClientCommand) -> Result<()> {
+    match command {
+        ClientCommand::Bench(args) => bench::bench(args),
+    }
+}
