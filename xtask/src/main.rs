@@ -36,7 +36,7 @@ enum Task {
 
 fn main() -> ExitCode {
     match run(Task::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
@@ -45,14 +45,15 @@ fn main() -> ExitCode {
 }
 
 /// The table of contents.
-fn run(task: Task) -> Result<()> {
+fn run(task: Task) -> Result<ExitCode> {
     match task {
-        Task::Test(args) => test::run(&args),
-        Task::Tidy => tidy::run(),
-        Task::Codegen { check } => codegen::run(check),
-        Task::Soak(args) => soak::run(&args),
-        Task::Fuzz(args) => fuzz::run(&args),
+        Task::Test(args) => return test::run(&args),
+        Task::Tidy => tidy::run()?,
+        Task::Codegen { check } => codegen::run(check)?,
+        Task::Soak(args) => return soak::run(&args),
+        Task::Fuzz(args) => fuzz::run(&args)?,
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The repository's root, where every task runs whatever directory it was called from.

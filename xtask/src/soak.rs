@@ -1,5 +1,7 @@
 //! `cargo xtask soak`: what finds the rare and takes longer than the minutes that `cargo xtask test` may take.
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use clap::Args;
 
@@ -19,7 +21,7 @@ pub struct SoakArgs {
     part: Vec<String>,
 }
 
-pub fn run(args: &SoakArgs) -> Result<()> {
+pub fn run(args: &SoakArgs) -> Result<ExitCode> {
     parts::run("soak", PARTS, &args.part, false)
 }
 

@@ -1,6 +1,6 @@
 //! `cargo xtask test`: everything that is checked before a change is merged, as a table of parts.
 
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -39,7 +39,7 @@ pub struct TestArgs {
     part: Vec<String>,
 }
 
-pub fn run(args: &TestArgs) -> Result<()> {
+pub fn run(args: &TestArgs) -> Result<ExitCode> {
     let quick = QUICK.map(str::to_string);
     let only = if args.quick { &quick[..] } else { &args.part[..] };
     parts::run("test", PARTS, only, args.install)
@@ -47,7 +47,7 @@ pub fn run(args: &TestArgs) -> Result<()> {
 
 fn fmt(run: &Run) -> Result<Outcome> {
     need_component("rustfmt", "cargo-fmt")?;
-    run.cargo(&["fmt", "--all", "--check"]).context("run `cargo fmt --all`")?;
+    run.cargo(&["fmt", "--all", "--check", "--", "--color", "never"]).context("run `cargo fmt --all`")?;
     Ok(Outcome::Passed)
 }
 
