@@ -1,1 +1,33 @@
-//! (being written)
+//! The Leveret broker as a library: topology, routing, queues and delivery with AMQP 0-9-1's semantics. No sockets.
+//!
+//! A [`Broker`] has virtual hosts; a [`Session`] is a connection to one, a [`Channel`] a channel on it. Whoever owns a
+//! session feeds it publishes and acks, calls [`Session::flush`] and [`Channel::apply_settled`] when its input is
+//! exhausted, watches the session's [`Mailbox`] and pulls what its consumers were granted.
+
+mod arguments;
+mod channel;
+mod consumers;
+mod engine;
+mod error;
+mod limits;
+mod mailbox;
+pub mod message;
+mod publisher;
+mod queue;
+mod routing;
+mod runs;
+mod session;
+mod topology;
+mod unacked;
+
+pub use arguments::WITHOUT_EFFECT;
+pub use channel::{Channel, Consume, Pulled, REPLY_TO, Settle};
+pub use engine::{Broker, QueueDeclare, QueueStatus, Random, SharedQueue, VirtualHost};
+pub use error::{Error, Result, Scope};
+pub use limits::Limits;
+pub use mailbox::{Event, Mailbox};
+pub use publisher::{Publish, Published};
+pub use queue::Delivery;
+pub use routing::ExchangeType;
+pub use session::Session;
+pub use topology::{ExchangeDeclare, SessionId};

@@ -1,0 +1,241 @@
+//! The arguments of queues and exchanges: which values are valid, and when two declarations agree.
+
+use crate::error::{Error, Result};
+use leveret_wire::table::{Table, Value};
+
+/// Queue arguments that RabbitMQ gives a meaning which this version does not have yet. They are checked, kept and
+/// compared, and a declaration that uses one is reported.
+pub const WITHOUT_EFFECT: [&str; 13] = [
+    "x-message-ttl",
+    "x-expires",
+    "x-max-length",
+    "x-max-length-bytes",
+    "x-overflow",
+    "x-dead-letter-exchange",
+    "x-dead-letter-routing-key",
+    "x-dead-letter-strategy",
+    "x-max-priority",
+    "x-single-active-consumer",
+    "x-delivery-limit",
+    "x-queue-mode",
+    "x-queue-version",
+];
+
+/// Checks types and ranges of the queue arguments that RabbitMQ knows, with its texts.
+pub fn check_queue(arguments: Table<'_>, queue: &str, vhost: &str) -> Result<()> {
+    for (key, value) in arguments.iter() {
+        let checked = match key {
+            "x-message-ttl" | "x-max-length" | "x-max-length-bytes" | "x-delivery-limit" => integer(value, 0, i64::MAX),
+            "x-expires" => integer(value, 1, i64::MAX),
+            "x-max-priority" => integer(value, 0, 255),
+            "x-overflow" => one_of(value, &["drop-head", "reject-publish", "reject-publish-dlx"]),
+            "x-dead-letter-exchange" | "x-dead-letter-routing-key" => text(value).map(|_| ()),
+            "x-single-active-consumer" => match value {
+                Value::Bool(_) => Ok(()),
+                other => Err(unacceptable(other)),
+            },
+            "x-queue-mode" => one_of(value, &["default", "lazy"]),
+            "x-queue-type" => queue_type(value),
+            _ => Ok(()),
+        };
+        if let Err(why) = checked {
+            return Err(Error::precondition(format!("invalid arg '{key}' for queue '{queue}' in vhost '{vhost}': {why}")));
+        }
+    }
+    if arguments.get("x-dead-letter-routing-key").is_some() && arguments.get("x-dead-letter-exchange").is_none() {
+        return Err(Error::precondition(format!(
+            "invalid arg 'x-dead-letter-routing-key' for queue '{queue}' in vhost '{vhost}': \
+             routing_key_but_no_dlx_defined"
+        )));
+    }
+    Ok(())
+}
+
+fn queue_type(value: Value<'_>) -> std::result::Result<(), String> {
+    match text(value)? {
+        "classic" | "quorum" => Ok(()),
+        "stream" => Err("streams are not supported by this version".to_string()),
+        other => Err(format!("unsupported queue type '{other}'")),
+    }
+}
+
+fn integer(value: Value<'_>, min: i64, max: i64) -> std::result::Result<(), String> {
+    let Some(number) = value.as_i64() else { return Err(unacceptable(value)) };
+    match number {
+        0 if min > 0 => Err("{value_zero,0}".to_string()),
+        n if n < min => Err(format!("{{value_negative,{n}}}")),
+        n if n > max => Err(format!("{{max_value_exceeded,{n}}}")),
+        _ => Ok(()),
+    }
+}
+
+fn text(value: Value<'_>) -> std::result::Result<&str, String> {
+    match value {
+        Value::LongString(_) => value.as_str().ok_or_else(|| "the value is not UTF-8".to_string()),
+        other => Err(unacceptable(other)),
+    }
+}
+
+fn one_of(value: Value<'_>, allowed: &[&str]) -> std::result::Result<(), String> {
+    let text = text(value)?;
+    if allowed.contains(&text) { Ok(()) } else { Err(format!("{{value_not_in_allowed_set,<<\"{text}\">>}}")) }
+}
+
+fn unacceptable(value: Value<'_>) -> String {
+    format!("{{unacceptable_type,{}}}", type_name(value))
+}
+
+/// Fails with 406 where a redeclaration's arguments differ from the current ones. `what` is, for example, `queue 'q'`.
+///
+/// Integers of any width are equal by value, and an absent `x-queue-type` is `classic`.
+pub fn check_equal(current: Table<'_>, received: Table<'_>, what: &str, vhost: &str) -> Result<()> {
+    let keys = received.iter().chain(current.iter()).map(|(key, _)| key);
+    for key in keys {
+        let (old, new) = (lookup(current, key), lookup(received, key));
+        let difference = match (old, new) {
+            (None, None) => continue,
+            (Some(old), Some(new)) if equal(old, new) => continue,
+            (Some(old), Some(new)) if class(old) == class(new) => (plain(new), plain(old)),
+            (old, new) => (typed(new), typed(old)),
+        };
+        return Err(Error::precondition(format!(
+            "inequivalent arg '{key}' for {what} in vhost '{vhost}': received {} but current is {}",
+            difference.0, difference.1
+        )));
+    }
+    Ok(())
+}
+
+/// Fails with 406 where a flag of a redeclaration differs.
+pub fn check_flag(name: &str, current: bool, received: bool, what: &str, vhost: &str) -> Result<()> {
+    if current == received {
+        return Ok(());
+    }
+    Err(Error::precondition(format!(
+        "inequivalent arg '{name}' for {what} in vhost '{vhost}': received '{received}' but current is '{current}'"
+    )))
+}
+
+fn lookup<'a>(table: Table<'a>, key: &str) -> Option<Value<'a>> {
+    match (key, table.get(key)) {
+        ("x-queue-type", None) => Some(Value::LongString(b"classic")),
+        (_, value) => value,
+    }
+}
+
+fn equal(a: Value<'_>, b: Value<'_>) -> bool {
+    match (a.as_i64(), b.as_i64()) {
+        (Some(a), Some(b)) => a == b,
+        _ => a == b,
+    }
+}
+
+fn class(value: Value<'_>) -> &'static str {
+    if value.as_i64().is_some() { "int" } else { type_name(value) }
+}
+
+fn plain(value: Value<'_>) -> String {
+    format!("'{}'", show(value))
+}
+
+fn typed(value: Option<Value<'_>>) -> String {
+    match value {
+        None => "none".to_string(),
+        Some(value) => format!("the value '{}' of type '{}'", show(value), type_name(value)),
+    }
+}
+
+fn show(value: Value<'_>) -> String {
+    match (value, value.as_i64()) {
+        (Value::LongString(text), _) => String::from_utf8_lossy(text).into_owned(),
+        (Value::Bool(flag), _) => flag.to_string(),
+        (_, Some(number)) => number.to_string(),
+        (other, None) => format!("{other:?}"),
+    }
+}
+
+/// RabbitMQ's name of a field's type.
+fn type_name(value: Value<'_>) -> &'static str {
+    match value {
+        Value::Bool(_) => "bool",
+        Value::I8(_) => "byte",
+        Value::U8(_) => "unsignedbyte",
+        Value::I16(_) => "short",
+        Value::U16(_) => "unsignedshort",
+        Value::I32(_) => "signedint",
+        Value::U32(_) => "unsignedint",
+        Value::I64(_) => "long",
+        Value::U64(_) => "unsignedlong",
+        Value::F32(_) => "float",
+        Value::F64(_) => "double",
+        Value::Decimal { .. } => "decimal",
+        Value::LongString(_) => "longstr",
+        Value::Array(_) => "array",
+        Value::Timestamp(_) => "timestamp",
+        Value::Table(_) => "table",
+        Value::Bytes(_) => "binary",
+        Value::Void => "void",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::{Expect, expect};
+    use leveret_wire::table::FieldTable;
+
+    fn check(current: FieldTable, received: FieldTable, expected: Expect) {
+        let result = check_queue(received.as_table(), "q", "/")
+            .and_then(|()| check_equal(current.as_table(), received.as_table(), "queue 'q'", "/"));
+        expected.assert_eq(&result.map_or_else(|error| error.text, |()| "equal".to_string()));
+    }
+
+    #[test]
+    fn redeclaration() {
+        let table = FieldTable::new;
+        check(table().with("x-a", 1i32), table().with("x-a", 1i64), expect!["equal"]);
+        check(table(), table().with("x-queue-type", "classic"), expect!["equal"]);
+        check(
+            table(),
+            table().with("x-message-ttl", 1000i32),
+            expect![
+                "inequivalent arg 'x-message-ttl' for queue 'q' in vhost '/': received the value '1000' of type 'signedint' but current is none"
+            ],
+        );
+        check(
+            table().with("x-message-ttl", 1000i32),
+            table().with("x-message-ttl", 2000i64),
+            expect!["inequivalent arg 'x-message-ttl' for queue 'q' in vhost '/': received '2000' but current is '1000'"],
+        );
+        check(
+            table().with("x-a", "b"),
+            table(),
+            expect!["inequivalent arg 'x-a' for queue 'q' in vhost '/': received none but current is the value 'b' of type 'longstr'"],
+        );
+    }
+
+    #[test]
+    fn invalid_values() {
+        let table = FieldTable::new;
+        check(
+            table(),
+            table().with("x-message-ttl", -1i32),
+            expect!["invalid arg 'x-message-ttl' for queue 'q' in vhost '/': {value_negative,-1}"],
+        );
+        check(
+            table(),
+            table().with("x-expires", 0i32),
+            expect!["invalid arg 'x-expires' for queue 'q' in vhost '/': {value_zero,0}"],
+        );
+        check(
+            table(),
+            table().with("x-max-length", "ten"),
+            expect!["invalid arg 'x-max-length' for queue 'q' in vhost '/': {unacceptable_type,longstr}"],
+        );
+        check(
+            table(),
+            table().with("x-queue-type", "stream"),
+            expect!["invalid arg 'x-queue-type' for queue 'q' in vhost '/': streams are not supported by this version"],
+        );
+    }
+}

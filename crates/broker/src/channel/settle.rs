@@ -1,0 +1,91 @@
+//! Acknowledgement, rejection and recovery.
+
+use super::{Channel, Mode, Settle, Settled};
+use crate::error::{Error, Result};
+use crate::session::Session;
+use crate::unacked::Outstanding;
+
+impl Channel {
+    /// Settles one delivery, or with `multiple` all up to it; tag 0 with `multiple` is everything outstanding.
+    /// An unknown tag is 406 (RabbitMQ's `unknown delivery tag`).
+    #[inline]
+    pub fn settle(&mut self, tag: u64, multiple: bool, how: Settle) -> Result<()> {
+        if !multiple {
+            let run = self.unacked.take(tag).ok_or_else(|| unknown_tag(tag))?;
+            self.note_settled(run, how);
+            return Ok(());
+        }
+        let runs = match tag {
+            0 => self.unacked.take_all(),
+            tag => self.unacked.take_through(tag).ok_or_else(|| unknown_tag(tag))?,
+        };
+        for run in runs {
+            self.note_settled(run, how);
+        }
+        Ok(())
+    }
+
+    fn note_settled(&mut self, run: Outstanding, how: Settle) {
+        if let Some(consumer) = run.consumer.and_then(|number| self.consumers.get_mut(&number)) {
+            consumer.unacked -= run.count;
+        }
+        let settled = match &mut self.mode {
+            Mode::Transaction(transaction) => transaction.settled_mut(),
+            _ => &mut self.settled,
+        };
+        if let Some(last) = settled.last_mut()
+            && last.how == how
+            && last.run.continues(&run)
+        {
+            last.run.count += run.count;
+            return;
+        }
+        settled.push(Settled { run, how });
+    }
+
+    /// Requeues everything outstanding.
+    pub fn recover(&mut self, session: &mut Session) {
+        session.flush();
+        for run in self.unacked.take_all() {
+            if let Some(consumer) = run.consumer.and_then(|number| self.consumers.get_mut(&number)) {
+                consumer.unacked -= run.count;
+            }
+            self.settled.push(Settled { run, how: Settle::Requeue });
+        }
+        self.apply_settled();
+    }
+
+    /// Applies collected acks to their queues and gives the consumers new credit.
+    #[inline]
+    pub fn apply_settled(&mut self) {
+        if !self.settled.is_empty() {
+            self.apply_all();
+        }
+    }
+
+    fn apply_all(&mut self) {
+        let settled = std::mem::take(&mut self.settled);
+        for Settled { run, how } in &settled {
+            let consumer = run.consumer.and_then(|number| self.consumers.get(&number));
+            let credit = consumer.map(|consumer| (consumer.id, self.credit(consumer)));
+            run.queue.change(|queue| {
+                match how {
+                    Settle::Ack | Settle::Reject => queue.ack(run.position, run.count),
+                    Settle::Requeue => queue.requeue(run.position, run.count),
+                }
+                if let Some((id, credit)) = credit {
+                    queue.consumers.set_credit(id, credit);
+                }
+            });
+        }
+        if self.channel_prefetch > 0 {
+            self.announce_credit();
+        }
+        self.settled = settled;
+        self.settled.clear();
+    }
+}
+
+fn unknown_tag(tag: u64) -> Error {
+    Error::precondition(format!("unknown delivery tag {tag}"))
+}

@@ -1,0 +1,59 @@
+//! What a transaction holds back until its commit.
+
+use super::Settled;
+use crate::error::{Error, Result};
+use crate::limits::Limits;
+use crate::message::Run;
+use crate::publisher::{Publish, Route};
+use std::sync::Arc;
+
+/// Publishes and acks since the last commit.
+#[derive(Debug, Default)]
+pub(super) struct Transaction {
+    /// In order of publishing; consecutive messages for the same queues share a run.
+    pub(super) runs: Vec<(Arc<Route>, Run)>,
+    pub(super) settled: Vec<Settled>,
+    /// Mandatory messages without a queue: returned at the commit.
+    pub(super) unroutable: Run,
+    messages: usize,
+    bytes: usize,
+}
+
+impl Transaction {
+    pub(super) fn settled_mut(&mut self) -> &mut Vec<Settled> {
+        &mut self.settled
+    }
+
+    /// Holds a message back. 406 above the limits, so that an open transaction costs a bounded amount of memory.
+    pub(super) fn publish(
+        &mut self,
+        route: Arc<Route>,
+        publish: &Publish<'_>,
+        encoded: &[u8],
+        limits: &Limits,
+    ) -> Result<()> {
+        self.messages += 1;
+        self.bytes += publish.body.len() + encoded.len();
+        if self.messages > limits.max_transaction_messages || self.bytes > limits.max_transaction_bytes {
+            return Err(Error::precondition(format!(
+                "transaction is larger than configured max size: {} messages, {} bytes",
+                limits.max_transaction_messages, limits.max_transaction_bytes
+            )));
+        }
+        let persistent = publish.properties.delivery_mode == Some(2);
+        let run = if route.queues.is_empty() {
+            match publish.mandatory {
+                true => &mut self.unroutable,
+                false => return Ok(()),
+            }
+        } else {
+            if self.runs.last().is_none_or(|(last, _)| !last.same_queues(&route)) {
+                self.runs.push((route, Run::default()));
+            }
+            let Some((_, run)) = self.runs.last_mut() else { unreachable!("pushed above") };
+            run
+        };
+        run.push(publish.route, encoded, publish.body, persistent);
+        Ok(())
+    }
+}

@@ -1,0 +1,220 @@
+//! Who gets the next messages of a queue: grants in rotation and by priority.
+//!
+//! A consumer says how many messages it may take (its credit). The queue grants its ready messages to consumers; the
+//! consumer's connection, told once, pulls what it was granted when its socket can take it. Grants are counts, not
+//! messages: who pulls first gets the older ones.
+
+use crate::mailbox::{Event, Mailbox};
+use std::sync::Arc;
+
+/// Names a consumer within its queue.
+pub type ConsumerId = u64;
+
+/// Credit of a consumer without prefetch limit.
+pub const UNLIMITED: u64 = u64::MAX;
+
+/// With several consumers on a queue, one is granted at most this many messages before it has pulled them: large
+/// enough for a full write, small enough to share.
+const TURN: u64 = 512;
+
+/// A consumer may be this many messages ahead of another one that also wants them.
+const AHEAD: u64 = 4 * TURN;
+
+/// Connections to tell, once the queue's lock is released.
+pub type Wakes = Vec<(Arc<Mailbox>, Event)>;
+
+/// The consumers of one queue.
+#[derive(Debug, Default)]
+pub struct Consumers {
+    /// Highest priority first; among equals in order of arrival.
+    list: Vec<Entry>,
+    /// Sum of all grants.
+    granted: u64,
+    rotation: usize,
+    next_id: ConsumerId,
+    exclusive: bool,
+    had_one: bool,
+}
+
+#[derive(Debug)]
+struct Entry {
+    id: ConsumerId,
+    priority: i32,
+    /// May take this many beyond its grant.
+    demand: u64,
+    granted: u64,
+    /// It was told of its grant and has not pulled since.
+    told: bool,
+    /// Messages taken, set forward to the others' level whenever it begins to want again.
+    served: u64,
+    mailbox: Arc<Mailbox>,
+    event: Event,
+}
+
+impl Entry {
+    fn wants(&self) -> bool {
+        self.demand > 0 || self.granted > 0
+    }
+
+    fn level(&self) -> u64 {
+        self.served + self.granted
+    }
+}
+
+impl Consumers {
+    /// True without a consumer.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Number of consumers.
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// An exclusive consumer is present.
+    pub fn is_exclusive(&self) -> bool {
+        self.exclusive
+    }
+
+    /// There was a consumer at some time.
+    pub fn had_one(&self) -> bool {
+        self.had_one
+    }
+
+    /// Adds a consumer without credit. `event` is what its mailbox gets when there is something to pull.
+    pub fn add(&mut self, priority: i32, exclusive: bool, mailbox: Arc<Mailbox>, event: Event) -> ConsumerId {
+        self.next_id += 1;
+        let entry = Entry { id: self.next_id, priority, demand: 0, granted: 0, told: false, served: 0, mailbox, event };
+        let at = self.list.partition_point(|other| other.priority >= priority);
+        self.list.insert(at, entry);
+        self.exclusive = exclusive;
+        self.had_one = true;
+        // A single consumer's grant has no bound; from now on there is somebody to share with.
+        self.revoke_grants();
+        self.next_id
+    }
+
+    /// Removes a consumer; its grant returns to the queue. False if it is not there.
+    pub fn remove(&mut self, id: ConsumerId) -> bool {
+        let Some(at) = self.list.iter().position(|entry| entry.id == id) else { return false };
+        let entry = self.list.remove(at);
+        self.granted -= entry.granted;
+        self.exclusive = false;
+        true
+    }
+
+    /// Removes all and gives whom to tell what.
+    pub fn drain(&mut self) -> Vec<(Arc<Mailbox>, Event)> {
+        self.granted = 0;
+        self.exclusive = false;
+        self.list.drain(..).map(|entry| (entry.mailbox, entry.event)).collect()
+    }
+
+    /// Takes all grants back, for example because the messages are gone; the next [`Consumers::grant`] tells anew.
+    pub fn revoke_grants(&mut self) {
+        for entry in &mut self.list {
+            entry.demand = entry.demand.saturating_add(entry.granted);
+            entry.granted = 0;
+            entry.told = false;
+        }
+        self.granted = 0;
+    }
+
+    /// Sets what a consumer may take in all. What it was granted beyond that returns to the queue.
+    pub fn set_credit(&mut self, id: ConsumerId, credit: u64) {
+        let floor = self.floor(id);
+        let Some(entry) = self.list.iter_mut().find(|entry| entry.id == id) else { return };
+        if !entry.wants() {
+            entry.served = entry.served.max(floor);
+        }
+        let kept = entry.granted.min(credit);
+        self.granted -= entry.granted - kept;
+        entry.granted = kept;
+        entry.demand = credit - kept;
+        entry.told = entry.told && kept > 0;
+    }
+
+    /// The lowest level among the other consumers of the same priority that want messages.
+    fn floor(&self, id: ConsumerId) -> u64 {
+        let Some(priority) = self.list.iter().find(|entry| entry.id == id).map(|entry| entry.priority) else { return 0 };
+        let others = self.list.iter().filter(|entry| entry.priority == priority && entry.id != id && entry.wants());
+        others.map(Entry::level).min().unwrap_or(0)
+    }
+
+    /// What the consumer may pull now.
+    pub fn granted_to(&self, id: ConsumerId) -> u64 {
+        self.list.iter().find(|entry| entry.id == id).map_or(0, |entry| entry.granted)
+    }
+
+    /// Notes that the consumer pulled `taken` of its grant. With none left it is told of the next one.
+    pub fn pulled(&mut self, id: ConsumerId, taken: u64) {
+        let Some(entry) = self.list.iter_mut().find(|entry| entry.id == id) else { return };
+        entry.granted -= taken;
+        entry.served += taken;
+        entry.told = entry.granted > 0;
+        self.granted -= taken;
+    }
+
+    /// Distributes what of `ready` is not granted yet: to the highest priority that has room, in rotation, in equal
+    /// parts. A lower priority gets something only when no higher one could take it (RabbitMQ's rule).
+    pub fn grant(&mut self, ready: u64, wakes: &mut Wakes) {
+        let mut free = ready.saturating_sub(self.granted);
+        let cap = if self.list.len() == 1 { UNLIMITED } else { TURN };
+        let mut start = 0;
+        while free > 0 && start < self.list.len() {
+            let priority = self.list[start].priority;
+            let len = self.list[start..].iter().take_while(|entry| entry.priority == priority).count();
+            let group = &mut self.list[start..start + len];
+            let before = free;
+            free = grant_group(group, free, cap, &mut self.rotation, wakes);
+            self.granted += before - free;
+            if group.iter().any(|entry| entry.demand > 0) {
+                return;
+            }
+            start += len;
+        }
+    }
+}
+
+/// Grants up to `free` messages within one priority; returns what is left.
+fn grant_group(group: &mut [Entry], mut free: u64, cap: u64, rotation: &mut usize, wakes: &mut Wakes) -> u64 {
+    let limit = match group {
+        [_] => UNLIMITED,
+        _ => group.iter().filter(|e| e.wants()).map(Entry::level).min().unwrap_or(0).saturating_add(AHEAD),
+    };
+    let room = |entry: &Entry| match entry.level() < limit {
+        true => entry.demand.min(cap.saturating_sub(entry.granted)),
+        false => 0,
+    };
+    while free > 0 {
+        let takers = if free == 1 { 1 } else { group.iter().filter(|entry| room(entry) > 0).count() as u64 };
+        let share = free.div_ceil(takers.max(1));
+        let (begin, before) = (*rotation, free);
+        for i in 0..group.len() {
+            let at = (begin + i) % group.len();
+            let entry = &mut group[at];
+            let grant = room(entry).min(share).min(free);
+            if grant == 0 {
+                continue;
+            }
+            if entry.demand != UNLIMITED {
+                entry.demand -= grant;
+            }
+            entry.granted += grant;
+            free -= grant;
+            *rotation = at + 1;
+            if !entry.told {
+                entry.told = true;
+                wakes.push((entry.mailbox.clone(), entry.event));
+            }
+            if free == 0 {
+                break;
+            }
+        }
+        if free == before {
+            break;
+        }
+    }
+    free
+}

@@ -1,0 +1,432 @@
+//! The only place with locks, wake-ups and shared ownership: the broker, its virtual hosts and its queues.
+//!
+//! Lock order: a virtual host's topology, then a queue, then a mailbox. No lock is held while a connection is woken.
+
+use crate::arguments;
+use crate::consumers::Wakes;
+use crate::error::{Error, Result};
+use crate::limits::Limits;
+use crate::mailbox::{Event, Mailbox};
+use crate::message::Account;
+use crate::queue::Queue;
+use crate::routing::Destination;
+use crate::session::Session;
+use crate::topology::{ExchangeDeclare, QueueRecord, Routed, SessionId, Topology, check_not_default, check_not_reserved};
+use leveret_wire::table::{FieldTable, Table};
+use parking_lot::{Mutex, RwLock};
+use rustc_hash::FxHashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Where generated names come from: 128 random bits a call. Tests pass a counter.
+pub type Random = Box<dyn Fn() -> u128 + Send + Sync>;
+
+/// A broker. Clones are handles to the same one.
+#[derive(Clone)]
+pub struct Broker {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    limits: Limits,
+    account: Account,
+    random: Random,
+    vhosts: RwLock<FxHashMap<Arc<str>, Arc<VirtualHost>>>,
+    sessions: Mutex<FxHashMap<SessionId, Arc<Mailbox>>>,
+    next_session: AtomicU64,
+    blocked: AtomicBool,
+}
+
+impl fmt::Debug for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broker").field("limits", &self.inner.limits).finish_non_exhaustive()
+    }
+}
+
+impl Broker {
+    /// A broker in memory with one virtual host, `/`.
+    pub fn new(limits: Limits, random: Random) -> Broker {
+        let broker = Broker {
+            inner: Arc::new(Inner {
+                limits,
+                account: Account::default(),
+                random,
+                vhosts: RwLock::default(),
+                sessions: Mutex::default(),
+                next_session: AtomicU64::new(1),
+                blocked: AtomicBool::new(false),
+            }),
+        };
+        broker.create_vhost("/");
+        broker
+    }
+
+    /// The limits that it was made with.
+    pub fn limits(&self) -> &Limits {
+        &self.inner.limits
+    }
+
+    /// Adds a virtual host; one that is there stays as it is.
+    pub fn create_vhost(&self, name: &str) {
+        let mut vhosts = self.inner.vhosts.write();
+        if !vhosts.contains_key(name) {
+            let name: Arc<str> = name.into();
+            let topology = Topology::new(&name, self.inner.limits.clone());
+            let vhost = VirtualHost {
+                name: name.clone(),
+                generation: AtomicU64::new(topology.generation()),
+                topology: RwLock::new(topology),
+                account: self.inner.account.clone(),
+            };
+            vhosts.insert(name, Arc::new(vhost));
+        }
+    }
+
+    /// The virtual host of this name.
+    pub fn vhost(&self, name: &str) -> Option<Arc<VirtualHost>> {
+        self.inner.vhosts.read().get(name).cloned()
+    }
+
+    /// Opens a session, the broker's side of a connection, on a virtual host.
+    pub fn open(&self, vhost: Arc<VirtualHost>) -> Session {
+        let id = self.inner.next_session.fetch_add(1, Ordering::Relaxed);
+        let mailbox = Arc::new(Mailbox::default());
+        self.inner.sessions.lock().insert(id, mailbox.clone());
+        if self.is_blocked() {
+            mailbox.post(Event::Blocked);
+        }
+        Session::new(self.clone(), vhost, id, mailbox)
+    }
+
+    pub(crate) fn forget_session(&self, id: SessionId) {
+        self.inner.sessions.lock().remove(&id);
+    }
+
+    pub(crate) fn random_name(&self, prefix: &str) -> String {
+        const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        let mut bits = (self.inner.random)();
+        let mut name = String::with_capacity(prefix.len() + 22);
+        name.push_str(prefix);
+        for _ in 0..22 {
+            name.push(ALPHABET[(bits & 63) as usize] as char);
+            bits >>= 6;
+        }
+        name
+    }
+
+    /// Bytes that messages hold in memory.
+    pub fn memory_used(&self) -> u64 {
+        self.inner.account.used()
+    }
+
+    /// Publishers are blocked because of the memory limit.
+    pub fn is_blocked(&self) -> bool {
+        self.inner.blocked.load(Ordering::Relaxed)
+    }
+
+    /// Blocks publishers above the memory limit and lets them go on below nine tenths of it. To be called every
+    /// 100 ms or so; publishing itself calls it too.
+    pub fn check_memory(&self) {
+        let (used, max) = (self.memory_used(), self.inner.limits.max_memory);
+        let blocked = self.is_blocked();
+        let now = if blocked { used > max / 10 * 9 } else { used > max };
+        if now != blocked && self.inner.blocked.swap(now, Ordering::Relaxed) == blocked {
+            self.broadcast(if now { Event::Blocked } else { Event::Unblocked });
+        }
+    }
+
+    /// Tells every session.
+    pub fn broadcast(&self, event: Event) {
+        for mailbox in self.inner.sessions.lock().values() {
+            mailbox.post(event);
+        }
+    }
+}
+
+/// A queue behind its lock.
+#[derive(Debug)]
+pub struct SharedQueue {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Is deleted when its last consumer is gone.
+    pub auto_delete: bool,
+    state: Mutex<Queue>,
+}
+
+impl SharedQueue {
+    /// Changes the queue, lets it grant what became ready, and wakes who was granted something.
+    pub(crate) fn change<R>(&self, change: impl FnOnce(&mut Queue) -> R) -> R {
+        let mut wakes = Wakes::new();
+        let result = self.change_quietly(change, &mut wakes);
+        wakes.into_iter().for_each(|(mailbox, event)| mailbox.post(event));
+        result
+    }
+
+    /// As [`SharedQueue::change`], with the wake-ups left to the caller.
+    pub(crate) fn change_quietly<R>(&self, change: impl FnOnce(&mut Queue) -> R, wakes: &mut Wakes) -> R {
+        let mut queue = self.state.lock();
+        let result = change(&mut queue);
+        queue.dispatch(wakes);
+        result
+    }
+
+    fn status(&self) -> QueueStatus {
+        let queue = self.state.lock();
+        QueueStatus { name: self.name.clone(), ready: queue.ready(), consumers: queue.consumers.len() }
+    }
+}
+
+/// What queue.declare-ok tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueStatus {
+    /// The name, generated if none was given.
+    pub name: Arc<str>,
+    /// Messages that wait for a consumer.
+    pub ready: u64,
+    /// Number of consumers.
+    pub consumers: usize,
+}
+
+/// What queue.declare asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct QueueDeclare<'a> {
+    /// The name; empty for a generated one.
+    pub name: &'a str,
+    /// Survives a restart.
+    pub durable: bool,
+    /// For this connection alone; deleted with it.
+    pub exclusive: bool,
+    /// Is deleted when its last consumer is gone.
+    pub auto_delete: bool,
+    /// `x-` arguments.
+    pub arguments: Table<'a>,
+}
+
+/// One virtual host: a name space of exchanges and queues.
+#[derive(Debug)]
+pub struct VirtualHost {
+    name: Arc<str>,
+    topology: RwLock<Topology<Arc<SharedQueue>>>,
+    /// The topology's, to be read without its lock.
+    generation: AtomicU64,
+    account: Account,
+}
+
+impl VirtualHost {
+    /// Its name.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    pub(crate) fn account(&self) -> &Account {
+        &self.account
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    fn change<R>(&self, change: impl FnOnce(&mut Topology<Arc<SharedQueue>>) -> R) -> R {
+        let mut topology = self.topology.write();
+        let result = change(&mut topology);
+        self.generation.store(topology.generation(), Ordering::Release);
+        result
+    }
+
+    /// Declares an exchange; see [`Topology::declare_exchange`].
+    pub fn declare_exchange(&self, declare: ExchangeDeclare<'_>) -> Result<()> {
+        self.change(|topology| topology.declare_exchange(declare))
+    }
+
+    /// Checks that an exchange exists (a passive declaration).
+    pub fn check_exchange(&self, name: &str) -> Result<()> {
+        check_not_default(name)?;
+        self.topology.read().exchange(name).map(|_| ())
+    }
+
+    /// The exchange that takes what an exchange cannot route. `None` also if there is no such exchange.
+    pub fn alternate_of(&self, name: &str) -> Option<Arc<str>> {
+        self.topology.read().exchange(name).ok()?.alternate().cloned()
+    }
+
+    /// Deletes an exchange; see [`Topology::delete_exchange`].
+    pub fn delete_exchange(&self, name: &str, if_unused: bool) -> Result<()> {
+        self.change(|topology| topology.delete_exchange(name, if_unused))
+    }
+
+    /// Binds a queue to an exchange on behalf of a connection.
+    pub fn bind_queue(&self, queue: &str, source: &str, key: &str, args: Table<'_>, session: SessionId) -> Result<()> {
+        self.change(|topology| {
+            let name = topology.queue_for(queue, session)?.name.clone();
+            check_not_default(source)?;
+            topology.bind(source, Destination::Queue(name), key, args)
+        })
+    }
+
+    /// Removes a queue's binding on behalf of a connection.
+    pub fn unbind_queue(&self, queue: &str, source: &str, key: &str, args: Table<'_>, session: SessionId) -> Result<()> {
+        self.change(|topology| {
+            let name = topology.queue_for(queue, session)?.name.clone();
+            check_not_default(source)?;
+            topology.unbind(source, Destination::Queue(name), key, args)
+        })
+    }
+
+    /// Binds an exchange to an exchange (RabbitMQ's extension).
+    pub fn bind_exchange(&self, destination: &str, source: &str, key: &str, arguments: Table<'_>) -> Result<()> {
+        check_not_default(destination)?;
+        check_not_default(source)?;
+        self.change(|topology| topology.bind(source, Destination::Exchange(destination.into()), key, arguments))
+    }
+
+    /// Removes an exchange's binding.
+    pub fn unbind_exchange(&self, destination: &str, source: &str, key: &str, arguments: Table<'_>) -> Result<()> {
+        check_not_default(destination)?;
+        check_not_default(source)?;
+        self.change(|topology| topology.unbind(source, Destination::Exchange(destination.into()), key, arguments))
+    }
+
+    /// Declares a queue with a non-empty name. 406 if it exists and differs, 405 if it is another connection's, 403 if
+    /// it is new and the name is reserved, unless the broker has generated it.
+    pub(crate) fn declare_queue(
+        &self,
+        declare: QueueDeclare<'_>,
+        generated: bool,
+        session: SessionId,
+    ) -> Result<QueueStatus> {
+        let queue = self.change(|topology| {
+            if topology.queue(declare.name).is_ok() {
+                return self.check_equivalent(topology.queue_for(declare.name, session)?, &declare);
+            }
+            if !generated {
+                check_not_reserved("queue", declare.name)?;
+            }
+            arguments::check_queue(declare.arguments, declare.name, &self.name)?;
+            let name: Arc<str> = declare.name.into();
+            self.insert_queue(topology, name, declare, declare.exclusive.then_some(session))
+        })?;
+        Ok(queue.status())
+    }
+
+    fn insert_queue(
+        &self,
+        topology: &mut Topology<Arc<SharedQueue>>,
+        name: Arc<str>,
+        declare: QueueDeclare<'_>,
+        owner: Option<SessionId>,
+    ) -> Result<Arc<SharedQueue>> {
+        let state = Mutex::new(Queue::new(self.account.clone()));
+        let handle = Arc::new(SharedQueue { name: name.clone(), auto_delete: declare.auto_delete, state });
+        let (durable, auto_delete) = (declare.durable, declare.auto_delete);
+        let arguments = FieldTable::from(declare.arguments);
+        topology.insert_queue(QueueRecord { name, durable, auto_delete, owner, arguments, handle: handle.clone() })?;
+        Ok(handle)
+    }
+
+    fn check_equivalent(
+        &self,
+        current: &QueueRecord<Arc<SharedQueue>>,
+        declare: &QueueDeclare<'_>,
+    ) -> Result<Arc<SharedQueue>> {
+        if current.owner.is_some() != declare.exclusive {
+            return Err(Error::resource_locked(declare.name, &self.name));
+        }
+        let what = format!("queue '{}'", declare.name);
+        arguments::check_flag("durable", current.durable, declare.durable, &what, &self.name)?;
+        arguments::check_flag("auto_delete", current.auto_delete, declare.auto_delete, &what, &self.name)?;
+        arguments::check_equal(current.arguments.as_table(), declare.arguments, &what, &self.name)?;
+        Ok(current.handle.clone())
+    }
+
+    /// Adds the hidden queue behind a direct reply-to consumer.
+    pub(crate) fn declare_reply_queue(&self, name: &str) -> Result<Arc<SharedQueue>> {
+        let (durable, exclusive, auto_delete, arguments) = (false, false, true, Table::EMPTY);
+        let declare = QueueDeclare { name, durable, exclusive, auto_delete, arguments };
+        self.change(|topology| self.insert_queue(topology, name.into(), declare, None))
+    }
+
+    /// Name and counts of a queue; 404 or 405 as in every use of it.
+    pub fn queue_status(&self, name: &str, session: SessionId) -> Result<QueueStatus> {
+        Ok(self.queue(name, session)?.status())
+    }
+
+    pub(crate) fn queue(&self, name: &str, session: SessionId) -> Result<Arc<SharedQueue>> {
+        Ok(self.topology.read().queue_for(name, session)?.handle.clone())
+    }
+
+    /// Drops a queue's ready messages; returns how many.
+    pub(crate) fn purge_queue(&self, name: &str, session: SessionId) -> Result<u64> {
+        Ok(self.queue(name, session)?.change(Queue::purge))
+    }
+
+    /// Deletes a queue; returns how many messages were ready. A missing one counts as empty (RabbitMQ since 3.2).
+    pub(crate) fn delete_queue(&self, name: &str, if_unused: bool, if_empty: bool, session: SessionId) -> Result<u64> {
+        let queue = match self.topology.read().queue_for(name, session) {
+            Ok(queue) => queue.handle.clone(),
+            Err(error) if error.code == 404 => return Ok(0),
+            Err(error) => return Err(error),
+        };
+        let refuse = |why| Err(Error::precondition(format!("queue '{name}' in vhost '{}' {why}", self.name)));
+        self.delete_queue_if(&queue, |queue| match () {
+            () if if_unused && !queue.consumers.is_empty() => refuse("in use"),
+            () if if_empty && queue.ready() > 0 => refuse("not empty"),
+            () => Ok(()),
+        })
+    }
+
+    /// Deletes `queue` unless `check`, called under its lock, refuses. Its consumers are told.
+    fn delete_queue_if(&self, queue: &SharedQueue, check: impl FnOnce(&Queue) -> Result<()>) -> Result<u64> {
+        let (ready, orphans) = self.change(|topology| {
+            let mut state = queue.state.lock();
+            check(&state)?;
+            if state.is_deleted() {
+                return Ok((0, Vec::new()));
+            }
+            topology.remove_queue(&queue.name);
+            Ok((state.delete(), state.consumers.drain()))
+        })?;
+        for (mailbox, event) in orphans {
+            if let Event::Ready { channel, consumer } = event {
+                mailbox.post(Event::Cancelled { channel, consumer });
+            }
+        }
+        Ok(ready)
+    }
+
+    /// Deletes an auto-delete queue if it has had consumers and has none now.
+    pub(crate) fn delete_if_abandoned(&self, queue: &SharedQueue) {
+        if !queue.auto_delete {
+            return;
+        }
+        // A refusal means that somebody has come back: the queue stays.
+        let _ = self.delete_queue_if(queue, |queue| match queue.consumers.had_one() && queue.consumers.is_empty() {
+            true => Ok(()),
+            false => Err(Error::precondition("in use")),
+        });
+    }
+
+    /// The queues of a message, and whether its exchange is internal.
+    pub(crate) fn route(
+        &self,
+        exchange: &str,
+        keys: &[&str],
+        headers: Table<'_>,
+    ) -> Result<(Routed<Arc<SharedQueue>>, u64)> {
+        let topology = self.topology.read();
+        if topology.exchange(exchange)?.internal {
+            return Err(Error::access_refused(format!(
+                "cannot publish to internal exchange '{exchange}' in vhost '{}'",
+                self.name
+            )));
+        }
+        Ok((topology.route(exchange, keys, headers)?, topology.generation()))
+    }
+}
+
+/// A queue that no virtual host knows.
+#[cfg(test)]
+pub(crate) fn detached_queue(name: &str) -> Arc<SharedQueue> {
+    let state = Mutex::new(Queue::new(Account::default()));
+    Arc::new(SharedQueue { name: name.into(), auto_delete: false, state })
+}

@@ -1,0 +1,37 @@
+//! What one broker allows: every count and size has an end.
+
+/// Limits of a broker. All are finite; raise the one that an error names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Queues per virtual host.
+    pub max_queues: usize,
+    /// Exchanges per virtual host.
+    pub max_exchanges: usize,
+    /// Bindings per virtual host.
+    pub max_bindings: usize,
+    /// Consumers per channel.
+    pub max_consumers: usize,
+    /// Body bytes of one message. The default is RabbitMQ 4's.
+    pub max_message_size: u64,
+    /// Publishes and acks held by one transaction.
+    pub max_transaction_messages: usize,
+    /// Bytes of messages held by one transaction.
+    pub max_transaction_bytes: usize,
+    /// Bytes of all messages in memory; above it publishers are blocked.
+    pub max_memory: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            max_queues: 100_000,
+            max_exchanges: 10_000,
+            max_bindings: 1_000_000,
+            max_consumers: 10_000,
+            max_message_size: 16 * 1024 * 1024,
+            max_transaction_messages: 100_000,
+            max_transaction_bytes: 64 * 1024 * 1024,
+            max_memory: 1024 * 1024 * 1024,
+        }
+    }
+}

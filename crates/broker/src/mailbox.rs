@@ -1,0 +1,74 @@
+//! What other threads have to say to a connection: a short list of events and one waker.
+
+use parking_lot::Mutex;
+use std::task::{Context, Waker};
+
+/// Something that a connection has to look at. A consumer is named by its channel and its number on that channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// A queue has granted messages to this consumer: pull them.
+    Ready {
+        /// The channel.
+        channel: u16,
+        /// The consumer's number on it.
+        consumer: u32,
+    },
+    /// The queue of this consumer is gone.
+    Cancelled {
+        /// The channel.
+        channel: u16,
+        /// The consumer's number on it.
+        consumer: u32,
+    },
+    /// The memory limit is exceeded: publishers wait.
+    Blocked,
+    /// Publishers may go on.
+    Unblocked,
+    /// Close with CONNECTION_FORCED (320): the broker stops.
+    Shutdown,
+}
+
+/// The address of a connection within the process.
+#[derive(Debug, Default)]
+pub struct Mailbox {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    events: Vec<Event>,
+    waker: Option<Waker>,
+}
+
+impl Mailbox {
+    /// Adds an event and wakes the connection if it sleeps.
+    pub fn post(&self, event: Event) {
+        let waker = {
+            let mut state = self.state.lock();
+            state.events.push(event);
+            state.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Moves all events to `out`. With none, `context` is woken at the next; returns whether there were any.
+    pub fn poll(&self, context: &mut Context<'_>, out: &mut Vec<Event>) -> bool {
+        let mut state = self.state.lock();
+        if state.events.is_empty() {
+            match &mut state.waker {
+                Some(waker) => waker.clone_from(context.waker()),
+                none => *none = Some(context.waker().clone()),
+            }
+            return false;
+        }
+        out.append(&mut state.events);
+        true
+    }
+
+    /// Moves all events to `out` without asking to be woken.
+    pub fn take(&self, out: &mut Vec<Event>) {
+        out.append(&mut self.state.lock().events);
+    }
+}

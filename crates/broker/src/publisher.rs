@@ -1,0 +1,216 @@
+//! The way in: messages of one connection on their way to the queues, a run at a time.
+//!
+//! Consecutive messages for the same queues are packed into one run and appended under one lock per queue. The owner
+//! calls [`Publisher::flush`] when its input is exhausted, so nothing waits longer than one read of the socket.
+
+use crate::engine::{SharedQueue, VirtualHost};
+use crate::error::{Error, Result};
+use crate::message::{BLOCK_MAX, Run, SHARE_MIN, decode_route};
+use leveret_wire::properties::Properties;
+use leveret_wire::table::{FieldTable, Table, Value};
+use rustc_hash::FxHashMap;
+use std::sync::Arc;
+
+/// Routes kept by exchange and key. Ten thousand keys in use fit; beyond it the cache starts anew.
+const CACHED_ROUTES: usize = 16 * 1024;
+
+/// Consecutive messages for the same queues become one run up to this size.
+const RUN_MAX: usize = BLOCK_MAX;
+
+/// One message as a client publishes it.
+#[derive(Clone, Copy, Debug)]
+pub struct Publish<'a> {
+    /// Exchange and routing key, see [`crate::message::encode_route`].
+    pub route: &'a [u8],
+    /// It is to be returned if no queue takes it.
+    pub mandatory: bool,
+    /// Its properties, decoded.
+    pub properties: Properties<'a>,
+    /// The same as encoded in the content header.
+    pub encoded: &'a [u8],
+    /// The payload.
+    pub body: &'a [u8],
+}
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Published {
+    /// It is in at least one queue, or will be at the next flush or commit.
+    Routed,
+    /// No queue took it; it is gone unless the caller returns it.
+    Unroutable,
+}
+
+/// The queues that a route leads to.
+#[derive(Debug)]
+pub(crate) struct Route {
+    pub(crate) queues: Box<[Arc<SharedQueue>]>,
+}
+
+impl Route {
+    pub(crate) fn same_queues(&self, other: &Route) -> bool {
+        self.queues.len() == other.queues.len() && self.queues.iter().zip(&other.queues).all(|(a, b)| Arc::ptr_eq(a, b))
+    }
+
+    /// Appends a run to every queue.
+    pub(crate) fn append(&self, run: &mut Run, vhost: &VirtualHost) {
+        if run.len() >= SHARE_MIN {
+            let block = run.seal(vhost.account());
+            for queue in &self.queues {
+                queue.change(|queue| queue.append_block(block.clone()));
+            }
+        } else {
+            for queue in &self.queues {
+                queue.change(|queue| queue.append_run(run));
+            }
+            run.clear();
+        }
+    }
+}
+
+/// The publishing half of a session.
+#[derive(Debug)]
+pub(crate) struct Publisher {
+    vhost: Arc<VirtualHost>,
+    /// Messages for `route` that are not in its queues yet.
+    run: Run,
+    route: Arc<Route>,
+    /// Exchange and key of the last lookup and what they led to.
+    last_key: Vec<u8>,
+    last_route: Arc<Route>,
+    cache: FxHashMap<Box<[u8]>, Arc<Route>>,
+    generation: u64,
+}
+
+impl Publisher {
+    pub(crate) fn new(vhost: Arc<VirtualHost>) -> Publisher {
+        let nowhere = Arc::new(Route { queues: Box::new([]) });
+        Publisher {
+            vhost,
+            run: Run::default(),
+            route: nowhere.clone(),
+            last_key: Vec::new(),
+            last_route: nowhere,
+            cache: FxHashMap::default(),
+            generation: 0,
+        }
+    }
+
+    /// Where a message goes. 404 or 403 if its exchange is missing or internal.
+    #[inline]
+    pub(crate) fn route(&mut self, publish: &Publish<'_>) -> Result<Arc<Route>> {
+        if self.vhost.generation() != self.generation {
+            self.forget_routes();
+        }
+        let headers = publish.properties.headers.unwrap_or_default();
+        if !headers.is_empty() && (headers.get("CC").is_some() || headers.get("BCC").is_some()) {
+            return self.lookup(publish, headers).map(|(route, _)| route);
+        }
+        if publish.route == self.last_key.as_slice() {
+            return Ok(self.last_route.clone());
+        }
+        if let Some(route) = self.cache.get(publish.route) {
+            self.last_route = route.clone();
+            self.last_key.clear();
+            self.last_key.extend_from_slice(publish.route);
+            return Ok(self.last_route.clone());
+        }
+        let (route, reads_headers) = self.lookup(publish, headers)?;
+        if !reads_headers {
+            if self.cache.len() >= CACHED_ROUTES {
+                self.cache.clear();
+            }
+            self.cache.insert(publish.route.into(), route.clone());
+        }
+        Ok(route)
+    }
+
+    fn lookup(&mut self, publish: &Publish<'_>, headers: Table<'_>) -> Result<(Arc<Route>, bool)> {
+        let (exchange, key) =
+            decode_route(publish.route).ok_or_else(|| Error::connection(502, "exchange or routing key is not UTF-8"))?;
+        let mut keys = vec![key];
+        for name in ["CC", "BCC"] {
+            extra_keys(headers, name, &mut keys)?;
+        }
+        let (routed, generation) = self.vhost.route(exchange, &keys, headers)?;
+        if generation != self.generation {
+            self.forget_routes();
+            self.generation = generation;
+        }
+        Ok((Arc::new(Route { queues: routed.queues.into() }), routed.reads_headers))
+    }
+
+    fn forget_routes(&mut self) {
+        self.cache.clear();
+        self.last_key.clear();
+        self.generation = self.vhost.generation();
+    }
+
+    /// Takes a message for `route` into the current run.
+    #[inline]
+    pub(crate) fn push(&mut self, route: Arc<Route>, publish: &Publish<'_>, encoded: &[u8]) {
+        if !Arc::ptr_eq(&route, &self.route) {
+            if !route.same_queues(&self.route) {
+                self.flush();
+            }
+            self.route = route;
+        }
+        let persistent = publish.properties.delivery_mode == Some(2);
+        self.run.push(publish.route, encoded, publish.body, persistent);
+        if self.run.len() >= RUN_MAX {
+            self.flush();
+        }
+    }
+
+    /// Appends what was taken to its queues.
+    #[inline]
+    pub(crate) fn flush(&mut self) {
+        if !self.run.is_empty() {
+            self.route.append(&mut self.run, &self.vhost);
+        }
+    }
+
+    /// Frees what an idle connection does not need.
+    pub(crate) fn release_memory(&mut self) {
+        self.flush();
+        self.run.release();
+        self.last_key = Vec::new();
+        self.cache = FxHashMap::default();
+    }
+}
+
+/// The routing keys in a CC or BCC header, which is an array of strings.
+fn extra_keys<'a>(headers: Table<'a>, name: &str, keys: &mut Vec<&'a str>) -> Result<()> {
+    let refuse = || Error::precondition(format!("invalid '{name}' header: expected an array of strings"));
+    match headers.get(name) {
+        None => Ok(()),
+        Some(Value::Array(array)) => {
+            for value in array.iter() {
+                let Value::LongString(_) = value else { return Err(refuse()) };
+                keys.push(value.as_str().ok_or_else(refuse)?);
+            }
+            Ok(())
+        }
+        Some(_) => Err(refuse()),
+    }
+}
+
+/// The encoded properties as consumers are to see them, where they differ from what was published: without the BCC
+/// header, and with `reply_to` in place of the pseudo-queue's name.
+pub(crate) fn rewrite(properties: &Properties<'_>, reply_to: Option<&str>) -> Option<Vec<u8>> {
+    let mut properties = *properties;
+    let mut stripped = properties.headers.map(FieldTable::from).unwrap_or_default();
+    let mut changed = stripped.remove("BCC");
+    if changed {
+        properties.headers = Some(stripped.as_table());
+    }
+    if reply_to.is_some() {
+        properties.reply_to = reply_to;
+        changed = true;
+    }
+    changed.then(|| {
+        let mut encoded = Vec::new();
+        properties.encode(&mut encoded);
+        encoded
+    })
+}

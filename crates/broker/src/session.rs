@@ -1,0 +1,102 @@
+//! A connection as the broker sees it: what its channels share.
+
+use crate::channel::Channel;
+use crate::engine::{Broker, QueueDeclare, QueueStatus, VirtualHost};
+use crate::error::Result;
+use crate::mailbox::Mailbox;
+use crate::publisher::Publisher;
+use crate::topology::SessionId;
+use std::sync::Arc;
+
+/// The broker's side of a connection. Dropping it deletes its exclusive queues; its channels are to be closed before.
+#[derive(Debug)]
+pub struct Session {
+    pub(crate) broker: Broker,
+    pub(crate) vhost: Arc<VirtualHost>,
+    pub(crate) id: SessionId,
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) publisher: Publisher,
+    /// basic.qos with global=false also changes the consumers that are there. RabbitMQ changes new ones only, but
+    /// kombu relies on the live change wherever the server's product is not RabbitMQ.
+    pub(crate) live_prefetch: bool,
+    exclusive: Vec<Arc<str>>,
+}
+
+impl Session {
+    pub(crate) fn new(broker: Broker, vhost: Arc<VirtualHost>, id: SessionId, mailbox: Arc<Mailbox>) -> Session {
+        let publisher = Publisher::new(vhost.clone());
+        Session { broker, vhost, id, mailbox, publisher, live_prefetch: false, exclusive: Vec::new() }
+    }
+
+    /// Its virtual host.
+    pub fn vhost(&self) -> &Arc<VirtualHost> {
+        &self.vhost
+    }
+
+    /// Its number, which no other session of this broker has.
+    pub fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// Where the broker leaves word for it.
+    pub fn mailbox(&self) -> &Arc<Mailbox> {
+        &self.mailbox
+    }
+
+    /// Lets basic.qos(global=false) change existing consumers too; see the field.
+    pub fn set_live_prefetch(&mut self, live: bool) {
+        self.live_prefetch = live;
+    }
+
+    /// Appends what was published to its queues. To be called whenever the input is exhausted.
+    #[inline]
+    pub fn flush(&mut self) {
+        self.publisher.flush();
+        if self.broker.memory_used() > self.broker.limits().max_memory {
+            self.broker.check_memory();
+        }
+    }
+
+    /// Frees buffers and cached routes; they come back with the next message.
+    pub fn release_memory(&mut self) {
+        self.publisher.release_memory();
+    }
+
+    pub(crate) fn declare_queue(&mut self, declare: QueueDeclare<'_>) -> Result<QueueStatus> {
+        let status = match declare.name {
+            "" => {
+                let name = self.broker.random_name("amq.gen-");
+                self.vhost.declare_queue(QueueDeclare { name: &name, ..declare }, true, self.id)?
+            }
+            _ => self.vhost.declare_queue(declare, false, self.id)?,
+        };
+        if declare.exclusive && !self.exclusive.contains(&status.name) {
+            self.exclusive.push(status.name.clone());
+        }
+        Ok(status)
+    }
+
+    pub(crate) fn delete_queue(&mut self, name: &str, if_unused: bool, if_empty: bool) -> Result<u64> {
+        let ready = self.vhost.delete_queue(name, if_unused, if_empty, self.id)?;
+        self.exclusive.retain(|own| **own != *name);
+        Ok(ready)
+    }
+
+    /// Ends the session: its channels are closed, its exclusive queues deleted.
+    pub fn close(mut self, channels: impl Iterator<Item = Channel>) {
+        for channel in channels {
+            channel.close(&mut self);
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.publisher.flush();
+        for name in std::mem::take(&mut self.exclusive) {
+            // It may be gone already, or by now be another connection's queue of the same name: then it stays.
+            let _ = self.vhost.delete_queue(&name, false, false, self.id);
+        }
+        self.broker.forget_session(self.id);
+    }
+}

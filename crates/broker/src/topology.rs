@@ -1,0 +1,415 @@
+//! Exchanges, queues and bindings of one virtual host: plain data and AMQP's rules about it.
+//!
+//! `Q` is whatever a queue's name leads to. The engine puts a locked [`crate::queue::Queue`] there; nothing here looks
+//! inside.
+
+use crate::arguments::{check_equal, check_flag};
+use crate::error::{Error, Result};
+use crate::limits::Limits;
+use crate::routing::{Destination, ExchangeType, Router};
+use leveret_wire::table::{FieldTable, Table, Value};
+use rustc_hash::{FxHashMap, FxHashSet};
+use std::sync::Arc;
+
+/// Names a connection as the owner of its exclusive queues.
+pub type SessionId = u64;
+
+/// The exchanges, queues and bindings of a virtual host.
+#[derive(Debug)]
+pub struct Topology<Q> {
+    vhost: Arc<str>,
+    limits: Limits,
+    exchanges: FxHashMap<Arc<str>, Exchange>,
+    queues: FxHashMap<Arc<str>, QueueRecord<Q>>,
+    /// Destination -> the bindings that lead there.
+    bound_to: FxHashMap<Destination, FxHashSet<Binding>>,
+    bindings: usize,
+    generation: u64,
+}
+
+/// A queue as it was declared.
+#[derive(Clone, Debug)]
+pub struct QueueRecord<Q> {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Survives a restart.
+    pub durable: bool,
+    /// Is deleted when its last consumer is gone.
+    pub auto_delete: bool,
+    /// The connection that alone may use it.
+    pub owner: Option<SessionId>,
+    /// As declared, byte for byte.
+    pub arguments: FieldTable,
+    /// What the engine keeps for it.
+    pub handle: Q,
+}
+
+/// An exchange and its bindings.
+#[derive(Debug)]
+pub struct Exchange {
+    /// Its type.
+    pub kind: ExchangeType,
+    /// Survives a restart.
+    pub durable: bool,
+    /// Is deleted when the last binding from it is gone.
+    pub auto_delete: bool,
+    /// Clients may not publish to it.
+    pub internal: bool,
+    /// As declared, byte for byte.
+    pub arguments: FieldTable,
+    alternate: Option<Arc<str>>,
+    router: Router,
+    bindings: FxHashSet<(Destination, Box<str>, FieldTable)>,
+}
+
+/// A binding as its destination sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Binding {
+    /// The exchange that it leads from.
+    pub source: Arc<str>,
+    /// Its key.
+    pub key: Box<str>,
+    /// Its arguments, byte for byte.
+    pub arguments: FieldTable,
+}
+
+/// What exchange.declare asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct ExchangeDeclare<'a> {
+    /// The name.
+    pub name: &'a str,
+    /// The name of the type.
+    pub kind: &'a str,
+    /// Survives a restart.
+    pub durable: bool,
+    /// Is deleted when the last binding from it is gone.
+    pub auto_delete: bool,
+    /// Clients may not publish to it.
+    pub internal: bool,
+    /// `alternate-exchange` is the one with a meaning.
+    pub arguments: Table<'a>,
+}
+
+/// Where a message goes.
+#[derive(Debug)]
+pub struct Routed<Q> {
+    /// Each queue once.
+    pub queues: Vec<Q>,
+    /// The answer depends on the headers, so it holds for this message only.
+    pub reads_headers: bool,
+}
+
+impl<Q: Clone> Topology<Q> {
+    /// A virtual host with the default exchange and the predeclared `amq.*` ones.
+    pub fn new(vhost: &str, limits: Limits) -> Topology<Q> {
+        let mut topology = Topology {
+            vhost: vhost.into(),
+            limits,
+            exchanges: FxHashMap::default(),
+            queues: FxHashMap::default(),
+            bound_to: FxHashMap::default(),
+            bindings: 0,
+            generation: 0,
+        };
+        let predeclared = [
+            ("", ExchangeType::Direct),
+            ("amq.direct", ExchangeType::Direct),
+            ("amq.fanout", ExchangeType::Fanout),
+            ("amq.topic", ExchangeType::Topic),
+            ("amq.headers", ExchangeType::Headers),
+            ("amq.match", ExchangeType::Headers),
+        ];
+        for (name, kind) in predeclared {
+            topology.exchanges.insert(name.into(), Exchange::new(kind, true, false, false, FieldTable::new(), None));
+        }
+        topology
+    }
+
+    /// Counts up with every change that can alter a route.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The virtual host's name.
+    pub fn vhost(&self) -> &Arc<str> {
+        &self.vhost
+    }
+
+    /// The exchange of this name, or 404.
+    pub fn exchange(&self, name: &str) -> Result<&Exchange> {
+        self.exchanges.get(name).ok_or_else(|| Error::not_found("exchange", name, &self.vhost))
+    }
+
+    /// Declares an exchange: 406 if it exists and differs, or if the type is unknown; 403 for reserved names.
+    pub fn declare_exchange(&mut self, declare: ExchangeDeclare<'_>) -> Result<()> {
+        let Some(kind) = ExchangeType::from_name(declare.kind) else {
+            return Err(Error::precondition(format!("unknown exchange type '{}'", declare.kind)));
+        };
+        check_not_default(declare.name)?;
+        if let Some(current) = self.exchanges.get(declare.name) {
+            return current.check_equivalent(kind, &declare, &self.vhost);
+        }
+        check_not_reserved("exchange", declare.name)?;
+        if self.exchanges.len() >= self.limits.max_exchanges {
+            return Err(Error::limit("exchanges", "max_exchanges", self.limits.max_exchanges as u64));
+        }
+        let alternate = match declare.arguments.get("alternate-exchange") {
+            None => None,
+            Some(Value::LongString(name)) => Some(Arc::from(String::from_utf8_lossy(name).as_ref())),
+            Some(_) => {
+                let text = "invalid arg 'alternate-exchange': expected a string that names an exchange";
+                return Err(Error::precondition(text));
+            }
+        };
+        let arguments = FieldTable::from(declare.arguments);
+        let exchange =
+            Exchange::new(kind, declare.durable, declare.auto_delete, declare.internal, arguments, alternate);
+        self.exchanges.insert(declare.name.into(), exchange);
+        self.generation += 1;
+        Ok(())
+    }
+
+    /// Deletes an exchange with all its bindings. A missing one is no error (RabbitMQ since 3.2).
+    pub fn delete_exchange(&mut self, name: &str, if_unused: bool) -> Result<()> {
+        check_not_default(name)?;
+        if name.starts_with("amq.") && self.exchanges.contains_key(name) {
+            return Err(reserved("exchange", name));
+        }
+        let Some(exchange) = self.exchanges.get(name) else { return Ok(()) };
+        if if_unused && !exchange.bindings.is_empty() {
+            return Err(Error::precondition(format!("exchange '{name}' in vhost '{}' in use", self.vhost)));
+        }
+        self.remove_exchange(name);
+        Ok(())
+    }
+
+    fn remove_exchange(&mut self, name: &str) {
+        let Some((name, exchange)) = self.exchanges.remove_entry(name) else { return };
+        self.generation += 1;
+        for (to, key, arguments) in exchange.bindings {
+            self.forget_binding(&to, &Binding { source: name.clone(), key, arguments });
+        }
+        self.remove_bindings_to(&Destination::Exchange(name));
+    }
+
+    fn forget_binding(&mut self, to: &Destination, binding: &Binding) {
+        self.bindings -= 1;
+        if let Some(set) = self.bound_to.get_mut(to) {
+            set.remove(binding);
+            if set.is_empty() {
+                self.bound_to.remove(to);
+            }
+        }
+    }
+
+    /// Removes every binding that leads to `to`; exchanges that lived by them go too.
+    fn remove_bindings_to(&mut self, to: &Destination) {
+        let Some(bindings) = self.bound_to.remove(to) else { return };
+        self.bindings -= bindings.len();
+        for binding in bindings {
+            self.remove_from_source(to, &binding);
+        }
+    }
+
+    fn remove_from_source(&mut self, to: &Destination, binding: &Binding) {
+        let Some(source) = self.exchanges.get_mut(&binding.source) else { return };
+        source.bindings.remove(&(to.clone(), binding.key.clone(), binding.arguments.clone()));
+        source.router.remove(&binding.key, &binding.arguments, to);
+        if source.auto_delete && source.bindings.is_empty() {
+            self.remove_exchange(&binding.source.clone());
+        }
+    }
+
+    /// Adds a binding; one that is there already is not added again. 404 if either end is missing.
+    pub fn bind(&mut self, source: &str, to: Destination, key: &str, arguments: Table<'_>) -> Result<()> {
+        let Some((source, _)) = self.exchanges.get_key_value(source) else {
+            return Err(Error::not_found("exchange", source, &self.vhost));
+        };
+        let source = source.clone();
+        self.check_destination(&to)?;
+        let Some(exchange) = self.exchanges.get_mut(&source) else { unreachable!("looked up above") };
+        exchange.router.check_arguments(arguments).map_err(Error::precondition)?;
+        let arguments = FieldTable::from(arguments);
+        let entry = (to, Box::from(key), arguments);
+        if exchange.bindings.contains(&entry) {
+            return Ok(());
+        }
+        if self.bindings >= self.limits.max_bindings {
+            return Err(Error::limit("bindings", "max_bindings", self.limits.max_bindings as u64));
+        }
+        exchange.router.insert(key, &entry.2, &entry.0);
+        let binding = Binding { source, key: entry.1.clone(), arguments: entry.2.clone() };
+        self.bound_to.entry(entry.0.clone()).or_default().insert(binding);
+        exchange.bindings.insert(entry);
+        self.bindings += 1;
+        self.generation += 1;
+        Ok(())
+    }
+
+    /// Removes a binding. One that is not there is no error (RabbitMQ since 3.2), a missing end is 404.
+    pub fn unbind(&mut self, source: &str, to: Destination, key: &str, arguments: Table<'_>) -> Result<()> {
+        self.exchange(source)?;
+        self.check_destination(&to)?;
+        let binding = Binding { source: source.into(), key: key.into(), arguments: FieldTable::from(arguments) };
+        if !self.bound_to.get(&to).is_some_and(|set| set.contains(&binding)) {
+            return Ok(());
+        }
+        self.forget_binding(&to, &binding);
+        self.remove_from_source(&to, &binding);
+        self.generation += 1;
+        Ok(())
+    }
+
+    fn check_destination(&self, to: &Destination) -> Result<()> {
+        match to {
+            Destination::Queue(name) => self.queue(name).map(|_| ()),
+            Destination::Exchange(name) => self.exchange(name).map(|_| ()),
+        }
+    }
+
+    /// The queue of this name, or 404.
+    pub fn queue(&self, name: &str) -> Result<&QueueRecord<Q>> {
+        self.queues.get(name).ok_or_else(|| Error::not_found("queue", name, &self.vhost))
+    }
+
+    /// All queues, in no order.
+    pub fn queues(&self) -> impl Iterator<Item = &QueueRecord<Q>> {
+        self.queues.values()
+    }
+
+    /// The queue of this name for this connection: 404 if missing, 405 if it is another's.
+    pub fn queue_for(&self, name: &str, session: SessionId) -> Result<&QueueRecord<Q>> {
+        let queue = self.queue(name)?;
+        match queue.owner {
+            Some(owner) if owner != session => Err(Error::resource_locked(name, &self.vhost)),
+            _ => Ok(queue),
+        }
+    }
+
+    /// Adds a queue.
+    ///
+    /// # Panics
+    /// If the name is taken: the caller has looked.
+    pub fn insert_queue(&mut self, queue: QueueRecord<Q>) -> Result<()> {
+        if self.queues.len() >= self.limits.max_queues {
+            return Err(Error::limit("queues", "max_queues", self.limits.max_queues as u64));
+        }
+        self.generation += 1;
+        let before = self.queues.insert(queue.name.clone(), queue);
+        assert!(before.is_none(), "the queue's name was free");
+        Ok(())
+    }
+
+    /// Removes a queue with its bindings.
+    pub fn remove_queue(&mut self, name: &str) -> Option<QueueRecord<Q>> {
+        let queue = self.queues.remove(name)?;
+        self.generation += 1;
+        self.remove_bindings_to(&Destination::Queue(queue.name.clone()));
+        Some(queue)
+    }
+
+    /// The queues that a message goes to: by key, by the extra keys of its CC and BCC headers, through exchange
+    /// bindings, and by an exchange's alternate where nothing matched. 404 if the exchange is missing.
+    pub fn route(&self, exchange: &str, keys: &[&str], headers: Table<'_>) -> Result<Routed<Q>> {
+        let mut walk = Walk { topology: self, headers, queues: FxHashSet::default(), reads_headers: false };
+        self.exchange(exchange)?;
+        let mut seen = FxHashSet::default();
+        for key in keys {
+            seen.clear();
+            walk.exchange(exchange, key, &mut seen);
+        }
+        let queues = walk.queues.iter().filter_map(|name| Some(self.queues.get(name)?.handle.clone())).collect();
+        Ok(Routed { queues, reads_headers: walk.reads_headers })
+    }
+}
+
+/// One message on its way through the exchanges.
+struct Walk<'a, Q> {
+    topology: &'a Topology<Q>,
+    headers: Table<'a>,
+    queues: FxHashSet<Arc<str>>,
+    reads_headers: bool,
+}
+
+impl<Q: Clone> Walk<'_, Q> {
+    /// Visits an exchange and those behind it, each once, so that cycles end. Iterative: a chain may be long.
+    fn exchange(&mut self, name: &str, key: &str, seen: &mut FxHashSet<Arc<str>>) {
+        let topology = self.topology;
+        let mut todo: Vec<Arc<str>> = vec![name.into()];
+        while let Some(name) = todo.pop() {
+            let Some((name, exchange)) = topology.exchanges.get_key_value(&name) else { continue };
+            if !seen.insert(name.clone()) {
+                continue;
+            }
+            // The default exchange has an implied binding to each queue by its name.
+            if name.is_empty() {
+                if let Some((queue, _)) = topology.queues.get_key_value(key) {
+                    self.queues.insert(queue.clone());
+                }
+                continue;
+            }
+            self.reads_headers |= exchange.router.reads_headers();
+            let mut matched = false;
+            exchange.router.route(key, self.headers, &mut |to| {
+                matched = true;
+                match to {
+                    Destination::Queue(queue) => drop(self.queues.insert(queue.clone())),
+                    Destination::Exchange(next) => todo.push(next.clone()),
+                }
+            });
+            if !matched {
+                todo.extend(exchange.alternate.clone());
+            }
+        }
+    }
+}
+
+impl Exchange {
+    fn new(
+        kind: ExchangeType,
+        durable: bool,
+        auto_delete: bool,
+        internal: bool,
+        arguments: FieldTable,
+        alternate: Option<Arc<str>>,
+    ) -> Exchange {
+        let (router, bindings) = (Router::new(kind), FxHashSet::default());
+        Exchange { kind, durable, auto_delete, internal, arguments, alternate, router, bindings }
+    }
+
+    /// The exchange that takes what this one cannot route.
+    pub fn alternate(&self) -> Option<&Arc<str>> {
+        self.alternate.as_ref()
+    }
+
+    fn check_equivalent(&self, kind: ExchangeType, declare: &ExchangeDeclare<'_>, vhost: &str) -> Result<()> {
+        let what = format!("exchange '{}'", declare.name);
+        if self.kind != kind {
+            return Err(Error::precondition(format!(
+                "inequivalent arg 'type' for {what} in vhost '{vhost}': received '{kind}' but current is '{}'",
+                self.kind
+            )));
+        }
+        check_flag("durable", self.durable, declare.durable, &what, vhost)?;
+        check_flag("auto_delete", self.auto_delete, declare.auto_delete, &what, vhost)?;
+        check_flag("internal", self.internal, declare.internal, &what, vhost)?;
+        check_equal(self.arguments.as_table(), declare.arguments, &what, vhost)
+    }
+}
+
+/// 403 for an operation that the default exchange does not allow.
+pub fn check_not_default(exchange: &str) -> Result<()> {
+    match exchange {
+        "" => Err(Error::access_refused("operation not permitted on the default exchange")),
+        _ => Ok(()),
+    }
+}
+
+/// 403 for a new name that begins with `amq.`; `kind` is `queue` or `exchange`.
+pub fn check_not_reserved(kind: &str, name: &str) -> Result<()> {
+    if name.starts_with("amq.") { Err(reserved(kind, name)) } else { Ok(()) }
+}
+
+fn reserved(kind: &str, name: &str) -> Error {
+    Error::access_refused(format!("{kind} name '{name}' contains reserved prefix 'amq.*'"))
+}
