@@ -44,6 +44,7 @@ impl Broker {
             .env("HOME", &home)
             .env("ERL_EPMD_PORT", &epmd_port)
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+            .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "-kernel inet_dist_use_interface {127,0,0,1}")
             .env("RABBITMQ_NODENAME", format!("leveret-{}@localhost", address.port()))
             .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
             .env("RABBITMQ_NODE_PORT", address.port().to_string())
@@ -164,4 +165,36 @@ fn greets(address: SocketAddr) -> bool {
         && stream.write_all(b"AMQP\x00\x00\x09\x01").is_ok()
         && stream.read_exact(&mut first).is_ok()
         && first[0] == METHOD_FRAME
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_ignores_sigterm_is_killed_and_told_from_one_that_obeys() {
+        let shell =
+            |script: &str| Process::spawn(Command::new("sh").args(["-c", script]).stdin(Stdio::null())).unwrap();
+        let mut obeys = shell("trap 'exit 0' TERM; while :; do sleep 0.05; done");
+        let mut ignores = shell("trap '' TERM; while :; do sleep 0.05; done");
+        // Both need a moment to set their traps.
+        sleep(Duration::from_millis(300));
+        assert!(obeys.terminate(Duration::from_secs(5)).unwrap().success());
+        assert!(!ignores.terminate(Duration::from_millis(100)).unwrap().success());
+    }
+
+    #[test]
+    fn only_a_broker_greets() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let answer = |byte: u8| {
+            let listener = listener.try_clone().unwrap();
+            let server = std::thread::spawn(move || listener.accept().unwrap().0.write_all(&[byte]).unwrap());
+            let greeted = greets(address);
+            server.join().unwrap();
+            greeted
+        };
+        assert!(answer(1));
+        assert!(!answer(b'H'));
+    }
 }
