@@ -197,7 +197,7 @@ class Adapter:
     def __init__(self, url):
         self.url = url
 
-    def connect(self, password=None, vhost=None, heartbeat=None):
+    def parameters(self, password=None, vhost=None, heartbeat=None):
         parameters = pika.URLParameters(self.url)
         parameters.socket_timeout = parameters.blocked_connection_timeout = 10
         if password:
@@ -206,7 +206,10 @@ class Adapter:
             parameters.virtual_host = vhost
         if heartbeat:
             parameters.heartbeat = heartbeat
-        return Connection(pika.BlockingConnection(parameters))
+        return parameters
+
+    def connect(self, **options):
+        return Connection(pika.BlockingConnection(self.parameters(**options)))
 
     def prefetch_after_change(self):
         return 1

@@ -17,6 +17,10 @@ class Skip(Exception):
     """The client cannot express the situation; the text says why."""
 
 
+class NoAnswer(Exception):
+    """A situation took too long. Not a TimeoutError, which clients catch to try again."""
+
+
 class BrokerError(Exception):
     """The broker closed a channel or the connection; raised by the adapters in one shape for all clients."""
 
@@ -82,7 +86,7 @@ class Report:
         """Runs one situation in the main thread under an alarm, so that nothing hangs the script."""
 
         def expired(_signal, _frame):
-            raise TimeoutError(f"no answer within {limit} s")
+            raise NoAnswer(f"no answer within {limit} s")
 
         signal.signal(signal.SIGALRM, expired)
         signal.alarm(limit)
