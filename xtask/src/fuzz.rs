@@ -45,6 +45,10 @@ pub fn fuzz(runs: u64, only: Option<&str>, execute: &dyn Fn(&mut Command) -> Res
         let mut install = Command::new(crate::cargo());
         execute(install.args(["install", "--locked", "cargo-fuzz", "--root"]).arg(&tools))?;
     }
+    // Mutation starts from valid encodings, and gets past the first length field.
+    let mut seeds = Command::new(crate::cargo());
+    seeds.current_dir(crate::root()).args(["test", "--package", "leveret-wire", "--test", "it", "--"]);
+    execute(seeds.args(["--ignored", "--exact", "fuzz::write_seeds"]))?;
     for target in chosen {
         execute(&mut cargo_fuzz(&tools, target, runs)?).with_context(|| {
             format!("fuzz target {target}; an input that fails is kept in crates/wire/fuzz/artifacts")
