@@ -1,6 +1,6 @@
 //! The README's first session, run as it is written. A fenced block of the language `console` that begins with
 //! `$ target/release/leveret ` holds one command and what it prints; `subscribe` runs on in its own terminal until the
-//! others are done. Runs of digits that can't be known beforehand, as in times, are compared by their shape.
+//! others are done. Dates and times can't be known beforehand, so they are compared by their shape.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -32,11 +32,13 @@ pub fn check(run: &Run, binary: &Path, url: &str) -> Result<()> {
         let mut shell = Command::new("sh");
         // `exec`, so that stopping the shell stops the command.
         shell.arg("-c").arg(format!("exec '{}' {} --url {url}", binary.display(), session.arguments));
-        shell.stdin(Stdio::null()).stdout(File::create(&printed)?).stderr(run.log()?);
+        // A terminal shows both streams, and so does the README.
+        let terminal = File::create(&printed)?;
+        shell.stdin(Stdio::null()).stdout(terminal.try_clone()?).stderr(terminal);
         let mut process = Process::spawn(&mut shell)?;
         if session.arguments.starts_with("subscribe ") {
             // Its first line says that it listens; what is published before that isn't for it.
-            await_lines(&printed, &session.output[..session.output.len().min(1)])
+            await_lines(&printed, &session.output[..session.output.len().min(1)], PATIENCE)
                 .with_context(|| session.arguments.clone())?;
             subscribers.push((session, printed, process));
         } else {
@@ -44,11 +46,11 @@ pub fn check(run: &Run, binary: &Path, url: &str) -> Result<()> {
             if !status.success() {
                 bail!("`leveret {}`: {status}", session.arguments);
             }
-            await_lines(&printed, &session.output).with_context(|| session.arguments.clone())?;
+            await_lines(&printed, &session.output, PATIENCE).with_context(|| session.arguments.clone())?;
         }
     }
     for (session, printed, mut process) in subscribers {
-        await_lines(&printed, &session.output).with_context(|| session.arguments.clone())?;
+        await_lines(&printed, &session.output, PATIENCE).with_context(|| session.arguments.clone())?;
         process.terminate(PATIENCE)?;
     }
     Ok(())
@@ -77,8 +79,8 @@ fn sessions(page: &str) -> Vec<Session<'_>> {
 }
 
 /// Waits until the file holds these lines and no others.
-fn await_lines(printed: &Path, expected: &[&str]) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+fn await_lines(printed: &Path, expected: &[&str], patience: Duration) -> Result<()> {
+    let deadline = Instant::now() + patience;
     let expected: Vec<String> = expected.iter().map(|line| masked(line)).collect();
     loop {
         let text = fs::read_to_string(printed)?;
@@ -93,16 +95,16 @@ fn await_lines(printed: &Path, expected: &[&str]) -> Result<()> {
     }
 }
 
-/// Times and ports differ from run to run: of digits around `:`, only that they are there is compared.
+/// Dates and times differ from run to run: of their digits, only that they are there is compared.
 fn masked(line: &str) -> String {
-    line.split(' ')
-        .map(|word| if has_time(word) { digits_as_zero(word) } else { word.to_string() })
-        .collect::<Vec<_>>()
-        .join(" ")
+    let words = line.split(' ').map(|word| if is_time(word) { digits_as_zero(word) } else { word.to_string() });
+    words.collect::<Vec<_>>().join(" ")
 }
 
-fn has_time(word: &str) -> bool {
-    word.as_bytes().windows(3).any(|three| three[0].is_ascii_digit() && three[1] == b':' && three[2].is_ascii_digit())
+/// A date, a time of day, or both in one word.
+fn is_time(word: &str) -> bool {
+    let separators = word.bytes().filter(|byte| b"-:".contains(byte)).count();
+    separators >= 2 && word.bytes().all(|byte| byte.is_ascii_digit() || b"-:.TZ".contains(&byte))
 }
 
 /// Every run of digits becomes one zero.
@@ -131,14 +133,19 @@ mod tests {
     #[test]
     fn times_are_masked_and_bodies_are_not() {
         assert_eq!(masked("2026-01-02T03:04:05.678Z orders.eu 42"), "0-0-0T0:0:0.0Z orders.eu 42");
+        assert_eq!(masked("2026-01-02 03:04:05  orders.eu"), masked("2030-11-12 13:14:15  orders.eu"));
         assert_ne!(masked("orders.eu 42"), masked("orders.eu 43"));
     }
 
     #[test]
     fn output_that_differs_is_an_error_that_shows_both() {
         let path = std::env::temp_dir().join(format!("leveret-readme-{}", std::process::id()));
-        fs::write(&path, "12:00 a\n").unwrap();
-        assert!(await_lines(&path, &["13:30 a"]).is_ok());
+        fs::write(&path, "12:00:00 a\n").unwrap();
+        let patience = Duration::from_millis(10);
+        let same = await_lines(&path, &["13:30:59 a"], patience);
+        let other = await_lines(&path, &["13:30:59 b"], patience);
         fs::remove_file(&path).unwrap();
+        assert!(same.is_ok());
+        assert!(other.unwrap_err().to_string().contains("0:0:0 b"));
     }
 }
