@@ -72,11 +72,7 @@ impl<'a> Reader<'a> {
     /// The arguments must fill the frame: what follows them would be lost silently.
     #[inline]
     pub(crate) fn finish(&self) -> Result<(), Error> {
-        if self.0.is_empty() {
-            Ok(())
-        } else {
-            Err(Error::Syntax("octets follow the last argument"))
-        }
+        if self.0.is_empty() { Ok(()) } else { Err(Error::Syntax("octets follow the last argument")) }
     }
 }
 

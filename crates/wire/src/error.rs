@@ -86,29 +86,18 @@ impl fmt::Display for Error {
                 write!(f, "type {kind}: {{invalid_frame_end_marker,{found}}}")
             }
             Self::PayloadSize { kind, size } => {
-                write!(
-                    f,
-                    "type {kind}: unknown_frame, a payload of {size} octets is not possible"
-                )
+                write!(f, "type {kind}: unknown_frame, a payload of {size} octets is not possible")
             }
             Self::HeartbeatChannel { channel } => {
-                write!(
-                    f,
-                    "unexpected heartbeat frame on channel {channel}, expected it on channel 0"
-                )
+                write!(f, "unexpected heartbeat frame on channel {channel}, expected it on channel 0")
             }
-            Self::UnknownMethod {
-                class_id,
-                method_id,
-            } => {
+            Self::UnknownMethod { class_id, method_id } => {
                 write!(f, "unknown method: class {class_id}, method {method_id}")
             }
             Self::Syntax(what) => write!(f, "cannot decode: {what}"),
-            Self::TableTooDeep => write!(
-                f,
-                "cannot decode: tables and arrays are nested more than {} deep",
-                crate::table::MAX_DEPTH
-            ),
+            Self::TableTooDeep => {
+                write!(f, "cannot decode: tables and arrays are nested more than {} deep", crate::table::MAX_DEPTH)
+            }
         }
     }
 }

@@ -63,14 +63,8 @@ pub fn parse_head(buf: &[u8], frame_max: u32) -> Result<Option<Head>, Error> {
     let Some(&[kind, c0, c1, s0, s1, s2, s3]) = buf.first_chunk::<HEAD>() else {
         return Ok(None);
     };
-    let head = Head {
-        kind,
-        channel: u16::from_be_bytes([c0, c1]),
-        size: u32::from_be_bytes([s0, s1, s2, s3]),
-    };
-    let limit = frame_max
-        .wrapping_sub(1)
-        .saturating_sub(OVERHEAD as u32 - 1);
+    let head = Head { kind, channel: u16::from_be_bytes([c0, c1]), size: u32::from_be_bytes([s0, s1, s2, s3]) };
+    let limit = frame_max.wrapping_sub(1).saturating_sub(OVERHEAD as u32 - 1);
     if !matches!(kind, METHOD | HEADER | BODY) || head.size > limit.saturating_add(TOLERANCE) {
         check_rare(head, limit)?;
     }
@@ -83,12 +77,7 @@ pub fn parse_head(buf: &[u8], frame_max: u32) -> Result<Option<Head>, Error> {
 /// Those of [`parse_head`], and a frame that doesn't end with [`END`].
 #[inline]
 pub fn parse(buf: &[u8], frame_max: u32) -> Result<Option<(Frame<'_>, usize)>, Error> {
-    let Some(Head {
-        kind,
-        channel,
-        size,
-    }) = parse_head(buf, frame_max)?
-    else {
+    let Some(Head { kind, channel, size }) = parse_head(buf, frame_max)? else {
         return Ok(None);
     };
     let rest = &buf[HEAD..];
@@ -101,14 +90,7 @@ pub fn parse(buf: &[u8], frame_max: u32) -> Result<Option<(Frame<'_>, usize)>, E
     if end != END {
         return Err(Error::FrameEnd { kind, found: end });
     }
-    Ok(Some((
-        Frame {
-            kind,
-            channel,
-            payload,
-        },
-        size + OVERHEAD,
-    )))
+    Ok(Some((Frame { kind, channel, payload }, size + OVERHEAD)))
 }
 
 /// Appends a method frame. The caller sees to it that client-chosen strings fit into the peer's frame_max.
@@ -170,17 +152,10 @@ fn put_head(out: &mut Vec<u8>, kind: u8, channel: u16, size: usize) {
 
 #[cold]
 fn check_rare(head: Head, limit: u32) -> Result<(), Error> {
-    let Head {
-        kind,
-        channel,
-        size,
-    } = head;
+    let Head { kind, channel, size } = head;
     match kind {
         HEARTBEAT if channel != 0 => Err(Error::HeartbeatChannel { channel }),
-        HEARTBEAT if size != 0 => Err(Error::PayloadSize {
-            kind,
-            size: size as usize,
-        }),
+        HEARTBEAT if size != 0 => Err(Error::PayloadSize { kind, size: size as usize }),
         HEARTBEAT => Ok(()),
         METHOD | HEADER | BODY => Err(Error::FrameTooLarge { kind, size, limit }),
         _ => Err(Error::UnknownFrame { kind }),

@@ -160,10 +160,7 @@ impl<'a> Method<'a> {
     #[inline]
     pub fn decode(payload: &'a [u8]) -> Result<Self, Error> {
         let Some((&[c0, c1, m0, m1], arguments)) = payload.split_first_chunk::<4>() else {
-            return Err(Error::PayloadSize {
-                kind: frame::METHOD,
-                size: payload.len(),
-            });
+            return Err(Error::PayloadSize { kind: frame::METHOD, size: payload.len() });
         };
         let (class_id, method_id) = (u16::from_be_bytes([c0, c1]), u16::from_be_bytes([m0, m1]));
         let input = &mut Reader(arguments);
@@ -179,10 +176,7 @@ impl<'a> Method<'a> {
 
     /// Out of line, so that the callers of `decode` get only the methods of every message.
     #[inline(never)]
-    fn decode_other(
-        (class_id, method_id): (u16, u16),
-        input: &mut Reader<'a>,
-    ) -> Result<Self, Error> {
+    fn decode_other((class_id, method_id): (u16, u16), input: &mut Reader<'a>) -> Result<Self, Error> {
         Ok(match (class_id, method_id) {
             (10, 10) => Self::ConnectionStart(connection::Start::read(input)?),
             (10, 11) => Self::ConnectionStartOk(connection::StartOk::read(input)?),
@@ -247,12 +241,7 @@ impl<'a> Method<'a> {
             (90, 31) => Self::TxRollbackOk(tx::RollbackOk::read(input)?),
             (85, 10) => Self::ConfirmSelect(confirm::Select::read(input)?),
             (85, 11) => Self::ConfirmSelectOk(confirm::SelectOk::read(input)?),
-            _ => {
-                return Err(Error::UnknownMethod {
-                    class_id,
-                    method_id,
-                });
-            }
+            _ => return Err(Error::UnknownMethod { class_id, method_id }),
         })
     }
 
@@ -488,13 +477,7 @@ impl<'a> Method<'a> {
     /// Whether a content header and a body follow on the channel.
     #[inline]
     pub fn has_content(&self) -> bool {
-        matches!(
-            self,
-            Self::BasicPublish(_)
-                | Self::BasicReturn(_)
-                | Self::BasicDeliver(_)
-                | Self::BasicGetOk(_)
-        )
+        matches!(self, Self::BasicPublish(_) | Self::BasicReturn(_) | Self::BasicDeliver(_) | Self::BasicGetOk(_))
     }
 }
 

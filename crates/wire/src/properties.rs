@@ -35,10 +35,7 @@ impl<'a> ContentHeader<'a> {
                     properties,
                 })
             }
-            _ => Err(Error::PayloadSize {
-                kind: frame::HEADER,
-                size: payload.len(),
-            }),
+            _ => Err(Error::PayloadSize { kind: frame::HEADER, size: payload.len() }),
         }
     }
 }
@@ -168,18 +165,14 @@ impl<'a> Properties<'a> {
         let mut list = List { out, flags: 0 };
         list.short_str(CONTENT_TYPE, self.content_type);
         list.short_str(CONTENT_ENCODING, self.content_encoding);
-        list.put(HEADERS, self.headers, |out, table| {
-            put_long_bytes(out, table.as_bytes())
-        });
+        list.put(HEADERS, self.headers, |out, table| put_long_bytes(out, table.as_bytes()));
         list.put(DELIVERY_MODE, self.delivery_mode, Vec::push);
         list.put(PRIORITY, self.priority, Vec::push);
         list.short_str(CORRELATION_ID, self.correlation_id);
         list.short_str(REPLY_TO, self.reply_to);
         list.short_str(EXPIRATION, self.expiration);
         list.short_str(MESSAGE_ID, self.message_id);
-        list.put(TIMESTAMP, self.timestamp, |out, seconds| {
-            out.extend_from_slice(&seconds.to_be_bytes())
-        });
+        list.put(TIMESTAMP, self.timestamp, |out, seconds| out.extend_from_slice(&seconds.to_be_bytes()));
         list.short_str(TYPE, self.r#type);
         list.short_str(USER_ID, self.user_id);
         list.short_str(APP_ID, self.app_id);
@@ -190,16 +183,8 @@ impl<'a> Properties<'a> {
 }
 
 #[inline]
-fn optional<T>(
-    flags: u16,
-    flag: u16,
-    read: impl FnOnce() -> Result<T, Error>,
-) -> Result<Option<T>, Error> {
-    if flags & flag == 0 {
-        Ok(None)
-    } else {
-        read().map(Some)
-    }
+fn optional<T>(flags: u16, flag: u16, read: impl FnOnce() -> Result<T, Error>) -> Result<Option<T>, Error> {
+    if flags & flag == 0 { Ok(None) } else { read().map(Some) }
 }
 
 /// The list being written, and the flags of what is in it.

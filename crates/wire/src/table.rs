@@ -48,9 +48,7 @@ impl<'a> Table<'a> {
 
     /// The value of the first entry with this key.
     pub fn get(&self, key: &str) -> Option<Value<'a>> {
-        self.iter()
-            .find(|(name, _)| *name == key)
-            .map(|(_, value)| value)
+        self.iter().find(|(name, _)| *name == key).map(|(_, value)| value)
     }
 
     /// Whether there are no entries.
@@ -168,7 +166,7 @@ impl<'a> Iterator for Values<'a> {
 }
 
 /// A value in a table or an array; the letter is the type's octet on the wire.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, PartialEq)]
 pub enum Value<'a> {
     /// `t`
     Bool(bool),
@@ -307,6 +305,32 @@ impl<'a> Value<'a> {
             Self::Table(_) => "table",
             Self::Bytes(_) => "binary",
             Self::Void => "void",
+        }
+    }
+}
+
+/// Strings print as text and numbers on one line, so that a table can be read in a log.
+impl fmt::Debug for Value<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bool(b) => write!(f, "Bool({b})"),
+            Self::I8(n) => write!(f, "I8({n})"),
+            Self::U8(n) => write!(f, "U8({n})"),
+            Self::I16(n) => write!(f, "I16({n})"),
+            Self::U16(n) => write!(f, "U16({n})"),
+            Self::I32(n) => write!(f, "I32({n})"),
+            Self::U32(n) => write!(f, "U32({n})"),
+            Self::I64(n) => write!(f, "I64({n})"),
+            Self::U64(n) => write!(f, "U64({n})"),
+            Self::F32(x) => write!(f, "F32({x:?})"),
+            Self::F64(x) => write!(f, "F64({x:?})"),
+            Self::Decimal { scale, value } => write!(f, "Decimal({value}e-{scale})"),
+            Self::LongString(bytes) => write!(f, "LongString(\"{}\")", bytes.escape_ascii()),
+            Self::Bytes(bytes) => write!(f, "Bytes(\"{}\")", bytes.escape_ascii()),
+            Self::Timestamp(seconds) => write!(f, "Timestamp({seconds})"),
+            Self::Array(array) => array.fmt(f),
+            Self::Table(table) => table.fmt(f),
+            Self::Void => f.write_str("Void"),
         }
     }
 }

@@ -37,14 +37,7 @@ impl<'a> Request<'a> {
         let active = bits & 4 != 0;
         let write = bits & 8 != 0;
         let read = bits & 16 != 0;
-        Ok(Self {
-            realm,
-            exclusive,
-            passive,
-            active,
-            write,
-            read,
-        })
+        Ok(Self { realm, exclusive, passive, active, write, read })
     }
 
     /// Appends class id, method id and arguments.

@@ -29,11 +29,7 @@ impl Qos {
         let prefetch_count = input.u16()?;
         let bits = input.u8()?;
         let global = bits & 1 != 0;
-        Ok(Self {
-            prefetch_size,
-            prefetch_count,
-            global,
-        })
+        Ok(Self { prefetch_size, prefetch_count, global })
     }
 
     /// Appends class id, method id and arguments.
@@ -102,15 +98,7 @@ impl<'a> Consume<'a> {
         let exclusive = bits & 4 != 0;
         let no_wait = bits & 8 != 0;
         let arguments = input.table()?;
-        Ok(Self {
-            queue,
-            consumer_tag,
-            no_local,
-            no_ack,
-            exclusive,
-            no_wait,
-            arguments,
-        })
+        Ok(Self { queue, consumer_tag, no_local, no_ack, exclusive, no_wait, arguments })
     }
 
     /// Appends class id, method id and arguments.
@@ -174,10 +162,7 @@ impl<'a> Cancel<'a> {
         let consumer_tag = input.short_str()?;
         let bits = input.u8()?;
         let no_wait = bits & 1 != 0;
-        Ok(Self {
-            consumer_tag,
-            no_wait,
-        })
+        Ok(Self { consumer_tag, no_wait })
     }
 
     /// Appends class id, method id and arguments.
@@ -241,12 +226,7 @@ impl<'a> Publish<'a> {
         let bits = input.u8()?;
         let mandatory = bits & 1 != 0;
         let immediate = bits & 2 != 0;
-        Ok(Self {
-            exchange,
-            routing_key,
-            mandatory,
-            immediate,
-        })
+        Ok(Self { exchange, routing_key, mandatory, immediate })
     }
 
     /// Appends class id, method id and arguments.
@@ -283,12 +263,7 @@ impl<'a> Return<'a> {
         let reply_text = input.short_str()?;
         let exchange = input.short_str()?;
         let routing_key = input.short_str()?;
-        Ok(Self {
-            reply_code,
-            reply_text,
-            exchange,
-            routing_key,
-        })
+        Ok(Self { reply_code, reply_text, exchange, routing_key })
     }
 
     /// Appends class id, method id and arguments.
@@ -330,13 +305,7 @@ impl<'a> Deliver<'a> {
         let redelivered = bits & 1 != 0;
         let exchange = input.short_str()?;
         let routing_key = input.short_str()?;
-        Ok(Self {
-            consumer_tag,
-            delivery_tag,
-            redelivered,
-            exchange,
-            routing_key,
-        })
+        Ok(Self { consumer_tag, delivery_tag, redelivered, exchange, routing_key })
     }
 
     /// Appends class id, method id and arguments.
@@ -411,13 +380,7 @@ impl<'a> GetOk<'a> {
         let exchange = input.short_str()?;
         let routing_key = input.short_str()?;
         let message_count = input.u32()?;
-        Ok(Self {
-            delivery_tag,
-            redelivered,
-            exchange,
-            routing_key,
-            message_count,
-        })
+        Ok(Self { delivery_tag, redelivered, exchange, routing_key, message_count })
     }
 
     /// Appends class id, method id and arguments.
@@ -473,10 +436,7 @@ impl Ack {
         let delivery_tag = input.u64()?;
         let bits = input.u8()?;
         let multiple = bits & 1 != 0;
-        Ok(Self {
-            delivery_tag,
-            multiple,
-        })
+        Ok(Self { delivery_tag, multiple })
     }
 
     /// Appends class id, method id and arguments.
@@ -507,10 +467,7 @@ impl Reject {
         let delivery_tag = input.u64()?;
         let bits = input.u8()?;
         let requeue = bits & 1 != 0;
-        Ok(Self {
-            delivery_tag,
-            requeue,
-        })
+        Ok(Self { delivery_tag, requeue })
     }
 
     /// Appends class id, method id and arguments.
@@ -619,11 +576,7 @@ impl Nack {
         let bits = input.u8()?;
         let multiple = bits & 1 != 0;
         let requeue = bits & 2 != 0;
-        Ok(Self {
-            delivery_tag,
-            multiple,
-            requeue,
-        })
+        Ok(Self { delivery_tag, multiple, requeue })
     }
 
     /// Appends class id, method id and arguments.

@@ -128,12 +128,7 @@ impl<'a> Close<'a> {
         let reply_text = input.short_str()?;
         let class_id = input.u16()?;
         let method_id = input.u16()?;
-        Ok(Self {
-            reply_code,
-            reply_text,
-            class_id,
-            method_id,
-        })
+        Ok(Self { reply_code, reply_text, class_id, method_id })
     }
 
     /// Appends class id, method id and arguments.

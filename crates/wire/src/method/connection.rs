@@ -34,21 +34,13 @@ impl<'a> Start<'a> {
         let server_properties = input.table()?;
         let mechanisms = input.long_bytes()?;
         let locales = input.long_bytes()?;
-        Ok(Self {
-            version_major,
-            version_minor,
-            server_properties,
-            mechanisms,
-            locales,
-        })
+        Ok(Self { version_major, version_minor, server_properties, mechanisms, locales })
     }
 
     /// Appends class id, method id and arguments.
     #[inline]
     pub fn encode(&self, out: &mut Vec<u8>) {
-        out.reserve(
-            19 + self.server_properties.byte_len() + self.mechanisms.len() + self.locales.len(),
-        );
+        out.reserve(19 + self.server_properties.byte_len() + self.mechanisms.len() + self.locales.len());
         out.extend_from_slice(&[0, 10, 0, 10]);
         out.push(self.version_major);
         out.push(self.version_minor);
@@ -81,22 +73,14 @@ impl<'a> StartOk<'a> {
         let mechanism = input.short_str()?;
         let response = input.long_bytes()?;
         let locale = input.short_str()?;
-        Ok(Self {
-            client_properties,
-            mechanism,
-            response,
-            locale,
-        })
+        Ok(Self { client_properties, mechanism, response, locale })
     }
 
     /// Appends class id, method id and arguments.
     #[inline]
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.reserve(
-            15 + self.client_properties.byte_len()
-                + self.mechanism.len()
-                + self.response.len()
-                + self.locale.len(),
+            15 + self.client_properties.byte_len() + self.mechanism.len() + self.response.len() + self.locale.len(),
         );
         out.extend_from_slice(&[0, 10, 0, 11]);
         put_long_bytes(out, self.client_properties.as_bytes());
@@ -173,9 +157,7 @@ impl<'a> SecureOk<'a> {
 /// Without the value of `response`, which is a credential.
 impl std::fmt::Debug for SecureOk<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SecureOk")
-            .field("response", &"[redacted]")
-            .finish()
+        f.debug_struct("SecureOk").field("response", &"[redacted]").finish()
     }
 }
 
@@ -199,11 +181,7 @@ impl Tune {
         let channel_max = input.u16()?;
         let frame_max = input.u32()?;
         let heartbeat = input.u16()?;
-        Ok(Self {
-            channel_max,
-            frame_max,
-            heartbeat,
-        })
+        Ok(Self { channel_max, frame_max, heartbeat })
     }
 
     /// Appends class id, method id and arguments.
@@ -237,11 +215,7 @@ impl TuneOk {
         let channel_max = input.u16()?;
         let frame_max = input.u32()?;
         let heartbeat = input.u16()?;
-        Ok(Self {
-            channel_max,
-            frame_max,
-            heartbeat,
-        })
+        Ok(Self { channel_max, frame_max, heartbeat })
     }
 
     /// Appends class id, method id and arguments.
@@ -329,12 +303,7 @@ impl<'a> Close<'a> {
         let reply_text = input.short_str()?;
         let class_id = input.u16()?;
         let method_id = input.u16()?;
-        Ok(Self {
-            reply_code,
-            reply_text,
-            class_id,
-            method_id,
-        })
+        Ok(Self { reply_code, reply_text, class_id, method_id })
     }
 
     /// Appends class id, method id and arguments.
@@ -450,10 +419,7 @@ impl<'a> UpdateSecret<'a> {
 /// Without the value of `new-secret`, which is a credential.
 impl std::fmt::Debug for UpdateSecret<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("UpdateSecret")
-            .field("new_secret", &"[redacted]")
-            .field("reason", &self.reason)
-            .finish()
+        f.debug_struct("UpdateSecret").field("new_secret", &"[redacted]").field("reason", &self.reason).finish()
     }
 }
 

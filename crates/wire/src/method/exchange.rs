@@ -45,16 +45,7 @@ impl<'a> Declare<'a> {
         let internal = bits & 8 != 0;
         let no_wait = bits & 16 != 0;
         let arguments = input.table()?;
-        Ok(Self {
-            exchange,
-            r#type,
-            passive,
-            durable,
-            auto_delete,
-            internal,
-            no_wait,
-            arguments,
-        })
+        Ok(Self { exchange, r#type, passive, durable, auto_delete, internal, no_wait, arguments })
     }
 
     /// Appends class id, method id and arguments.
@@ -118,11 +109,7 @@ impl<'a> Delete<'a> {
         let bits = input.u8()?;
         let if_unused = bits & 1 != 0;
         let no_wait = bits & 2 != 0;
-        Ok(Self {
-            exchange,
-            if_unused,
-            no_wait,
-        })
+        Ok(Self { exchange, if_unused, no_wait })
     }
 
     /// Appends class id, method id and arguments.
@@ -184,23 +171,14 @@ impl<'a> Bind<'a> {
         let bits = input.u8()?;
         let no_wait = bits & 1 != 0;
         let arguments = input.table()?;
-        Ok(Self {
-            destination,
-            source,
-            routing_key,
-            no_wait,
-            arguments,
-        })
+        Ok(Self { destination, source, routing_key, no_wait, arguments })
     }
 
     /// Appends class id, method id and arguments.
     #[inline]
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.reserve(
-            15 + self.destination.len()
-                + self.source.len()
-                + self.routing_key.len()
-                + self.arguments.byte_len(),
+            15 + self.destination.len() + self.source.len() + self.routing_key.len() + self.arguments.byte_len(),
         );
         out.extend_from_slice(&[0, 40, 0, 30, 0, 0]);
         put_short_str(out, self.destination);
@@ -260,23 +238,14 @@ impl<'a> Unbind<'a> {
         let bits = input.u8()?;
         let no_wait = bits & 1 != 0;
         let arguments = input.table()?;
-        Ok(Self {
-            destination,
-            source,
-            routing_key,
-            no_wait,
-            arguments,
-        })
+        Ok(Self { destination, source, routing_key, no_wait, arguments })
     }
 
     /// Appends class id, method id and arguments.
     #[inline]
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.reserve(
-            15 + self.destination.len()
-                + self.source.len()
-                + self.routing_key.len()
-                + self.arguments.byte_len(),
+            15 + self.destination.len() + self.source.len() + self.routing_key.len() + self.arguments.byte_len(),
         );
         out.extend_from_slice(&[0, 40, 0, 40, 0, 0]);
         put_short_str(out, self.destination);

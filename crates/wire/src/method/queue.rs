@@ -42,15 +42,7 @@ impl<'a> Declare<'a> {
         let auto_delete = bits & 8 != 0;
         let no_wait = bits & 16 != 0;
         let arguments = input.table()?;
-        Ok(Self {
-            queue,
-            passive,
-            durable,
-            exclusive,
-            auto_delete,
-            no_wait,
-            arguments,
-        })
+        Ok(Self { queue, passive, durable, exclusive, auto_delete, no_wait, arguments })
     }
 
     /// Appends class id, method id and arguments.
@@ -90,11 +82,7 @@ impl<'a> DeclareOk<'a> {
         let queue = input.short_str()?;
         let message_count = input.u32()?;
         let consumer_count = input.u32()?;
-        Ok(Self {
-            queue,
-            message_count,
-            consumer_count,
-        })
+        Ok(Self { queue, message_count, consumer_count })
     }
 
     /// Appends class id, method id and arguments.
@@ -136,24 +124,13 @@ impl<'a> Bind<'a> {
         let bits = input.u8()?;
         let no_wait = bits & 1 != 0;
         let arguments = input.table()?;
-        Ok(Self {
-            queue,
-            exchange,
-            routing_key,
-            no_wait,
-            arguments,
-        })
+        Ok(Self { queue, exchange, routing_key, no_wait, arguments })
     }
 
     /// Appends class id, method id and arguments.
     #[inline]
     pub fn encode(&self, out: &mut Vec<u8>) {
-        out.reserve(
-            15 + self.queue.len()
-                + self.exchange.len()
-                + self.routing_key.len()
-                + self.arguments.byte_len(),
-        );
+        out.reserve(15 + self.queue.len() + self.exchange.len() + self.routing_key.len() + self.arguments.byte_len());
         out.extend_from_slice(&[0, 50, 0, 20, 0, 0]);
         put_short_str(out, self.queue);
         put_short_str(out, self.exchange);
@@ -208,23 +185,13 @@ impl<'a> Unbind<'a> {
         let exchange = input.short_str()?;
         let routing_key = input.short_str()?;
         let arguments = input.table()?;
-        Ok(Self {
-            queue,
-            exchange,
-            routing_key,
-            arguments,
-        })
+        Ok(Self { queue, exchange, routing_key, arguments })
     }
 
     /// Appends class id, method id and arguments.
     #[inline]
     pub fn encode(&self, out: &mut Vec<u8>) {
-        out.reserve(
-            14 + self.queue.len()
-                + self.exchange.len()
-                + self.routing_key.len()
-                + self.arguments.byte_len(),
-        );
+        out.reserve(14 + self.queue.len() + self.exchange.len() + self.routing_key.len() + self.arguments.byte_len());
         out.extend_from_slice(&[0, 50, 0, 50, 0, 0]);
         put_short_str(out, self.queue);
         put_short_str(out, self.exchange);
@@ -337,12 +304,7 @@ impl<'a> Delete<'a> {
         let if_unused = bits & 1 != 0;
         let if_empty = bits & 2 != 0;
         let no_wait = bits & 4 != 0;
-        Ok(Self {
-            queue,
-            if_unused,
-            if_empty,
-            no_wait,
-        })
+        Ok(Self { queue, if_unused, if_empty, no_wait })
     }
 
     /// Appends class id, method id and arguments.
@@ -351,9 +313,7 @@ impl<'a> Delete<'a> {
         out.reserve(9 + self.queue.len());
         out.extend_from_slice(&[0, 50, 0, 40, 0, 0]);
         put_short_str(out, self.queue);
-        out.push(
-            u8::from(self.if_unused) | u8::from(self.if_empty) << 1 | u8::from(self.no_wait) << 2,
-        );
+        out.push(u8::from(self.if_unused) | u8::from(self.if_empty) << 1 | u8::from(self.no_wait) << 2);
     }
 }
 

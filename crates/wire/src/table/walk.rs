@@ -96,10 +96,7 @@ fn read<'a>(reader: &mut Reader<'a>) -> Result<Value<'a>, Error> {
         b'L' => Value::U64(reader.u64()?),
         b'f' => Value::F32(f32::from_be_bytes(reader.array()?)),
         b'd' => Value::F64(f64::from_be_bytes(reader.array()?)),
-        b'D' => Value::Decimal {
-            scale: reader.u8()?,
-            value: reader.u32()?,
-        },
+        b'D' => Value::Decimal { scale: reader.u8()?, value: reader.u32()? },
         b'S' => Value::LongString(reader.long_bytes()?),
         b'A' => Value::Array(Array(reader.long_bytes()?)),
         b'T' => Value::Timestamp(reader.u64()?),
