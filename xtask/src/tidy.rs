@@ -19,13 +19,15 @@ use source::Source;
 
 /// Checks the whole tree, prints every finding, and fails if there is one.
 pub fn run() -> Result<()> {
-    let findings = check(&Tree::read(&crate::root())?);
+    let tree = Tree::read(&crate::root())?;
+    let findings = check(&tree);
     for finding in &findings {
         eprintln!("{finding}");
     }
     if !findings.is_empty() {
         bail!("tidy: {} found; each line above says where and what to do", findings.len());
     }
+    println!("tidy: nothing to put right in {} files", tree.files.len());
     Ok(())
 }
 
