@@ -1,0 +1,127 @@
+//! AMQP 0-9-1 on sockets: one task per connection.
+
+mod buffers;
+mod connection;
+mod content;
+mod failure;
+mod handshake;
+mod input;
+mod methods;
+mod output;
+
+use crate::auth::Users;
+use crate::limits::ServerLimits;
+use connection::Connection;
+use leveret_broker::{Broker, Event};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tracing::{Instrument, debug, info, warn};
+
+/// How long a stopping broker waits for its connections to answer connection.close.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// What every connection shares.
+#[derive(Debug)]
+pub struct Shared {
+    /// The broker behind the sockets.
+    pub broker: Broker,
+    /// Who may log in, and what they may do.
+    pub users: Users,
+    /// Limits of the protocol.
+    pub limits: ServerLimits,
+    connections: AtomicUsize,
+}
+
+impl Shared {
+    /// State for a server without connections.
+    pub fn new(broker: Broker, users: Users, limits: ServerLimits) -> Shared {
+        Shared { broker, users, limits, connections: AtomicUsize::new(0) }
+    }
+}
+
+/// Accepts connections until `stop` turns true; then closes them with 320 and waits until they are gone.
+pub async fn listen(listener: TcpListener, shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
+    // Each connection holds a sender; when the last is gone, the receiver knows.
+    let (alive, mut all_gone) = tokio::sync::mpsc::channel::<()>(1);
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stop.wait_for(|stop| *stop) => break,
+        };
+        match accepted {
+            Ok((stream, peer)) => accept(stream, peer, &shared, alive.clone(), stop.clone()),
+            Err(error) => {
+                // Typically no file descriptors left; those that go free some.
+                warn!(%error, "cannot accept a connection; trying again in 100 ms");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+    drop((listener, alive));
+    shared.broker.broadcast(Event::Shutdown);
+    if tokio::time::timeout(DRAIN, all_gone.recv()).await.is_err() {
+        warn!(left = shared.connections.load(Ordering::Relaxed), "connections did not close in time");
+    }
+}
+
+fn accept(
+    stream: TcpStream,
+    peer: SocketAddr,
+    shared: &Arc<Shared>,
+    alive: tokio::sync::mpsc::Sender<()>,
+    stop: watch::Receiver<bool>,
+) {
+    let open = shared.connections.fetch_add(1, Ordering::Relaxed);
+    let guard = Guard { shared: shared.clone(), _alive: alive };
+    if open >= shared.limits.max_connections {
+        warn!(%peer, limit = shared.limits.max_connections, "connection refused: max_connections is reached");
+        return;
+    }
+    let span = tracing::info_span!("connection", %peer);
+    let shared = shared.clone();
+    let run = async move {
+        let _guard = guard;
+        serve(stream, peer, &shared, stop).await;
+    };
+    tokio::spawn(run.instrument(span));
+}
+
+/// Counts a connection out when its task ends, however it ends.
+struct Guard {
+    shared: Arc<Shared>,
+    _alive: tokio::sync::mpsc::Sender<()>,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+async fn serve(mut stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>, mut stop: watch::Receiver<bool>) {
+    if let Err(error) = stream.set_nodelay(true) {
+        debug!(%error, "cannot set TCP_NODELAY");
+    }
+    let limit = shared.limits.handshake;
+    let handshake = tokio::select! {
+        result = tokio::time::timeout(limit, handshake::run(&mut stream, peer, shared)) => result,
+        _ = stop.wait_for(|stop| *stop) => return,
+    };
+    match handshake {
+        Ok(Ok(opened)) => {
+            info!(user = opened.user(), vhost = &**opened.vhost_name(), "connection opened");
+            // On the heap, so that a task that is still shaking hands is small.
+            let ended = Box::pin(Connection::new(stream, shared.clone(), opened).run()).await;
+            match ended {
+                Ok(()) => info!("connection closed"),
+                Err(error) => info!(%error, "connection lost"),
+            }
+        }
+        Ok(Err(error)) => info!(%error, "handshake failed"),
+        Err(_) => info!(seconds = limit.as_secs(), "handshake took too long"),
+    }
+}

@@ -1,0 +1,481 @@
+//! A connection after its handshake: one task that reads, acts, pulls for its consumers and writes.
+//!
+//! ```text
+//! wait for: input, room for output, the mailbox, the heartbeat
+//! read a chunk -> act on every frame in it -> flush runs, acks and confirms once
+//! pull what consumers were granted -> encode -> one write
+//! ```
+
+use super::Shared;
+use super::buffers;
+use super::failure::Failure;
+use super::handshake::{Client, Opened};
+use crate::auth::Access;
+use crate::limits::ServerLimits;
+use leveret_broker::{Channel, Delivery, Event, Scope, Session};
+use leveret_wire::frame;
+use leveret_wire::method::{Method, basic, channel, connection};
+use rustc_hash::FxHashMap;
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Interval, MissedTickBehavior};
+
+/// How long a client may take to answer connection.close.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Without heartbeats, how often idle memory is looked for.
+const HOUSEKEEPING: Duration = Duration::from_secs(30);
+
+/// Per pull, so that many consumers on a connection take turns.
+const PULL: usize = 64 * 1024;
+
+/// An open connection.
+pub(super) struct Connection {
+    pub(super) stream: TcpStream,
+    pub(super) shared: Arc<Shared>,
+    pub(super) access: Access,
+    pub(super) client: Client,
+    pub(super) session: Session,
+    pub(super) channels: FxHashMap<u16, ChannelState>,
+    pub(super) channel_max: u16,
+    pub(super) frame_max: u32,
+    /// Encoded and not written yet.
+    pub(super) out: Vec<u8>,
+    written: usize,
+    /// The beginning of a frame whose end has not come.
+    pub(super) partial: Vec<u8>,
+    /// Channels with something to flush.
+    pub(super) dirty: Vec<u16>,
+    /// The exchange that the user was last allowed to publish to.
+    pub(super) may_publish_to: Option<Box<str>>,
+    /// Consumers with a grant to pull.
+    ready: VecDeque<(u16, u32)>,
+    paused: Vec<(u16, u32)>,
+    deliveries: Vec<Delivery>,
+    events: Vec<Event>,
+    heart: Heart,
+    pub(super) state: State,
+    pub(super) publishes: bool,
+    blocked: Blocked,
+}
+
+/// Where a connection is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    Open,
+    /// We have sent connection.close; only its answer matters.
+    Closing { until: Instant },
+    /// Nothing more to do but to write what is left.
+    Closed,
+}
+
+/// A channel as its connection keeps it.
+pub(super) enum ChannelState {
+    Open(Box<OpenChannel>),
+    /// We have sent channel.close; everything but its answer is ignored.
+    Closing,
+}
+
+pub(super) struct OpenChannel {
+    pub(super) broker: Channel,
+    /// A message whose body is not complete.
+    pub(super) content: Option<super::content::Content>,
+    pub(super) is_dirty: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Blocked {
+    /// The broker wants publishers to wait.
+    broker: bool,
+    /// The client has been told so.
+    told: bool,
+}
+
+struct Heart {
+    interval: Option<Duration>,
+    timer: Interval,
+    sent: bool,
+    heard: Instant,
+}
+
+/// What the task woke up for.
+#[derive(Default)]
+struct Woken {
+    readable: bool,
+    writable: bool,
+    tick: bool,
+}
+
+impl Connection {
+    pub(super) fn new(stream: TcpStream, shared: Arc<Shared>, opened: Opened) -> Connection {
+        let mut session = shared.broker.open(opened.vhost);
+        session.set_live_prefetch(opened.client.py_amqp);
+        Connection {
+            stream,
+            shared,
+            access: opened.access,
+            client: opened.client,
+            session,
+            channels: FxHashMap::default(),
+            channel_max: opened.channel_max,
+            frame_max: opened.frame_max,
+            out: Vec::new(),
+            written: 0,
+            partial: opened.rest,
+            dirty: Vec::new(),
+            may_publish_to: None,
+            ready: VecDeque::new(),
+            paused: Vec::new(),
+            deliveries: Vec::new(),
+            events: Vec::new(),
+            heart: Heart::new(opened.heartbeat),
+            state: State::Open,
+            publishes: false,
+            blocked: Blocked::default(),
+        }
+    }
+
+    /// Serves the connection to its end.
+    pub(super) async fn run(mut self) -> io::Result<()> {
+        let ended = self.serve().await;
+        let channels = self.channels.drain().filter_map(|(_, channel)| match channel {
+            ChannelState::Open(open) => Some(open.broker),
+            ChannelState::Closing => None,
+        });
+        self.session.close(channels.collect::<Vec<_>>().into_iter());
+        ended
+    }
+
+    async fn serve(&mut self) -> io::Result<()> {
+        if !self.partial.is_empty() {
+            self.receive(true)?;
+        }
+        loop {
+            let woken = poll_fn(|context| self.poll(context)).await?;
+            if woken.tick {
+                self.tick()?;
+            }
+            if !self.events.is_empty() {
+                self.handle_events();
+            }
+            if woken.readable {
+                self.receive(false)?;
+            }
+            if woken.writable || self.out.len() == self.written {
+                self.deliver()?;
+            }
+            match self.state {
+                State::Closed if self.out.is_empty() => return Ok(()),
+                State::Closing { until } if until <= Instant::now() => {
+                    return Err(io::Error::other("the client did not answer connection.close"));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Ready when there is anything to do.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Woken>> {
+        let mut woken = Woken::default();
+        if self.out.is_empty() {
+            // Consumers with more to pull go on at once, but input and the mailbox get their turn.
+            woken.writable = !self.ready.is_empty();
+        } else {
+            woken.writable = self.stream.poll_write_ready(context)?.is_ready();
+        }
+        if self.reads() {
+            woken.readable = self.stream.poll_read_ready(context)?.is_ready();
+        }
+        woken.tick = self.heart.timer.poll_tick(context).is_ready();
+        let mail = self.session.mailbox().poll(context, &mut self.events);
+        if woken.writable || woken.readable || woken.tick || mail {
+            return Poll::Ready(Ok(woken));
+        }
+        Poll::Pending
+    }
+
+    /// Input is wanted: not from a publisher while the broker is blocked, nor from a client that does not take its
+    /// answers.
+    fn reads(&self) -> bool {
+        let full = self.out.len() - self.written > self.shared.limits.output;
+        !full && self.state != State::Closed && !(self.blocked.broker && self.publishes && self.state == State::Open)
+    }
+
+    /// Reads what is there and acts on it. With `buffered` there may be nothing new.
+    fn receive(&mut self, buffered: bool) -> io::Result<()> {
+        let mut input = buffers::take_input();
+        input.clear();
+        input.extend_from_slice(&self.partial);
+        let old = input.len();
+        input.resize(old + buffers::READ, 0);
+        let read = if buffered { Err(io::ErrorKind::WouldBlock.into()) } else { self.stream.try_read(&mut input[old..]) };
+        let len = match read {
+            Ok(0) => {
+                buffers::return_input(input);
+                return match self.state {
+                    State::Open => Err(io::ErrorKind::UnexpectedEof.into()),
+                    _ => {
+                        self.state = State::Closed;
+                        self.out.clear();
+                        self.written = 0;
+                        Ok(())
+                    }
+                };
+            }
+            Ok(len) => len,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && buffered => 0,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                buffers::return_input(input);
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        self.heart.heard = Instant::now();
+        let end = old + len;
+        let used = self.act(&input[..end]);
+        self.partial.clear();
+        if used < end {
+            self.partial.extend_from_slice(&input[used..end]);
+        } else {
+            self.partial = Vec::new();
+        }
+        buffers::return_input(input);
+        Ok(())
+    }
+
+    /// Makes everything that was read so far take effect, and confirms it.
+    pub(super) fn flush(&mut self) {
+        self.session.flush();
+        let Connection { dirty, channels, out, .. } = self;
+        for number in dirty.drain(..) {
+            if let Some(ChannelState::Open(open)) = channels.get_mut(&number) {
+                open.flush(number, out);
+            }
+        }
+        if self.blocked.broker && self.publishes && !self.blocked.told {
+            self.tell_blocked();
+        }
+    }
+
+    fn tell_blocked(&mut self) {
+        self.blocked.told = true;
+        if self.client.blocked {
+            let reason = "low on memory";
+            frame::write_method(&mut self.out, 0, &connection::Blocked { reason }.into());
+        }
+        tracing::info!("publisher blocked: the memory limit is exceeded");
+    }
+
+    fn handle_events(&mut self) {
+        let mut events = std::mem::take(&mut self.events);
+        for event in events.drain(..) {
+            match event {
+                Event::Ready { channel, consumer } => self.ready.push_back((channel, consumer)),
+                Event::Cancelled { channel, consumer } => self.cancelled(channel, consumer),
+                Event::Blocked => {
+                    self.blocked.broker = true;
+                    if self.publishes && !self.blocked.told {
+                        self.tell_blocked();
+                    }
+                }
+                Event::Unblocked => {
+                    if self.blocked.told && self.client.blocked {
+                        frame::write_method(&mut self.out, 0, &connection::Unblocked.into());
+                    }
+                    self.blocked = Blocked::default();
+                    self.heart.heard = Instant::now();
+                }
+                Event::Shutdown => {
+                    let text = "broker forced connection closure with reason 'shutdown'";
+                    self.fail(0, Failure::connection(320, text, (0, 0)));
+                }
+            }
+        }
+        self.events = events;
+    }
+
+    fn cancelled(&mut self, channel: u16, consumer: u32) {
+        let Some(ChannelState::Open(open)) = self.channels.get_mut(&channel) else { return };
+        if let Some(tag) = open.broker.cancelled(&self.session, consumer)
+            && self.client.cancel_notify
+            && self.state == State::Open
+        {
+            let cancel = basic::Cancel { consumer_tag: &tag, no_wait: true };
+            frame::write_method(&mut self.out, channel, &cancel.into());
+        }
+    }
+
+    /// Pulls for consumers while the socket takes it, one write per full buffer.
+    fn deliver(&mut self) -> io::Result<()> {
+        if self.state != State::Open {
+            self.ready.clear();
+        }
+        if self.written == 0 && self.out.capacity() == 0 && !self.ready.is_empty() {
+            self.out = buffers::take_output();
+        }
+        let limit = self.shared.limits.output;
+        while self.out.len() < limit {
+            let Some((number, consumer)) = self.ready.pop_front() else { break };
+            let Some(ChannelState::Open(open)) = self.channels.get_mut(&number) else { continue };
+            let Some(pulled) = open.broker.pull(&self.session, consumer, PULL, &mut self.deliveries) else { continue };
+            super::output::deliveries(&mut self.out, number, &pulled, &self.deliveries, self.frame_max);
+            self.deliveries.clear();
+            if pulled.more {
+                self.ready.push_back((number, consumer));
+            }
+        }
+        self.write()?;
+        if self.out.is_empty() {
+            for (number, consumer) in std::mem::take(&mut self.paused) {
+                if let Some(ChannelState::Open(open)) = self.channels.get_mut(&number) {
+                    open.broker.resume(consumer);
+                }
+            }
+        } else {
+            self.pause_ready();
+        }
+        Ok(())
+    }
+
+    /// The socket takes no more: what these consumers were granted goes to others, if there are others.
+    fn pause_ready(&mut self) {
+        let Connection { ready, channels, paused, .. } = self;
+        ready.retain(|&(number, consumer)| match channels.get_mut(&number) {
+            Some(ChannelState::Open(open)) => {
+                let now_paused = open.broker.pause(consumer);
+                if now_paused {
+                    paused.push((number, consumer));
+                }
+                !now_paused
+            }
+            _ => false,
+        });
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        while self.written < self.out.len() {
+            match self.stream.try_write(&self.out[self.written..]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(len) => {
+                    self.written += len;
+                    self.heart.sent = true;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if self.state != State::Open => {
+                    // The client has gone after its last word; nobody misses the rest.
+                    tracing::debug!(%error, "cannot write the rest");
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.written = 0;
+        buffers::return_output(std::mem::take(&mut self.out));
+        Ok(())
+    }
+
+    fn tick(&mut self) -> io::Result<()> {
+        if let Some(interval) = self.heart.interval {
+            // The client cannot be heard while it is not listened to.
+            if self.reads() && self.heart.heard.elapsed() > interval * 2 {
+                let text = format!("no heartbeat from the client within {} s", (interval * 2).as_secs());
+                return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+            }
+            if !self.heart.sent && self.out.is_empty() {
+                frame::write_heartbeat(&mut self.out);
+            }
+            self.heart.sent = false;
+        }
+        if self.heart.heard.elapsed() > HOUSEKEEPING / 2 {
+            self.session.release_memory();
+            self.channels.shrink_to_fit();
+            self.deliveries = Vec::new();
+            self.events = Vec::new();
+            self.ready.shrink_to_fit();
+            self.dirty = Vec::new();
+        }
+        Ok(())
+    }
+
+    /// Closes what the failure says: the channel, or the connection.
+    pub(super) fn fail(&mut self, number: u16, failure: Failure) {
+        if self.state != State::Open {
+            return;
+        }
+        let (class_id, method_id) = failure.method;
+        self.flush();
+        match failure.scope {
+            Scope::Channel => {
+                tracing::info!(channel = number, reason = failure.text, "channel closed");
+                self.close_channel(number);
+                self.channels.insert(number, ChannelState::Closing);
+                let close =
+                    channel::Close { reply_code: failure.code, reply_text: &failure.text, class_id, method_id };
+                frame::write_method(&mut self.out, number, &close.into());
+            }
+            Scope::Connection => {
+                tracing::info!(channel = number, reason = failure.text, "connection is being closed");
+                let close =
+                    connection::Close { reply_code: failure.code, reply_text: &failure.text, class_id, method_id };
+                frame::write_method(&mut self.out, 0, &close.into());
+                self.close_all();
+                self.state = State::Closing { until: Instant::now() + CLOSE_TIMEOUT };
+                self.heart.timer.reset_after(CLOSE_TIMEOUT);
+            }
+        }
+    }
+
+    /// Ends a channel in the broker.
+    pub(super) fn close_channel(&mut self, number: u16) {
+        if let Some(ChannelState::Open(open)) = self.channels.remove(&number) {
+            open.broker.close(&mut self.session);
+        }
+    }
+
+    /// Ends all channels in the broker, and deletes exclusive queues: before connection.close-ok, so that a client can
+    /// rely on it.
+    pub(super) fn close_all(&mut self) {
+        for number in self.channels.keys().copied().collect::<Vec<_>>() {
+            self.close_channel(number);
+        }
+        self.session.delete_exclusive_queues();
+    }
+
+    /// Writes a method. Its channel is open.
+    pub(super) fn send<'a>(&mut self, number: u16, method: impl Into<Method<'a>>) {
+        frame::write_method(&mut self.out, number, &method.into());
+    }
+
+    /// The limits of the protocol.
+    pub(super) fn limits(&self) -> &ServerLimits {
+        &self.shared.limits
+    }
+}
+
+impl OpenChannel {
+    /// Applies collected acks and confirms what was published.
+    pub(super) fn flush(&mut self, number: u16, out: &mut Vec<u8>) {
+        self.is_dirty = false;
+        self.broker.apply_settled();
+        if let Some((delivery_tag, multiple)) = self.broker.take_confirm() {
+            frame::write_method(out, number, &basic::Ack { delivery_tag, multiple }.into());
+        }
+    }
+}
+
+impl Heart {
+    /// `seconds` between heartbeats, 0 for none. The timer runs twice as often (specification, section 4.2.7: a peer
+    /// is gone after two silent intervals).
+    fn new(seconds: u16) -> Heart {
+        let interval = (seconds > 0).then(|| Duration::from_secs(seconds.into()));
+        let period = interval.map_or(HOUSEKEEPING, |interval| interval / 2);
+        let mut timer = tokio::time::interval_at(Instant::now() + period, period);
+        timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Heart { interval, timer, sent: false, heard: Instant::now() }
+    }
+}

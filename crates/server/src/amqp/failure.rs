@@ -1,0 +1,46 @@
+//! Refusals on their way to the client: the broker's error with the method that caused it.
+
+use leveret_broker::{Error, Scope};
+use leveret_wire::method::reply_code;
+
+/// Why a channel or a connection is closed by the server.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    pub(super) scope: Scope,
+    pub(super) code: u16,
+    /// `NAME - explanation`, at most 255 bytes.
+    pub(super) text: String,
+    /// Class and method id of what failed; zeros if it was no method.
+    pub(super) method: (u16, u16),
+}
+
+impl Failure {
+    /// A broker's refusal of `method`.
+    pub(super) fn new(error: Error, method: (u16, u16)) -> Failure {
+        let text = format!("{} - {}", reply_code::name(error.code), error.text);
+        Failure { scope: error.scope, code: error.code, text: cut(text), method }
+    }
+
+    /// A violation of the protocol, which ends the connection.
+    pub(super) fn connection(code: u16, text: impl Into<String>, method: (u16, u16)) -> Failure {
+        Failure::new(Error::connection(code, text), method)
+    }
+
+    /// Bytes that are not AMQP.
+    pub(super) fn wire(error: leveret_wire::Error) -> Failure {
+        let method = match error {
+            leveret_wire::Error::UnknownMethod { class_id, method_id } => (class_id, method_id),
+            _ => (0, 0),
+        };
+        Failure { scope: Scope::Connection, code: error.reply_code(), text: cut(error.reply_text()), method }
+    }
+}
+
+/// A short string has at most 255 bytes; cuts at a character.
+fn cut(mut text: String) -> String {
+    if text.len() > 255 {
+        let end = (0..=255).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+        text.truncate(end);
+    }
+    text
+}

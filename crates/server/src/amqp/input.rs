@@ -1,0 +1,162 @@
+//! From bytes to actions: frames in the order in which they came.
+
+use super::connection::{ChannelState, Connection, OpenChannel, State};
+use super::failure::Failure;
+use leveret_broker::Channel;
+use leveret_wire::frame::{self, Frame};
+use leveret_wire::method::{Method, channel, connection};
+
+impl Connection {
+    /// Acts on every whole frame of `input` and flushes. Returns how many bytes were used.
+    pub(super) fn act(&mut self, input: &[u8]) -> usize {
+        let mut at = 0;
+        while self.state != State::Closed {
+            match frame::parse(&input[at..], self.frame_max) {
+                Ok(Some((frame, len))) => match self.frame(&frame, &input[at + len..]) {
+                    Ok(Some(more)) => at += len + more,
+                    Ok(None) => break,
+                    Err(failure) => {
+                        self.fail(frame.channel, failure);
+                        at += len;
+                    }
+                },
+                Ok(None) => break,
+                Err(error) => {
+                    self.fail(0, Failure::wire(error));
+                    // Where the next frame begins is unknown, so nothing behind is read, not even close-ok.
+                    self.state = State::Closed;
+                    return input.len();
+                }
+            }
+        }
+        self.flush();
+        at
+    }
+
+    /// Acts on one frame; returns how much of the input behind it was used too, `None` if more input is needed first.
+    #[inline]
+    fn frame(&mut self, frame: &Frame<'_>, behind: &[u8]) -> Result<Option<usize>, Failure> {
+        const PUBLISH: [u8; 4] = [0, 60, 0, 40];
+        match frame.kind {
+            _ if self.state != State::Open => self.closing_frame(frame).map(|()| Some(0)),
+            frame::METHOD if frame.payload.starts_with(&PUBLISH) && self.expects_method(frame.channel) => {
+                self.publish(frame.channel, frame.payload, behind)
+            }
+            frame::METHOD => self.method_frame(frame).map(|()| Some(0)),
+            frame::HEARTBEAT => Ok(Some(0)),
+            _ => self.content(frame).map(|()| Some(0)),
+        }
+    }
+
+    /// The channel is open and not in the middle of a message.
+    #[inline]
+    fn expects_method(&self, number: u16) -> bool {
+        matches!(self.channels.get(&number), Some(ChannelState::Open(open)) if open.content.is_none())
+    }
+
+    /// After connection.close was sent, only the answer counts, or the client's own close, which crossed ours.
+    fn closing_frame(&mut self, frame: &Frame<'_>) -> Result<(), Failure> {
+        if frame.kind == frame::METHOD && frame.channel == 0 {
+            match Method::decode(frame.payload) {
+                Ok(Method::ConnectionCloseOk(_)) => self.state = State::Closed,
+                Ok(Method::ConnectionClose(_)) => {
+                    self.send(0, connection::CloseOk);
+                    self.state = State::Closed;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn method_frame(&mut self, frame: &Frame<'_>) -> Result<(), Failure> {
+        let number = frame.channel;
+        let method = Method::decode(frame.payload).map_err(Failure::wire)?;
+        let id = method.id();
+        if number == 0 {
+            return self.connection_method(method);
+        }
+        if id.0 == 10 {
+            let text = format!("'{}' is only allowed on channel 0", method.name());
+            return Err(Failure::connection(503, text, id));
+        }
+        match self.channels.get(&number) {
+            Some(ChannelState::Open(open)) => {
+                if let Some(content) = &open.content {
+                    return Err(content.interrupted());
+                }
+                match method {
+                    Method::ChannelOpen(_) => Err(Failure::connection(504, "second 'channel.open' seen", id)),
+                    Method::ChannelClose(_) => {
+                        self.flush();
+                        self.close_channel(number);
+                        self.send(number, channel::CloseOk);
+                        Ok(())
+                    }
+                    // Closes cross; ours has been answered already.
+                    Method::ChannelCloseOk(_) => Ok(()),
+                    method => self.method(number, method),
+                }
+            }
+            Some(ChannelState::Closing) => {
+                match method {
+                    Method::ChannelCloseOk(_) => drop(self.channels.remove(&number)),
+                    Method::ChannelClose(_) => {
+                        self.channels.remove(&number);
+                        self.send(number, channel::CloseOk);
+                    }
+                    // Late acks and publishes for a channel that is closing are discarded.
+                    _ => {}
+                }
+                Ok(())
+            }
+            None => match method {
+                Method::ChannelOpen(_) => self.open_channel(number),
+                // The answer to a close that crossed the client's own.
+                Method::ChannelCloseOk(_) => Ok(()),
+                _ => Err(Failure::connection(504, "expected 'channel.open'", id)),
+            },
+        }
+    }
+
+    fn open_channel(&mut self, number: u16) -> Result<(), Failure> {
+        let (open, max) = (self.channels.len(), self.channel_max);
+        if max != 0 && (open >= usize::from(max) || number > max) {
+            let text = match number > max {
+                true => format!("channel number {number} is higher than the negotiated channel_max ({max})"),
+                false => format!("number of channels opened ({open}) has reached the negotiated channel_max ({max})"),
+            };
+            return Err(Failure::connection(530, text, channel::Open::ID));
+        }
+        let open = OpenChannel { broker: Channel::new(number), content: None, is_dirty: false };
+        self.channels.insert(number, ChannelState::Open(Box::new(open)));
+        self.send(number, channel::OpenOk);
+        Ok(())
+    }
+
+    fn connection_method(&mut self, method: Method<'_>) -> Result<(), Failure> {
+        match method {
+            Method::ConnectionClose(close) => {
+                if close.reply_code != 200 {
+                    tracing::info!(code = close.reply_code, reason = close.reply_text, "the client closes");
+                }
+                self.flush();
+                self.close_all();
+                self.send(0, connection::CloseOk);
+                self.state = State::Closed;
+                Ok(())
+            }
+            // Passwords do not expire here, so a renewed one changes nothing; a login is checked by connecting.
+            Method::ConnectionUpdateSecret(_) => {
+                self.send(0, connection::UpdateSecretOk);
+                Ok(())
+            }
+            // The answer to a close that crossed the client's own.
+            Method::ConnectionCloseOk(_) => Ok(()),
+            other => {
+                let text = format!("unexpected method '{}' on channel 0", other.name());
+                Err(Failure::connection(503, text, other.id()))
+            }
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! Limits of the protocol; those of queues and messages are the broker's.
+
+use std::time::Duration;
+
+/// What the server offers and tolerates.
+#[derive(Clone, Debug)]
+pub struct ServerLimits {
+    /// Connections at a time.
+    pub max_connections: usize,
+    /// Channels per connection. The default is RabbitMQ's, which clients' tests assert.
+    pub channel_max: u16,
+    /// Bytes of a frame. The default is RabbitMQ's.
+    pub frame_max: u32,
+    /// Seconds between heartbeats that the server asks for; 0 for none.
+    pub heartbeat: u16,
+    /// From accepting a connection to connection.open.
+    pub handshake: Duration,
+    /// Bytes that wait for a client's socket before its consumers are paused.
+    pub output: usize,
+}
+
+impl Default for ServerLimits {
+    fn default() -> ServerLimits {
+        ServerLimits {
+            max_connections: 20_000,
+            channel_max: 2047,
+            frame_max: 131_072,
+            heartbeat: 60,
+            handshake: Duration::from_secs(10),
+            output: 256 * 1024,
+        }
+    }
+}
+
+/// Smallest frame_max that a peer may ask for (specification, section 4.2.3).
+pub const FRAME_MIN: u32 = 4096;
+
+/// Largest frame before the connection is open: room for a JWT in the login, and little else.
+pub const FRAME_MAX_BEFORE_OPEN: u32 = 8192;

@@ -1,0 +1,247 @@
+//! `leveret serve`: from the command line to a running broker, and down again.
+
+use crate::amqp::{self, Shared};
+use crate::auth::Users;
+use crate::definitions;
+use crate::limits::{FRAME_MIN, ServerLimits};
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use leveret_broker::{Broker, Limits};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+/// How often the memory limit is looked at beside every publish: what consumers free counts too.
+const MEMORY_CHECK: Duration = Duration::from_millis(100);
+
+/// Without another hint, the limit on messages in memory is this part of the machine's memory.
+const MEMORY_PERCENT: u64 = 40;
+
+/// Options of the broker.
+#[derive(Clone, Debug, Args)]
+pub struct ServeArgs {
+    /// Listen for AMQP here; a host name stands for all its addresses
+    #[arg(long, value_name = "HOST:PORT", default_value = "localhost:5672")]
+    amqp: String,
+    /// Keep everything in memory: what is in the broker is gone when it stops. (This version always does.)
+    #[arg(long)]
+    memory: bool,
+    /// Users, permissions and virtual hosts in RabbitMQ's JSON format. Without it: guest/guest, from this machine only
+    #[arg(long, value_name = "FILE")]
+    definitions: Option<PathBuf>,
+    /// Bytes of messages in memory above which publishers are blocked [default: 40 % of the machine's memory]
+    #[arg(long, value_name = "BYTES", help_heading = "Limits")]
+    max_memory: Option<u64>,
+    /// Largest message body in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().max_message_size, help_heading = "Limits",
+          value_parser = clap::value_parser!(u64).range(1..=512 * 1024 * 1024))]
+    max_message_size: u64,
+    /// Connections at a time
+    #[arg(long, value_name = "N", default_value_t = ServerLimits::default().max_connections, help_heading = "Limits")]
+    max_connections: usize,
+    /// Queues per virtual host
+    #[arg(long, value_name = "N", default_value_t = Limits::default().max_queues, help_heading = "Limits")]
+    max_queues: usize,
+    /// Exchanges per virtual host
+    #[arg(long, value_name = "N", default_value_t = Limits::default().max_exchanges, help_heading = "Limits")]
+    max_exchanges: usize,
+    /// Bindings per virtual host
+    #[arg(long, value_name = "N", default_value_t = Limits::default().max_bindings, help_heading = "Limits")]
+    max_bindings: usize,
+    /// Consumers per channel
+    #[arg(long, value_name = "N", default_value_t = Limits::default().max_consumers, help_heading = "Limits")]
+    max_consumers: usize,
+    /// Messages held by one open transaction
+    #[arg(long, value_name = "N", default_value_t = Limits::default().max_transaction_messages,
+          help_heading = "Limits")]
+    max_transaction_messages: usize,
+    /// Bytes held by one open transaction
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().max_transaction_bytes,
+          help_heading = "Limits")]
+    max_transaction_bytes: usize,
+    /// Channels per connection
+    #[arg(long, value_name = "N", default_value_t = ServerLimits::default().channel_max, help_heading = "Limits",
+          value_parser = clap::value_parser!(u16).range(1..))]
+    channel_max: u16,
+    /// Largest frame in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = ServerLimits::default().frame_max, help_heading = "Limits",
+          value_parser = clap::value_parser!(u32).range(i64::from(FRAME_MIN)..=16 * 1024 * 1024))]
+    frame_max: u32,
+    /// Heartbeat in seconds that clients are asked for; 0 for none
+    #[arg(long, value_name = "SECONDS", default_value_t = ServerLimits::default().heartbeat)]
+    heartbeat: u16,
+    /// What to log: error, warn, info, debug or trace, also by module. RUST_LOG does the same
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    log: String,
+}
+
+impl ServeArgs {
+    fn broker_limits(&self) -> Limits {
+        Limits {
+            max_queues: self.max_queues,
+            max_exchanges: self.max_exchanges,
+            max_bindings: self.max_bindings,
+            max_consumers: self.max_consumers,
+            max_message_size: self.max_message_size,
+            max_transaction_messages: self.max_transaction_messages,
+            max_transaction_bytes: self.max_transaction_bytes,
+            max_memory: self.max_memory.unwrap_or_else(default_memory),
+        }
+    }
+
+    fn server_limits(&self) -> ServerLimits {
+        ServerLimits {
+            max_connections: self.max_connections,
+            channel_max: self.channel_max,
+            frame_max: self.frame_max,
+            heartbeat: self.heartbeat,
+            ..ServerLimits::default()
+        }
+    }
+}
+
+/// Runs the broker until SIGTERM or SIGINT.
+///
+/// # Errors
+/// If it cannot start: an address in use, an unreadable definitions file.
+pub fn serve(args: ServeArgs) -> Result<()> {
+    start_log(&args.log)?;
+    raise_file_limit();
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?.block_on(run(args))
+}
+
+async fn run(args: ServeArgs) -> Result<()> {
+    let random = || {
+        let mut bytes = [0; 16];
+        // Fails only on a machine without a source of randomness, where no name could be called unguessable.
+        getrandom::fill(&mut bytes).unwrap_or_else(|error| panic!("the system has no randomness: {error}"));
+        u128::from_le_bytes(bytes)
+    };
+    let broker = Broker::new(args.broker_limits(), Box::new(random));
+    let users = match &args.definitions {
+        Some(file) => definitions::load(file, &broker)?,
+        None => Users::guest_only((random() as u32).to_le_bytes()),
+    };
+    let listeners = bind(&args.amqp).await?;
+    let shared = Arc::new(Shared::new(broker.clone(), users, args.server_limits()));
+    let (stop, stopping) = watch::channel(false);
+    let mut tasks = tokio::task::JoinSet::new();
+    for listener in listeners {
+        info!(address = %listener.local_addr()?, "listening for AMQP 0-9-1");
+        tasks.spawn(amqp::listen(listener, shared.clone(), stopping.clone()));
+    }
+    info!(max_memory = broker.limits().max_memory, "messages are kept in memory and end with this process");
+    tokio::spawn(async move {
+        let mut timer = tokio::time::interval(MEMORY_CHECK);
+        loop {
+            timer.tick().await;
+            broker.check_memory();
+        }
+    });
+    wait_for_signal().await?;
+    info!("stopping: no new connections, open ones are closed");
+    stop.send_replace(true);
+    while tasks.join_next().await.is_some() {}
+    info!("stopped");
+    Ok(())
+}
+
+async fn bind(address: &str) -> Result<Vec<TcpListener>> {
+    let addresses: Vec<SocketAddr> = tokio::net::lookup_host(address)
+        .await
+        .with_context(|| format!("cannot resolve '{address}'; give HOST:PORT, for example 127.0.0.1:5672"))?
+        .collect();
+    let mut listeners = Vec::new();
+    let mut failure = None;
+    for address in addresses {
+        match listen(address) {
+            Ok(listener) => listeners.push(listener),
+            // A machine without IPv6 may still resolve localhost to ::1.
+            Err(error) if error.kind() == std::io::ErrorKind::AddrNotAvailable => failure = Some((address, error)),
+            Err(error) => {
+                let hint = "is another broker running? Choose another address with --amqp";
+                return Err(error).with_context(|| format!("cannot listen on {address}: {hint}"));
+            }
+        }
+    }
+    match failure {
+        Some((address, error)) if listeners.is_empty() => {
+            Err(error).with_context(|| format!("cannot listen on {address}"))
+        }
+        _ if listeners.is_empty() => bail!("'{address}' has no address"),
+        _ => Ok(listeners),
+    }
+}
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    use socket2::{Domain, Protocol, Socket, Type};
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(1024)?;
+    TcpListener::from_std(socket.into())
+}
+
+async fn wait_for_signal() -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+fn start_log(level: &str) -> Result<()> {
+    use std::io::IsTerminal;
+    let directives = std::env::var("RUST_LOG").unwrap_or_else(|_| level.to_string());
+    let filter = tracing_subscriber::EnvFilter::try_new(&directives)
+        .with_context(|| format!("'{directives}' is no log level; try info, or leveret=debug"))?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+    Ok(())
+}
+
+/// Each connection is a file; the soft limit on those is often 1024, the hard one is what the machine allows.
+#[allow(unsafe_code)]
+fn raise_file_limit() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls get a pointer to a valid rlimit that outlives them.
+    let raised = unsafe {
+        libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 && {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &limit) == 0
+        }
+    };
+    if !raised {
+        warn!("cannot raise the limit on open files; it bounds the number of connections");
+    }
+}
+
+/// A part of what this process may use: the cgroup's limit if there is one, else the machine's memory.
+fn default_memory() -> u64 {
+    let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+        Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+    });
+    let cgroup = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
+        .iter()
+        .find_map(|file| std::fs::read_to_string(file).ok()?.trim().parse::<u64>().ok());
+    match machine.into_iter().chain(cgroup).min() {
+        Some(memory) => memory / 100 * MEMORY_PERCENT,
+        None => Limits::default().max_memory,
+    }
+}
