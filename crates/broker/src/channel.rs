@@ -189,8 +189,9 @@ impl Channel {
     }
 
     /// Starts a consumer and returns its tag. Its messages come by [`Channel::pull`] after [`Event::Ready`].
-    pub fn consume(&mut self, session: &mut Session, consume: Consume<'_>, max_consumers: usize) -> Result<Arc<str>> {
+    pub fn consume(&mut self, session: &mut Session, consume: Consume<'_>) -> Result<Arc<str>> {
         session.flush();
+        let max_consumers = session.limits().max_consumers;
         if self.tags.contains_key(consume.tag) {
             return Err(Error::connection(530, format!("attempt to reuse consumer tag '{}'", consume.tag)));
         }
@@ -334,20 +335,25 @@ impl Channel {
         Some(pulled)
     }
 
-    /// Gives back what a consumer was granted because its connection can take nothing now; somebody else gets it.
-    /// [`Channel::resume`] ends it.
-    pub fn pause(&mut self, consumer: u32) {
-        self.set_paused(consumer, true);
+    /// Gives back what a consumer was granted because its connection can take nothing now, so that another one gets it.
+    /// False, and nothing happens, if it is the queue's only consumer. [`Channel::resume`] ends it.
+    pub fn pause(&mut self, consumer: u32) -> bool {
+        let Some(entry) = self.consumers.get_mut(&consumer) else { return false };
+        let id = entry.id;
+        entry.paused = entry.queue.change(|queue| {
+            let shared = queue.consumers.len() > 1;
+            if shared {
+                queue.consumers.set_credit(id, 0);
+            }
+            shared
+        });
+        entry.paused
     }
 
     /// Lets a paused consumer be granted messages again.
     pub fn resume(&mut self, consumer: u32) {
-        self.set_paused(consumer, false);
-    }
-
-    fn set_paused(&mut self, consumer: u32, paused: bool) {
         if let Some(entry) = self.consumers.get_mut(&consumer) {
-            entry.paused = paused;
+            entry.paused = false;
         }
         if let Some(entry) = self.consumers.get(&consumer) {
             let credit = self.credit(entry);

@@ -3,6 +3,7 @@
 use crate::channel::Channel;
 use crate::engine::{Broker, QueueDeclare, QueueStatus, VirtualHost};
 use crate::error::Result;
+use crate::limits::Limits;
 use crate::mailbox::Mailbox;
 use crate::publisher::Publisher;
 use crate::topology::SessionId;
@@ -26,6 +27,11 @@ impl Session {
     pub(crate) fn new(broker: Broker, vhost: Arc<VirtualHost>, id: SessionId, mailbox: Arc<Mailbox>) -> Session {
         let publisher = Publisher::new(vhost.clone());
         Session { broker, vhost, id, mailbox, publisher, live_prefetch: false, exclusive: Vec::new() }
+    }
+
+    /// The broker's limits.
+    pub fn limits(&self) -> &Limits {
+        self.broker.limits()
     }
 
     /// Its virtual host.
@@ -82,6 +88,15 @@ impl Session {
         Ok(ready)
     }
 
+    /// Deletes the queues that only this session may use. Dropping the session does it too.
+    pub fn delete_exclusive_queues(&mut self) {
+        self.publisher.flush();
+        for name in std::mem::take(&mut self.exclusive) {
+            // It may be gone already, or by now be another connection's queue of the same name: then it stays.
+            let _ = self.vhost.delete_queue(&name, false, false, self.id);
+        }
+    }
+
     /// Ends the session: its channels are closed, its exclusive queues deleted.
     pub fn close(mut self, channels: impl Iterator<Item = Channel>) {
         for channel in channels {
@@ -92,11 +107,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.publisher.flush();
-        for name in std::mem::take(&mut self.exclusive) {
-            // It may be gone already, or by now be another connection's queue of the same name: then it stays.
-            let _ = self.vhost.delete_queue(&name, false, false, self.id);
-        }
+        self.delete_exclusive_queues();
         self.broker.forget_session(self.id);
     }
 }
