@@ -76,9 +76,16 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Names and keys are nearly always ASCII, and short: the standard library's check, which goes octet by octet at such
+/// lengths, took 15 of the 17 ns of decoding a `basic.publish`, and `is_ascii` takes 1.3.
 #[inline]
 pub(crate) fn utf8(bytes: &[u8]) -> Result<&str, Error> {
-    std::str::from_utf8(bytes).map_err(|_| Error::Syntax("a short string is not UTF-8"))
+    if bytes.is_ascii() {
+        // SAFETY: ASCII is UTF-8.
+        #[allow(unsafe_code, reason = "measured, see above")]
+        return Ok(unsafe { str::from_utf8_unchecked(bytes) });
+    }
+    str::from_utf8(bytes).map_err(|_| Error::Syntax("a short string is not UTF-8"))
 }
 
 #[cold]

@@ -80,7 +80,7 @@ impl fmt::Display for Error {
         match *self {
             Self::UnknownFrame { kind } => write!(f, "type {kind}: unknown_frame"),
             Self::FrameTooLarge { kind, size, limit } => {
-                write!(f, "type {kind}: {{frame_too_large,{size},{limit}}}")
+                write!(f, "type {kind}, all octets = <<>>: {{frame_too_large,{size},{limit}}}")
             }
             Self::FrameEnd { kind, found } => {
                 write!(f, "type {kind}: {{invalid_frame_end_marker,{found}}}")

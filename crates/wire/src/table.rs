@@ -48,7 +48,7 @@ impl<'a> Table<'a> {
 
     /// The value of the first entry with this key.
     pub fn get(&self, key: &str) -> Option<Value<'a>> {
-        self.iter().find(|(name, _)| *name == key).map(|(_, value)| value)
+        walk::find(self.0, key)
     }
 
     /// Whether there are no entries.

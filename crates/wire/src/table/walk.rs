@@ -33,35 +33,45 @@ pub(super) fn check(bytes: &[u8], container: Container) -> Result<(), Error> {
             utf8(reader.short_bytes()?)?;
         }
         let kind = reader.u8()?;
-        match kind {
-            b'F' | b'A' => {
-                let inner = reader.long_bytes()?;
-                // An empty one is entered as well, so that the limit doesn't depend on the content.
-                *after.get_mut(depth).ok_or(Error::TableTooDeep)? = reader.0;
-                depth += 1;
-                reader = Reader(inner);
-                tables = tables << 1 | u64::from(kind == b'F');
-            }
-            b'S' | b'x' => {
-                reader.long_bytes()?;
-            }
-            _ => {
-                reader.bytes(width(kind)?)?;
-            }
+        if !matches!(kind, b'F' | b'A') {
+            skip(&mut reader, kind)?;
+            continue;
         }
+        let inner = reader.long_bytes()?;
+        // An empty one is entered as well, so that the limit doesn't depend on the content.
+        *after.get_mut(depth).ok_or(Error::TableTooDeep)? = reader.0;
+        depth += 1;
+        reader = Reader(inner);
+        tables = tables << 1 | u64::from(kind == b'F');
     }
 }
 
-/// Octets of a value of fixed size.
-fn width(kind: u8) -> Result<usize, Error> {
-    match kind {
-        b'V' => Ok(0),
-        b't' | b'b' | b'B' => Ok(1),
-        b's' | b'u' => Ok(2),
-        b'I' | b'i' | b'f' => Ok(4),
-        b'D' => Ok(5),
-        b'l' | b'L' | b'd' | b'T' => Ok(8),
-        _ => Err(Error::Syntax("a field table holds a value of unknown type")),
+/// Skips the value of a type whose octet has been read; containers as a whole.
+#[inline]
+fn skip(reader: &mut Reader<'_>, kind: u8) -> Result<(), Error> {
+    let width = match kind {
+        b'V' => 0,
+        b't' | b'b' | b'B' => 1,
+        b's' | b'u' => 2,
+        b'I' | b'i' | b'f' => 4,
+        b'D' => 5,
+        b'l' | b'L' | b'd' | b'T' => 8,
+        b'S' | b'x' | b'F' | b'A' => reader.u32()? as usize,
+        _ => return Err(Error::Syntax("a field table holds a value of unknown type")),
+    };
+    reader.bytes(width)?;
+    Ok(())
+}
+
+/// The value of the first entry with this key in a checked table. Others are skipped without being looked at.
+pub(super) fn find<'a>(bytes: &'a [u8], key: &str) -> Option<Value<'a>> {
+    let mut reader = Reader(bytes);
+    loop {
+        if reader.short_bytes().ok()? == key.as_bytes() {
+            return read(&mut reader).ok();
+        }
+        let kind = reader.u8().ok()?;
+        skip(&mut reader, kind).ok()?;
     }
 }
 

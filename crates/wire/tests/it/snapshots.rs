@@ -388,14 +388,14 @@ fn errors() {
     check(
         parse_error(&head(3, 1, [0, 0, 16, 1])),
         expect![[r#"
-        "501 FRAME_ERROR - type 3: {frame_too_large,4097,4088}"
-    "#]],
+            "501 FRAME_ERROR - type 3, all octets = <<>>: {frame_too_large,4097,4088}"
+        "#]],
     );
     check(
         parse_error(&head(1, 1, [0xFF; 4])),
         expect![[r#"
-        "501 FRAME_ERROR - type 1: {frame_too_large,4294967295,4088}"
-    "#]],
+            "501 FRAME_ERROR - type 1, all octets = <<>>: {frame_too_large,4294967295,4088}"
+        "#]],
     );
     check(
         parse_error(&head(8, 1, [0; 4])),
