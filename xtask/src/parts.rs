@@ -1,6 +1,7 @@
 //! Runs a table of parts one after the other, keeps what each printed in a log of its own, and says what became of it.
 //! `cargo xtask test` and `cargo xtask soak` are two such tables.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -163,12 +164,12 @@ fn selected<'a>(parts: &'a [Part], only: &[String]) -> Result<Vec<&'a Part>> {
     Ok(parts.iter().filter(|part| only.is_empty() || only.iter().any(|name| name == part.name)).collect())
 }
 
+/// Each once, although a program that judged two brokers said it twice.
 fn skipped_lines(text: &str) -> Vec<(String, String)> {
     let lines = text.lines().filter_map(|line| line.strip_prefix("skipped: "));
-    lines
-        .map(|line| line.split_once(": ").unwrap_or((line, "no reason given")))
-        .map(|(a, b)| (a.into(), b.into()))
-        .collect()
+    let skipped = lines.map(|line| line.split_once(": ").unwrap_or((line, "no reason given")));
+    let unique: BTreeSet<(&str, &str)> = skipped.collect();
+    unique.into_iter().map(|(name, why)| (name.to_string(), why.to_string())).collect()
 }
 
 /// Opened for appending, because several processes write to it and none may overwrite another's lines.
@@ -212,7 +213,7 @@ mod tests {
 
     #[test]
     fn skips_are_read_from_output() {
-        let text = "ok\nskipped: java: no JDK: install one\nnot skipped: x\n";
+        let text = "ok\nskipped: java: no JDK: install one\nnot skipped: x\nskipped: java: no JDK: install one\n";
         assert_eq!(skipped_lines(text), [("java".to_string(), "no JDK: install one".to_string())]);
     }
 

@@ -60,7 +60,7 @@ impl Broker {
 
     /// Where clients connect, as guest.
     pub fn url(&self) -> String {
-        format!("amqp://{}", self.address)
+        format!("amqp://guest:guest@{}", self.address)
     }
 
     /// Stops it as an operator does, with SIGTERM; it must say goodbye and exit with 0.

@@ -105,12 +105,7 @@ fn readme_session(run: &Run) -> Result<Outcome> {
 
 fn interop(run: &Run) -> Result<Outcome> {
     let broker = Broker::leveret(run, &run.release_binary("leveret-server", "leveret")?)?;
-    let mut judge = Command::new(run.release_binary("leveret-interop", "judge")?);
-    judge.current_dir(&run.root).args(["--url", &broker.url()]);
-    if run.install {
-        judge.arg("--install");
-    }
-    run.command(&mut judge)?;
+    run.command(judge(run)?.args(["--url", &broker.url()]))?;
     broker.stop()?;
     run.missing_in_log()
 }
@@ -126,12 +121,17 @@ fn compare(run: &Run) -> Result<Outcome> {
     let rabbitmq = rabbitmq_binary().context("the package rabbitmq-server has no start script")?;
     let leveret = Broker::leveret(run, &run.release_binary("leveret-server", "leveret")?)?;
     let rabbitmq = Broker::rabbitmq(run, &rabbitmq)?;
-    let mut judge = Command::new(run.release_binary("leveret-interop", "judge")?);
-    judge.current_dir(&run.root);
-    run.command(judge.args(["compare", "--leveret", &leveret.url(), "--rabbitmq", &rabbitmq.url()]))?;
+    run.command(judge(run)?.args(["compare", "--leveret", &leveret.url(), "--rabbitmq", &rabbitmq.url()]))?;
     leveret.stop()?;
     rabbitmq.stop()?;
     run.missing_in_log()
+}
+
+/// It installs the clients below the target directory, which it must be told if cargo's configuration moved it.
+fn judge(run: &Run) -> Result<Command> {
+    let mut judge = Command::new(run.release_binary("leveret-interop", "judge")?);
+    judge.current_dir(&run.root).env("CARGO_TARGET_DIR", &run.target);
+    Ok(judge)
 }
 
 /// Installs a package of Debian's. Without being root it says what to run, because asking for a password in the middle
