@@ -68,6 +68,11 @@ class Report:
     def observe(self, situation, text):
         self.line("observe", situation, text)
 
+    def waiting(self):
+        """Tells whoever started us that only the idle minute is left."""
+        with self.lock:
+            print(f"waiting {self.client}", flush=True)
+
     def check_error(self, situation, error):
         """Compares what the broker answered with the row of expected.txt."""
         self.observe(situation, f"{error.scope} {error.code} {error.failed} {error.text}")

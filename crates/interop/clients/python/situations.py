@@ -100,6 +100,7 @@ def run_all(adapter, report):
 
         report.run(name, attempt)
         case.close()
+    report.waiting()
     idle()
 
 

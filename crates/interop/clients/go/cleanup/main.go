@@ -12,7 +12,7 @@ import (
 var queues = []string{
 	"test.tx.commit", "test.tx.rollback", "test.get-ok", "test.recover", "test.rabbitmq-message-ttl",
 	"test.rabbitmq-basic-nack", "test.integration.channel.error", "test-integration-declared-passive-queue",
-	"confirm", "return", "declareWithTTL", "declareArgs-deliveries-dead-letter", "test",
+	"confirm", "return", "declareWithTTL", "declareArgs-deliveries-dead-letter",
 }
 
 var exchanges = []string{

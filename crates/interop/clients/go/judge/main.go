@@ -92,6 +92,7 @@ func main() {
 		r.run(s.name, situationTimeout, func() error { return provoke(c, s) })
 		c.close()
 	}
+	r.waiting()
 	idle.Wait()
 	if r.failures > 0 {
 		os.Exit(1)

@@ -67,6 +67,13 @@ func (r *report) line(kind, situation, text string) {
 	fmt.Printf("%s %s %s%s\n", kind, client, situation, text)
 }
 
+// waiting tells whoever started us that only the idle minute is left.
+func (r *report) waiting() {
+	r.lock.Lock()
+	defer r.lock.Unlock()
+	fmt.Println("waiting", client)
+}
+
 // checkError compares what ended a channel or connection with the row of expected.txt. This client
 // shows no class and method ids.
 func (r *report) checkError(situation, scope string, got *amqp.Error) error {
