@@ -368,3 +368,43 @@ fn client_properties() -> FieldTable {
         .with("version", env!("CARGO_PKG_VERSION"))
         .with("capabilities", &capabilities)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> (String, u16, String, String, String) {
+        let url: Url = text.parse().unwrap();
+        (url.host, url.port, url.user, url.password, url.vhost)
+    }
+
+    fn parts(host: &str, port: u16, user: &str, password: &str, vhost: &str) -> (String, u16, String, String, String) {
+        (host.into(), port, user.into(), password.into(), vhost.into())
+    }
+
+    #[test]
+    fn urls_as_other_clients_read_them() {
+        assert_eq!(parsed("amqp://localhost"), parts("localhost", 5672, "guest", "guest", "/"));
+        assert_eq!(parsed("amqp://"), parts("localhost", 5672, "guest", "guest", "/"));
+        assert_eq!(parsed("amqp://h:1/"), parts("h", 1, "guest", "guest", "/"));
+        assert_eq!(parsed("amqp://u:p@h/%2F"), parts("h", 5672, "u", "p", "/"));
+        assert_eq!(parsed("amqp://u:p%40%3a@h:10/v%2fw"), parts("h", 10, "u", "p@:", "v/w"));
+        assert_eq!(parsed("amqp://u@[::1]/v"), parts("::1", 5672, "u", "", "v"));
+        assert_eq!(parsed("amqp://[::1]:5673"), parts("::1", 5673, "guest", "guest", "/"));
+    }
+
+    #[test]
+    fn urls_that_would_be_misread_are_errors() {
+        for text in
+            ["localhost", "http://h", "amqps://h", "amqp://h:x", "amqp://h/?heartbeat=1", "amqp://%zz", "amqp://%2"]
+        {
+            assert!(text.parse::<Url>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_not_printed() {
+        let url: Url = "amqp://u:secret@h".parse().unwrap();
+        assert!(!format!("{url:?}").contains("secret"));
+    }
+}

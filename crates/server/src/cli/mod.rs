@@ -2,6 +2,8 @@
 
 pub mod bench;
 pub mod client;
+pub mod publish;
+pub mod subscribe;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -9,6 +11,10 @@ use clap::Subcommand;
 /// Commands for any AMQP 0-9-1 broker.
 #[derive(Clone, Debug, Subcommand)]
 pub enum ClientCommand {
+    /// Publish a message, or one for each line of standard input
+    Publish(publish::PublishArgs),
+    /// Print messages as they come
+    Subscribe(subscribe::SubscribeArgs),
     /// Measure a broker: rates and latencies, of any AMQP 0-9-1 broker by URL
     Bench(bench::BenchArgs),
 }
@@ -19,6 +25,8 @@ pub enum ClientCommand {
 /// With what a person should know: the text goes to standard error, and the process exits with a failure.
 pub fn run(command: ClientCommand) -> Result<()> {
     match command {
+        ClientCommand::Publish(args) => publish::publish(&args),
+        ClientCommand::Subscribe(args) => subscribe::subscribe(&args),
         ClientCommand::Bench(args) => bench::bench(args),
     }
 }

@@ -26,6 +26,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 pub use args::BenchArgs;
 use args::Plan;
 use clock::Latency;
+pub use confirms::Confirms;
 use report::{Count, Percentiles, Report, Shares};
 use run::Run;
 
