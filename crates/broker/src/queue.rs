@@ -34,6 +34,7 @@ pub struct Queue {
     next: u64,
     head: Head,
     requeued: Runs,
+    /// Handed out and not settled; no fewer than what is acked or requeued at once.
     unacked: u64,
     account: Account,
     /// Who consumes, and how many messages each may take.
@@ -82,11 +83,6 @@ impl Queue {
     /// Messages that wait for a consumer.
     pub fn ready(&self) -> u64 {
         self.next - self.head.position + self.requeued.len()
-    }
-
-    /// Messages that were handed out and not acked.
-    pub fn unacked(&self) -> u64 {
-        self.unacked
     }
 
     /// True once [`Queue::delete`] was called.

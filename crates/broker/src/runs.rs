@@ -16,11 +16,6 @@ impl Runs {
         self.total
     }
 
-    /// True without a position.
-    pub fn is_empty(&self) -> bool {
-        self.total == 0
-    }
-
     /// Adds `first .. first + count`, joined with its neighbours.
     ///
     /// # Panics
@@ -89,7 +84,7 @@ mod tests {
         assert_eq!((runs.first(), runs.len()), (Some((10, 11)), 11));
         assert_eq!(runs.take_front(3), Some((10, 3)));
         assert_eq!(runs.drain().collect::<Vec<_>>(), [(13, 8)]);
-        assert!(runs.is_empty());
+        assert_eq!(runs.len(), 0);
     }
 
     #[test]

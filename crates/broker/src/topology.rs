@@ -130,11 +130,6 @@ impl<Q: Clone> Topology<Q> {
         self.generation
     }
 
-    /// The virtual host's name.
-    pub fn vhost(&self) -> &Arc<str> {
-        &self.vhost
-    }
-
     /// The exchange of this name, or 404.
     pub fn exchange(&self, name: &str) -> Result<&Exchange> {
         self.exchanges.get(name).ok_or_else(|| Error::not_found("exchange", name, &self.vhost))
@@ -173,7 +168,8 @@ impl<Q: Clone> Topology<Q> {
     pub fn delete_exchange(&mut self, name: &str, if_unused: bool) -> Result<()> {
         check_not_default(name)?;
         if name.starts_with("amq.") && self.exchanges.contains_key(name) {
-            return Err(reserved("exchange", name));
+            let text = format!("deletion of system exchange '{name}' in vhost '{}' not allowed", self.vhost);
+            return Err(Error::access_refused(text));
         }
         let Some(exchange) = self.exchanges.get(name) else { return Ok(()) };
         if if_unused && !exchange.bindings.is_empty() {
@@ -270,11 +266,6 @@ impl<Q: Clone> Topology<Q> {
     /// The queue of this name, or 404.
     pub fn queue(&self, name: &str) -> Result<&QueueRecord<Q>> {
         self.queues.get(name).ok_or_else(|| Error::not_found("queue", name, &self.vhost))
-    }
-
-    /// All queues, in no order.
-    pub fn queues(&self) -> impl Iterator<Item = &QueueRecord<Q>> {
-        self.queues.values()
     }
 
     /// The queue of this name for this connection: 404 if missing, 405 if it is another's.
@@ -407,9 +398,8 @@ pub fn check_not_default(exchange: &str) -> Result<()> {
 
 /// 403 for a new name that begins with `amq.`; `kind` is `queue` or `exchange`.
 pub fn check_not_reserved(kind: &str, name: &str) -> Result<()> {
-    if name.starts_with("amq.") { Err(reserved(kind, name)) } else { Ok(()) }
-}
-
-fn reserved(kind: &str, name: &str) -> Error {
-    Error::access_refused(format!("{kind} name '{name}' contains reserved prefix 'amq.*'"))
+    match name.starts_with("amq.") {
+        true => Err(Error::access_refused(format!("{kind} name '{name}' contains reserved prefix 'amq.*'"))),
+        false => Ok(()),
+    }
 }

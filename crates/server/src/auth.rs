@@ -165,11 +165,6 @@ impl Access {
         &self.user
     }
 
-    /// The virtual host's name.
-    pub fn vhost(&self) -> &str {
-        &self.vhost
-    }
-
     /// 403 unless the user has this permission on the queue or exchange. `kind` is `queue` or `exchange`.
     pub fn check(&self, permission: Permission, kind: &str, name: &str) -> Result<()> {
         let pattern = match permission {

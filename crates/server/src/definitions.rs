@@ -112,7 +112,7 @@ mod tests {
     fn check(text: &str, expected: Expect) {
         let broker = Broker::new(Limits::default(), Box::new(|| 0));
         let result = match parse(text, &broker) {
-            Ok(users) => format!("{:?}", users.access("ann", "shop").map(|access| access.vhost().to_string())),
+            Ok(users) => format!("{:?}", users.access("ann", "shop").map(|access| access.user().to_string())),
             Err(error) => format!("{error:#}"),
         };
         expected.assert_eq(&result);
@@ -123,7 +123,7 @@ mod tests {
         let ann = r#""users": [{"name": "ann", "password_hash": "kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2POR"}]"#;
         let allow = r#""permissions": [{"user": "ann", "vhost": "shop", "configure": "", "write": "", "read": ".*"}]"#;
         let shop = r#""vhosts": [{"name": "shop"}]"#;
-        check(&format!(r#"{{"rabbit_version": "3.10", {ann}, {allow}, {shop}, "queues": []}}"#), expect![[r#"Some("shop")"#]]);
+        check(&format!(r#"{{"rabbit_version": "3.10", {ann}, {allow}, {shop}, "queues": []}}"#), expect![[r#"Some("ann")"#]]);
         check(&format!("{{{ann}, {allow}}}"), expect!["permission of 'ann': there is no virtual host 'shop'"]);
         check(&format!("{{{shop}, {allow}}}"), expect!["permission of 'ann': there is no such user"]);
         check(

@@ -11,7 +11,6 @@ use super::buffers;
 use super::failure::Failure;
 use super::handshake::{Client, Opened};
 use crate::auth::Access;
-use crate::limits::ServerLimits;
 use leveret_broker::{Channel, Delivery, Event, Scope, Session};
 use leveret_wire::frame;
 use leveret_wire::method::{Method, basic, channel, connection};
@@ -51,8 +50,8 @@ pub(super) struct Connection {
     pub(super) partial: Vec<u8>,
     /// Channels with something to flush.
     pub(super) dirty: Vec<u16>,
-    /// The exchange that the user was last allowed to publish to.
-    pub(super) may_publish_to: Option<Box<str>>,
+    /// The exchange that the user was last allowed to publish to, as a short string.
+    pub(super) may_publish_to: Vec<u8>,
     /// Consumers with a grant to pull.
     ready: VecDeque<(u16, u32)>,
     paused: Vec<(u16, u32)>,
@@ -128,7 +127,7 @@ impl Connection {
             written: 0,
             partial: opened.rest,
             dirty: Vec::new(),
-            may_publish_to: None,
+            may_publish_to: Vec::new(),
             ready: VecDeque::new(),
             paused: Vec::new(),
             deliveries: Vec::new(),
@@ -449,11 +448,6 @@ impl Connection {
     /// Writes a method. Its channel is open.
     pub(super) fn send<'a>(&mut self, number: u16, method: impl Into<Method<'a>>) {
         frame::write_method(&mut self.out, number, &method.into());
-    }
-
-    /// The limits of the protocol.
-    pub(super) fn limits(&self) -> &ServerLimits {
-        &self.shared.limits
     }
 }
 

@@ -78,12 +78,14 @@ impl Connection {
         if publish.immediate {
             return Err(Failure::connection(540, "immediate=true", basic::Publish::ID));
         }
-        let exchange = publish.route.get(1..1 + usize::from(publish.route[0])).unwrap_or_default();
-        if may_publish_to.as_ref().is_none_or(|allowed| allowed.as_bytes() != exchange) {
-            let exchange = std::str::from_utf8(exchange)
+        // Compared with its length octet: never empty, for which memcmp gets a dangling pointer, and masked loads from
+        // an unmapped page cost a microcode assist (a third of the server's time before this).
+        let exchange = &publish.route[..1 + usize::from(publish.route[0])];
+        if may_publish_to.as_slice() != exchange {
+            let name = std::str::from_utf8(&exchange[1..])
                 .map_err(|_| Failure::connection(502, "exchange name is not UTF-8", basic::Publish::ID))?;
-            access.check(Permission::Write, "exchange", exchange).map_err(of_publish)?;
-            *may_publish_to = Some(exchange.into());
+            access.check(Permission::Write, "exchange", name).map_err(of_publish)?;
+            *may_publish_to = exchange.to_vec();
         }
         self.publishes = true;
         let max = session.limits().max_message_size;
