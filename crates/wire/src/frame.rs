@@ -64,6 +64,7 @@ pub fn parse_head(buf: &[u8], frame_max: u32) -> Result<Option<Head>, Error> {
         return Ok(None);
     };
     let head = Head { kind, channel: u16::from_be_bytes([c0, c1]), size: u32::from_be_bytes([s0, s1, s2, s3]) };
+    // The payload's share of frame_max; wrapping makes 0, which stands for no limit, the largest number.
     let limit = frame_max.wrapping_sub(1).saturating_sub(OVERHEAD as u32 - 1);
     if !matches!(kind, METHOD | HEADER | BODY) || head.size > limit.saturating_add(TOLERANCE) {
         check_rare(head, limit)?;
