@@ -12,6 +12,7 @@
 //! `route` is the exchange and the routing key as AMQP short strings and `properties` the content header's property
 //! flags and list: both are exactly the bytes that a delivery puts on the wire.
 
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -78,22 +79,51 @@ pub fn decode_route(route: &[u8]) -> Option<(&str, &str)> {
     Some((std::str::from_utf8(exchange).ok()?, std::str::from_utf8(key).ok()?))
 }
 
-/// The memory that all blocks of a broker hold together, in bytes.
+/// The memory of a broker's messages: what all blocks hold together, and a few buffers for the next ones.
 #[derive(Clone, Debug, Default)]
-pub struct Account(Arc<AtomicU64>);
+pub struct Account(Arc<Memory>);
+
+#[derive(Debug, Default)]
+struct Memory {
+    used: AtomicU64,
+    spare: Mutex<Vec<Vec<u8>>>,
+}
+
+/// Buffers kept for the next blocks, so that a steady flow allocates none: enough for what is between a busy publisher
+/// and its consumer.
+const SPARE_MAX: usize = 64;
+
+/// Capacity of the buffers that are kept: a full block and the message that closed it.
+const SPARE_CAPACITY: usize = BLOCK_MAX + 8 * 1024;
 
 impl Account {
     /// Bytes held now.
     pub fn used(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.used.load(Ordering::Relaxed)
     }
 
     fn charge(&self, bytes: usize) {
-        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.0.used.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     fn release(&self, bytes: usize) {
-        self.0.fetch_sub(bytes as u64, Ordering::Relaxed);
+        self.0.used.fetch_sub(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// An empty buffer for a run of about one block.
+    pub(crate) fn buffer(&self) -> Vec<u8> {
+        let spare = self.0.spare.lock().pop();
+        spare.unwrap_or_else(|| Vec::with_capacity(SPARE_CAPACITY))
+    }
+
+    fn recycle(&self, mut buffer: Vec<u8>) {
+        if buffer.capacity() == SPARE_CAPACITY {
+            let mut spare = self.0.spare.lock();
+            if spare.len() < SPARE_MAX {
+                buffer.clear();
+                spare.push(buffer);
+            }
+        }
     }
 }
 
@@ -146,6 +176,19 @@ impl Run {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.count = 0;
+    }
+
+    /// Takes a block's worth of memory at once, if it has none.
+    pub(crate) fn reserve_block(&mut self, account: &Account) {
+        if self.bytes.capacity() == 0 {
+            self.bytes = account.buffer();
+        }
+    }
+
+    /// Gives the memory back, for another connection to use: this one may not publish again for a long time.
+    pub(crate) fn return_block(&mut self, account: &Account) {
+        self.count = 0;
+        account.recycle(std::mem::take(&mut self.bytes));
     }
 
     /// Frees the memory too.
@@ -219,6 +262,7 @@ impl Block {
 impl Drop for Block {
     fn drop(&mut self) {
         self.account.release(self.bytes.capacity());
+        self.account.recycle(std::mem::take(&mut self.bytes));
     }
 }
 

@@ -156,6 +156,7 @@ impl Publisher {
             self.route = route;
         }
         let persistent = publish.properties.delivery_mode == Some(2);
+        self.run.reserve_block(self.vhost.account());
         self.run.push(publish.route, encoded, publish.body, persistent);
         if self.run.len() >= RUN_MAX {
             self.flush();
@@ -167,6 +168,7 @@ impl Publisher {
     pub(crate) fn flush(&mut self) {
         if !self.run.is_empty() {
             self.route.append(&mut self.run, &self.vhost);
+            self.run.return_block(self.vhost.account());
         }
     }
 

@@ -13,9 +13,15 @@ thread_local! {
     static OUTPUT: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Lends the thread's read buffer. Its contents are whatever was left there.
-pub(super) fn take_input() -> Vec<u8> {
-    INPUT.with_borrow_mut(std::mem::take)
+/// Lends the thread's read buffer: `old` at its beginning, room for [`READ`] bytes behind. What is there is whatever
+/// was left, so that nothing is cleared only to be overwritten.
+pub(super) fn take_input(old: &[u8]) -> Vec<u8> {
+    let mut buffer = INPUT.with_borrow_mut(std::mem::take);
+    if buffer.len() < old.len() + READ {
+        buffer.resize(old.len() + READ, 0);
+    }
+    buffer[..old.len()].copy_from_slice(old);
+    buffer
 }
 
 /// Gives the read buffer back.

@@ -207,12 +207,9 @@ impl Connection {
 
     /// Reads what is there and acts on it. With `buffered` there may be nothing new.
     fn receive(&mut self, buffered: bool) -> io::Result<()> {
-        let mut input = buffers::take_input();
-        input.clear();
-        input.extend_from_slice(&self.partial);
-        let old = input.len();
-        input.resize(old + buffers::READ, 0);
-        let read = if buffered { Err(io::ErrorKind::WouldBlock.into()) } else { self.stream.try_read(&mut input[old..]) };
+        let old = self.partial.len();
+        let mut input = buffers::take_input(&self.partial);
+        let read = if buffered { Err(io::ErrorKind::WouldBlock.into()) } else { self.stream.try_read(&mut input[old..old + buffers::READ]) };
         let len = match read {
             Ok(0) => {
                 buffers::return_input(input);
