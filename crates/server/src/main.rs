@@ -22,10 +22,12 @@ struct Cli {
     serve: serve::ServeArgs,
 }
 
+// Parsed once; the size of its variants does not matter.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the broker (the default)
-    Serve(Box<serve::ServeArgs>),
+    Serve(serve::ServeArgs),
     #[command(flatten)]
     Client(cli::ClientCommand),
 }
@@ -34,7 +36,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         None => serve::serve(cli.serve),
-        Some(Command::Serve(args)) => serve::serve(*args),
+        Some(Command::Serve(args)) => serve::serve(args),
         Some(Command::Client(command)) => cli::run(command),
     };
     match result {

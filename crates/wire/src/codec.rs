@@ -105,6 +105,14 @@ pub(crate) fn put_short_str(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(&text.as_bytes()[..len]);
 }
 
+/// Appends at most 255 octets with their number in front.
+pub(crate) fn put_short_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    let len = bytes.len().min(255);
+    // `len` fits: it is at most 255.
+    out.push(len as u8);
+    out.extend_from_slice(&bytes[..len]);
+}
+
 #[inline]
 pub(crate) fn put_long_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     // Nothing longer than 4 GiB - 1 fits into a frame, let alone through frame_max; cutting keeps the bytes well-formed.

@@ -2,7 +2,7 @@
 
 use crate::{
     Error,
-    codec::{Reader, put_long_bytes, put_short_str},
+    codec::{Reader, put_long_bytes, put_short_bytes, put_short_str},
     frame,
     table::Table,
 };
@@ -53,14 +53,14 @@ pub struct Properties<'a> {
     pub delivery_mode: Option<u8>,
     /// The priority in a queue with `x-max-priority`.
     pub priority: Option<u8>,
-    /// What a reply refers to.
-    pub correlation_id: Option<&'a str>,
+    /// What a reply refers to. Bytes: some clients put binary ids here, and no broker looks at them.
+    pub correlation_id: Option<&'a [u8]>,
     /// The queue that a reply should go to.
     pub reply_to: Option<&'a str>,
     /// How long the message may wait in a queue: milliseconds in decimal digits.
     pub expiration: Option<&'a str>,
-    /// The application's name of the message.
-    pub message_id: Option<&'a str>,
+    /// The application's name of the message. Bytes, for the same reason.
+    pub message_id: Option<&'a [u8]>,
     /// When the message was made: seconds since 1970.
     pub timestamp: Option<u64>,
     /// The application's type of the message.
@@ -144,10 +144,10 @@ impl<'a> Properties<'a> {
             headers: optional(flags, HEADERS, || input.table())?,
             delivery_mode: optional(flags, DELIVERY_MODE, || input.u8())?,
             priority: optional(flags, PRIORITY, || input.u8())?,
-            correlation_id: optional(flags, CORRELATION_ID, || input.short_str())?,
+            correlation_id: optional(flags, CORRELATION_ID, || input.short_bytes())?,
             reply_to: optional(flags, REPLY_TO, || input.short_str())?,
             expiration: optional(flags, EXPIRATION, || input.short_str())?,
-            message_id: optional(flags, MESSAGE_ID, || input.short_str())?,
+            message_id: optional(flags, MESSAGE_ID, || input.short_bytes())?,
             timestamp: optional(flags, TIMESTAMP, || input.u64())?,
             r#type: optional(flags, TYPE, || input.short_str())?,
             user_id: optional(flags, USER_ID, || input.short_str())?,
@@ -168,10 +168,10 @@ impl<'a> Properties<'a> {
         list.put(HEADERS, self.headers, |out, table| put_long_bytes(out, table.as_bytes()));
         list.put(DELIVERY_MODE, self.delivery_mode, Vec::push);
         list.put(PRIORITY, self.priority, Vec::push);
-        list.short_str(CORRELATION_ID, self.correlation_id);
+        list.put(CORRELATION_ID, self.correlation_id, put_short_bytes);
         list.short_str(REPLY_TO, self.reply_to);
         list.short_str(EXPIRATION, self.expiration);
-        list.short_str(MESSAGE_ID, self.message_id);
+        list.put(MESSAGE_ID, self.message_id, put_short_bytes);
         list.put(TIMESTAMP, self.timestamp, |out, seconds| out.extend_from_slice(&seconds.to_be_bytes()));
         list.short_str(TYPE, self.r#type);
         list.short_str(USER_ID, self.user_id);

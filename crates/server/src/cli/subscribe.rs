@@ -190,10 +190,8 @@ impl Message {
         let texts = [
             ("content_type", properties.content_type),
             ("content_encoding", properties.content_encoding),
-            ("correlation_id", properties.correlation_id),
             ("reply_to", properties.reply_to),
             ("expiration", properties.expiration),
-            ("message_id", properties.message_id),
             ("type", properties.r#type),
             ("user_id", properties.user_id),
             ("app_id", properties.app_id),
@@ -201,6 +199,12 @@ impl Message {
         for (name, text) in texts {
             if let Some(text) = text {
                 object[name] = text.into();
+            }
+        }
+        let ids = [("correlation_id", properties.correlation_id), ("message_id", properties.message_id)];
+        for (name, id) in ids {
+            if let Some(id) = id {
+                object[name] = String::from_utf8_lossy(id).into();
             }
         }
         if let Some(seconds) = properties.timestamp {

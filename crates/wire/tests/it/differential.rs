@@ -220,15 +220,16 @@ fn same_properties(ours: &Properties<'_>, theirs: &basic::AMQPProperties) -> boo
     let text = |ours: Option<&str>, theirs: &Option<amq_protocol::types::ShortString>| {
         ours == theirs.as_ref().map(|text| text.as_str())
     };
+    let utf8 = |bytes| std::str::from_utf8(bytes).expect("generated from text");
     text(ours.content_type, theirs.content_type())
         && text(ours.content_encoding, theirs.content_encoding())
         && ours.headers.is_some() == theirs.headers().is_some()
         && ours.delivery_mode == *theirs.delivery_mode()
         && ours.priority == *theirs.priority()
-        && text(ours.correlation_id, theirs.correlation_id())
+        && text(ours.correlation_id.map(utf8), theirs.correlation_id())
         && text(ours.reply_to, theirs.reply_to())
         && text(ours.expiration, theirs.expiration())
-        && text(ours.message_id, theirs.message_id())
+        && text(ours.message_id.map(utf8), theirs.message_id())
         && ours.timestamp == *theirs.timestamp()
         && text(ours.r#type, theirs.kind())
         && text(ours.user_id, theirs.user_id())

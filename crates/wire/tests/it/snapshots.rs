@@ -477,3 +477,12 @@ fn words_of_flags_may_be_continued() {
     assert!(Properties::decode(&[0, 1]).is_err());
     assert_eq!(Properties::decode(&[0, 0]), Ok(Properties::EMPTY));
 }
+
+#[test]
+fn ids_may_be_binary() {
+    let id = [0xff, 0, 0xfe];
+    let properties = Properties { correlation_id: Some(&id), message_id: Some(&id), ..Properties::EMPTY };
+    let mut encoded = Vec::new();
+    properties.encode(&mut encoded);
+    assert_eq!(Properties::decode(&encoded), Ok(properties));
+}
