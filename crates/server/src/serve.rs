@@ -7,6 +7,7 @@ use crate::limits::{FRAME_MIN, ServerLimits};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use leveret_broker::{Broker, Limits};
+use leveret_wire::table;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -71,6 +72,10 @@ pub struct ServeArgs {
     #[arg(long, value_name = "BYTES", default_value_t = ServerLimits::default().frame_max, help_heading = "Limits",
           value_parser = clap::value_parser!(u32).range(i64::from(FRAME_MIN)..=16 * 1024 * 1024))]
     frame_max: u32,
+    /// How deep the tables in arguments and headers may be nested
+    #[arg(long, value_name = "N", default_value_t = table::MAX_DEPTH as u8, help_heading = "Limits",
+          value_parser = clap::value_parser!(u8).range(1..=table::DEEPEST as i64))]
+    max_table_depth: u8,
     /// Heartbeat in seconds that clients are asked for; 0 for none
     #[arg(long, value_name = "SECONDS", default_value_t = ServerLimits::default().heartbeat)]
     heartbeat: u16,
@@ -111,6 +116,7 @@ impl ServeArgs {
 pub fn serve(args: ServeArgs) -> Result<()> {
     start_log(&args.log)?;
     raise_file_limit();
+    table::set_max_depth(args.max_table_depth.into());
     tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?.block_on(run(args))
 }
 

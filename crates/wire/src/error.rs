@@ -51,7 +51,7 @@ pub enum Error {
     },
     /// Arguments, properties or a field table can't be decoded; says what is wrong.
     Syntax(&'static str),
-    /// Field tables and arrays are nested more than [`MAX_DEPTH`](crate::table::MAX_DEPTH) deep.
+    /// Field tables and arrays are nested more than [`max_depth`](crate::table::max_depth) deep.
     TableTooDeep,
 }
 
@@ -96,7 +96,7 @@ impl fmt::Display for Error {
             }
             Self::Syntax(what) => write!(f, "cannot decode: {what}"),
             Self::TableTooDeep => {
-                write!(f, "cannot decode: tables and arrays are nested more than {} deep", crate::table::MAX_DEPTH)
+                write!(f, "cannot decode: tables and arrays are nested more than {} deep", crate::table::max_depth())
             }
         }
     }

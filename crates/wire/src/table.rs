@@ -10,15 +10,32 @@ mod owned;
 mod walk;
 
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub use owned::{FieldArray, FieldTable};
 
 use crate::Error;
 
-/// How deep tables and arrays may be nested, the outermost one included.
+/// How deep tables and arrays may be nested unless [`set_max_depth`] says otherwise, the outermost one included.
 ///
 /// Nobody nests by hand beyond three or four; the limit bounds the work that printing or converting a table does.
 pub const MAX_DEPTH: usize = 32;
+
+/// The most that [`set_max_depth`] takes.
+pub const DEEPEST: usize = 64;
+
+static DEPTH: AtomicUsize = AtomicUsize::new(MAX_DEPTH);
+
+/// Sets how deep tables and arrays may be nested from now on, in this process: decoding has no state of its own that
+/// could hold it. Kept between 1 and [`DEEPEST`].
+pub fn set_max_depth(depth: usize) {
+    DEPTH.store(depth.clamp(1, DEEPEST), Ordering::Relaxed);
+}
+
+/// How deep tables and arrays may be nested now.
+pub fn max_depth() -> usize {
+    DEPTH.load(Ordering::Relaxed)
+}
 
 /// The entries of a table, encoded and checked.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -31,7 +48,7 @@ impl<'a> Table<'a> {
     /// Takes encoded entries, without the length that precedes them on the wire, and checks them all.
     ///
     /// # Errors
-    /// [`Error::TableTooDeep`] past [`MAX_DEPTH`]; [`Error::Syntax`] for an unknown type, a length past the end or a
+    /// [`Error::TableTooDeep`] past [`max_depth`]; [`Error::Syntax`] for an unknown type, a length past the end or a
     /// key that isn't UTF-8.
     #[inline]
     pub fn new(bytes: &'a [u8]) -> Result<Self, Error> {

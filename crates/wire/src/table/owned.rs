@@ -36,7 +36,7 @@ impl FieldTable {
 
     /// Sets the entry of this key: all earlier ones go, the new one is the last. A key is cut after 255 octets.
     ///
-    /// A peer refuses tables nested more than [`MAX_DEPTH`](super::MAX_DEPTH) deep; building one is not prevented.
+    /// A peer refuses tables nested more than [`max_depth`](super::max_depth) deep; building one is not prevented.
     pub fn insert<'v>(&mut self, key: &str, value: impl Into<Value<'v>>) {
         self.remove(key);
         put_short_str(&mut self.0, key);

@@ -1,6 +1,6 @@
 //! Checks encoded entries once, and takes them apart afterwards.
 
-use super::{Array, MAX_DEPTH, Table, Value};
+use super::{Array, DEEPEST, Table, Value, max_depth};
 use crate::{
     Error,
     codec::{Reader, utf8},
@@ -15,7 +15,7 @@ pub(super) enum Container {
 /// Checks all entries, nested ones too, without recursion: the depth of a peer's table must not become the depth of
 /// our stack. A nested container is entered by narrowing `reader` to it; what follows it waits in `after`.
 pub(super) fn check(bytes: &[u8], container: Container) -> Result<(), Error> {
-    let mut after: [&[u8]; MAX_DEPTH - 1] = [&[]; MAX_DEPTH - 1];
+    let mut after: [&[u8]; DEEPEST - 1] = [&[]; DEEPEST - 1];
     // Bit n says whether the container at depth n is a table; the lowest bit is the innermost.
     let mut tables = u64::from(container == Container::Table);
     let mut depth = 0;
@@ -39,7 +39,11 @@ pub(super) fn check(bytes: &[u8], container: Container) -> Result<(), Error> {
         }
         let inner = reader.long_bytes()?;
         // An empty one is entered as well, so that the limit doesn't depend on the content.
-        *after.get_mut(depth).ok_or(Error::TableTooDeep)? = reader.0;
+        if depth + 1 >= max_depth() {
+            return Err(Error::TableTooDeep);
+        }
+        // In range: `max_depth` is at most `DEEPEST`.
+        after[depth] = reader.0;
         depth += 1;
         reader = Reader(inner);
         tables = tables << 1 | u64::from(kind == b'F');
