@@ -1,0 +1,14 @@
+//! The broker as its users see it. Most tests are scripts, see `broker/script.rs`; one binary, so one link.
+
+#[path = "broker/consumers.rs"]
+mod consumers;
+#[path = "broker/exchanges.rs"]
+mod exchanges;
+#[path = "broker/modes.rs"]
+mod modes;
+#[path = "broker/queues.rs"]
+mod queues;
+#[path = "broker/script.rs"]
+mod script;
+#[path = "broker/settling.rs"]
+mod settling;

@@ -1,0 +1,417 @@
+//! A small language for what clients do to a broker, so that a test is a script and what came of it.
+//!
+//! Commands are separated by `;` or line ends. `2:` in front of one speaks for session 2, `2.3:` for its channel 3;
+//! without it, it is channel 1 of session 1. Sessions and channels are opened when they are first named. After each
+//! command the session flushes and its channels settle, as a connection does when its input is exhausted. A command
+//! that has something to say adds a line, `command -> answer`; one that simply succeeds adds none.
+//!
+//! ```text
+//! declare q|- [passive] [durable] [exclusive] [auto-delete] [x-arg=value ...]      `-` is server-named
+//! exchange e type [passive] [durable] [auto-delete] [internal] [alternate-exchange=e2]
+//! bind q e key [header=value ...]; unbind ...; bind-exchange destination source key; unbind-exchange ...
+//! publish [mandatory] q|e/key [cc=a,b] [bcc=c] [reply-to=q] [header=value ...] body ...
+//! consume q [as tag] [prefetch n] [no-ack] [exclusive] [x-priority=n]; cancel tag; pause tag; resume tag
+//! qos n [global]; live-prefetch; pull; get q [no-ack]
+//! ack tag [multiple]; nack tag [multiple]; reject tag     (nack and reject: [requeue])
+//! recover; confirm; tx; commit; rollback; unacked; memory; check-memory
+//! purge q; delete q [if-unused] [if-empty]; delete-exchange e [if-unused]; close; disconnect
+//! ```
+
+use expect_test::Expect;
+use leveret_broker::message::{Message, encode_route};
+use leveret_broker::{
+    Broker, Channel, Consume, Delivery, Error, Event, ExchangeDeclare, Limits, Publish, Published, QueueDeclare,
+    QueueStatus, Session, Settle,
+};
+use leveret_wire::properties::Properties;
+use leveret_wire::table::{FieldArray, FieldTable, Value};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Runs a script on a new broker and compares what it said.
+pub fn check(script: &str, expected: Expect) {
+    check_with(Limits::default(), script, expected);
+}
+
+/// As [`check`], with limits.
+pub fn check_with(limits: Limits, script: &str, expected: Expect) {
+    let mut world = World::new(limits);
+    for command in script.split([';', '\n']).map(str::trim).filter(|command| !command.is_empty()) {
+        world.run(command);
+    }
+    expected.assert_eq(&world.said);
+}
+
+/// A broker whose generated names are numbered.
+pub fn broker(limits: Limits) -> Broker {
+    let counter = AtomicU64::new(1);
+    Broker::new(limits, Box::new(move || u128::from(counter.fetch_add(1, Ordering::Relaxed))))
+}
+
+struct World {
+    broker: Broker,
+    connections: BTreeMap<u16, Connection>,
+    said: String,
+}
+
+struct Connection {
+    session: Session,
+    channels: BTreeMap<u16, Open>,
+}
+
+/// A channel with its consumers' tags by number, which the broker gives in order.
+struct Open {
+    channel: Channel,
+    tags: Vec<String>,
+}
+
+/// The words of a command behind its verb.
+struct Words<'a> {
+    positional: Vec<&'a str>,
+    table: FieldTable,
+}
+
+impl<'a> Words<'a> {
+    fn new(words: impl Iterator<Item = &'a str>) -> Words<'a> {
+        let (mut positional, mut table) = (Vec::new(), FieldTable::new());
+        for word in words {
+            match word.split_once('=') {
+                None => positional.push(word),
+                Some((key, text)) => table.insert(key, value(text)),
+            }
+        }
+        Words { positional, table }
+    }
+
+    /// The next word; the empty string is written as two quotes.
+    fn next(&mut self) -> &'a str {
+        assert!(!self.positional.is_empty(), "the command needs another word");
+        match self.positional.remove(0) {
+            "''" => "",
+            word => word,
+        }
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next().parse().expect("a number")
+    }
+
+    /// Removes a flag; says whether it was there.
+    fn flag(&mut self, name: &str) -> bool {
+        let at = self.positional.iter().position(|word| *word == name);
+        at.map(|at| self.positional.remove(at)).is_some()
+    }
+
+    /// Removes a word and the one behind it, which is given.
+    fn option(&mut self, name: &str) -> Option<&'a str> {
+        let at = self.positional.iter().position(|word| *word == name)?;
+        self.positional.remove(at);
+        Some(self.positional.remove(at))
+    }
+
+    fn taken(&mut self, key: &str) -> Option<String> {
+        let text = self.table.get(key)?.as_str().map(str::to_string);
+        self.table.remove(key);
+        text
+    }
+}
+
+fn value(text: &str) -> Value<'_> {
+    match (text, text.parse::<i64>()) {
+        ("true", _) => Value::Bool(true),
+        ("false", _) => Value::Bool(false),
+        ("void", _) => Value::Void,
+        (_, Ok(number)) => Value::I64(number),
+        (text, _) => Value::from(text),
+    }
+}
+
+impl World {
+    fn new(limits: Limits) -> World {
+        World { broker: broker(limits), connections: BTreeMap::new(), said: String::new() }
+    }
+
+    fn run(&mut self, command: &str) {
+        let (address, rest) = command.split_once(':').unwrap_or(("1", command));
+        let (session, channel) = address.split_once('.').unwrap_or((address, "1"));
+        let session: u16 = session.parse().expect("a session's number before the colon");
+        let channel: u16 = channel.parse().expect("a channel's number before the colon");
+        let mut words = rest.split_whitespace();
+        let verb = words.next().expect("a verb");
+        let words = Words::new(words);
+        self.connections.entry(session).or_insert_with(|| {
+            let vhost = self.broker.vhost("/").expect("the default virtual host");
+            Connection { session: self.broker.open(vhost), channels: BTreeMap::new() }
+        });
+        let answer = match verb {
+            "pull" => Ok(self.pull()),
+            "memory" => Ok(format!("{} bytes", self.broker.memory_used())),
+            "check-memory" => {
+                self.broker.check_memory();
+                Ok(String::new())
+            }
+            "disconnect" => {
+                let Connection { session, channels } = self.connections.remove(&session).expect("opened above");
+                session.close(channels.into_values().map(|open| open.channel));
+                Ok(String::new())
+            }
+            verb => self.connections.get_mut(&session).expect("opened above").run(channel, verb, words),
+        };
+        let answer = answer.unwrap_or_else(|Error { scope, code, text }| format!("{scope:?} {code} {text}"));
+        if !answer.is_empty() {
+            let cut = command.char_indices().nth(120).map_or(command, |(at, _)| &command[..at]);
+            writeln!(self.said, "{cut} -> {answer}").expect("strings take everything");
+        }
+    }
+
+    /// Lets every session act on its mailbox until there is nothing left to pull.
+    fn pull(&mut self) -> String {
+        let mut got = Vec::new();
+        loop {
+            let before = got.len();
+            for (number, connection) in &mut self.connections {
+                for line in connection.pull() {
+                    got.push(if *number == 1 { line } else { format!("{number}:{line}") });
+                }
+            }
+            if got.len() == before {
+                break;
+            }
+        }
+        if got.is_empty() { "nothing".to_string() } else { got.join(", ") }
+    }
+}
+
+impl Connection {
+    fn run(&mut self, number: u16, verb: &str, words: Words<'_>) -> Result<String, Error> {
+        let fresh = || Open { channel: Channel::new(number), tags: Vec::new() };
+        if verb == "close" {
+            let open = self.channels.remove(&number).unwrap_or_else(fresh);
+            open.channel.close(&mut self.session);
+            return Ok(String::new());
+        }
+        let open = self.channels.entry(number).or_insert_with(fresh);
+        let said = open.run(&mut self.session, verb, words)?;
+        self.session.flush();
+        let mut said: Vec<String> = Some(said).filter(|said| !said.is_empty()).into_iter().collect();
+        for open in self.channels.values_mut() {
+            open.channel.apply_settled();
+            if let Some((tag, multiple)) = open.channel.take_confirm() {
+                said.push(format!("confirmed {tag}{}", if multiple { " multiple" } else { "" }));
+            }
+        }
+        Ok(said.join(", "))
+    }
+
+    fn pull(&mut self) -> Vec<String> {
+        let (mut events, mut said) = (Vec::new(), Vec::new());
+        self.session.mailbox().take(&mut events);
+        for event in events {
+            match event {
+                Event::Ready { channel, consumer } => {
+                    let Some(open) = self.channels.get_mut(&channel) else { continue };
+                    let mut out = Vec::new();
+                    while let Some(pulled) = open.channel.pull(&self.session, consumer, 1 << 16, &mut out) {
+                        // A connection pulls for as long as there is more, so this would never end.
+                        assert!(!out.is_empty() || !pulled.more, "nothing was there, and yet there is more");
+                        if !out.is_empty() {
+                            said.push(format!("{}: {}", pulled.tag, deliveries(&out, pulled.first_tag)));
+                        }
+                        out.clear();
+                        if !pulled.more {
+                            break;
+                        }
+                    }
+                }
+                Event::Cancelled { channel, consumer } => {
+                    let Some(open) = self.channels.get_mut(&channel) else { continue };
+                    if let Some(tag) = open.channel.cancelled(&self.session, consumer) {
+                        said.push(format!("{tag} cancelled"));
+                    }
+                }
+                other => said.push(format!("{other:?}")),
+            }
+        }
+        said
+    }
+}
+
+/// `a(1) b(2)!`: bodies with their tags; `!` is redelivered.
+fn deliveries(deliveries: &[Delivery], first_tag: u64) -> String {
+    let (mut tag, mut said) = (first_tag, Vec::new());
+    for delivery in deliveries {
+        let mut at = delivery.offset;
+        for _ in 0..delivery.count {
+            let (message, next) = delivery.block.at(at);
+            said.push(format!("{}({tag}){}", show(&message), if delivery.redelivered { "!" } else { "" }));
+            (at, tag) = (next, tag + 1);
+        }
+    }
+    said.join(" ")
+}
+
+/// The body, with the headers and reply-to if there are any.
+fn show(message: &Message<'_>) -> String {
+    let mut said = String::from_utf8_lossy(message.body).into_owned();
+    let properties = Properties::decode(message.properties).expect("stored properties can be decoded");
+    if let Some(headers) = properties.headers {
+        write!(said, "{:?}", headers.iter().map(|(key, _)| key).collect::<Vec<_>>()).expect("strings take everything");
+    }
+    if let Some(reply_to) = properties.reply_to {
+        write!(said, "<{reply_to}>").expect("strings take everything");
+    }
+    said
+}
+
+impl Open {
+    fn run(&mut self, session: &mut Session, verb: &str, mut words: Words<'_>) -> Result<String, Error> {
+        match verb {
+            "declare" => return self.declare(session, words),
+            "exchange" => exchange(session, words)?,
+            "bind" | "unbind" | "bind-exchange" | "unbind-exchange" => bind(session, verb, words)?,
+            "publish" => return self.publish(session, words),
+            "consume" => return self.consume(session, words),
+            "cancel" => self.channel.cancel(session, words.next()),
+            "pause" => {
+                let paused = self.channel.pause(self.number(words.next()));
+                return Ok(if paused { "" } else { "not paused" }.to_string());
+            }
+            "resume" => self.channel.resume(self.number(words.next())),
+            "qos" => {
+                let global = words.flag("global");
+                self.channel.qos(session, words.number() as u16, global);
+            }
+            "live-prefetch" => session.set_live_prefetch(true),
+            "get" => return self.get(session, words),
+            "ack" | "nack" | "reject" => self.settle(verb, words)?,
+            "recover" => self.channel.recover(session),
+            "unacked" => return Ok(self.channel.unacked().to_string()),
+            "confirm" => self.channel.select_confirm()?,
+            "tx" => self.channel.select_transaction()?,
+            "commit" => {
+                let mut returned = Vec::new();
+                self.channel.commit(session, |message| returned.push(format!("returned {}", show(&message))))?;
+                return Ok(returned.join(", "));
+            }
+            "rollback" => self.channel.rollback()?,
+            "purge" => return Ok(format!("{} purged", self.channel.purge_queue(session, words.next())?)),
+            "delete" => {
+                let (unused, empty) = (words.flag("if-unused"), words.flag("if-empty"));
+                return Ok(format!("{} deleted", self.channel.delete_queue(session, words.next(), unused, empty)?));
+            }
+            "delete-exchange" => {
+                let if_unused = words.flag("if-unused");
+                session.vhost().delete_exchange(words.next(), if_unused)?;
+            }
+            other => panic!("no verb '{other}'"),
+        }
+        Ok(String::new())
+    }
+
+    fn number(&self, tag: &str) -> u32 {
+        self.tags.iter().rposition(|known| known == tag).expect("a consumer of this channel") as u32
+    }
+
+    fn declare(&mut self, session: &mut Session, mut words: Words<'_>) -> Result<String, Error> {
+        let passive = words.flag("passive");
+        let (durable, exclusive, auto_delete) =
+            (words.flag("durable"), words.flag("exclusive"), words.flag("auto-delete"));
+        let name = words.next();
+        let name = if name == "-" { "" } else { name };
+        let status = match passive {
+            true => self.channel.check_queue(session, name)?,
+            false => {
+                let arguments = words.table.as_table();
+                self.channel
+                    .declare_queue(session, QueueDeclare { name, durable, exclusive, auto_delete, arguments })?
+            }
+        };
+        let QueueStatus { name: known, ready, consumers } = status;
+        Ok(match (passive, name) {
+            (true, _) => format!("{known}: {ready} ready, {consumers} consumers"),
+            (false, "") => known.to_string(),
+            (false, _) => String::new(),
+        })
+    }
+
+    fn publish(&mut self, session: &mut Session, mut words: Words<'_>) -> Result<String, Error> {
+        let mandatory = words.flag("mandatory");
+        let to = words.next();
+        let (exchange, key) = to.split_once('/').unwrap_or(("", to));
+        let route = encode_route(exchange, key);
+        for (word, header) in [("cc", "CC"), ("bcc", "BCC")] {
+            if let Some(keys) = words.taken(word) {
+                let keys = keys.split(',').fold(FieldArray::new(), |array, key| array.with(key));
+                words.table.insert(header, &keys);
+            }
+        }
+        let reply_to = words.taken("reply-to");
+        let headers = Some(words.table.as_table()).filter(|table| !table.is_empty());
+        let properties = Properties { headers, reply_to: reply_to.as_deref(), ..Properties::default() };
+        let mut encoded = Vec::new();
+        properties.encode(&mut encoded);
+        let mut said = Vec::new();
+        for body in &words.positional {
+            let publish = Publish { route: &route, mandatory, properties, encoded: &encoded, body: body.as_bytes() };
+            if self.channel.publish(session, &publish)? == Published::Unroutable {
+                said.push(format!("{} {body}", if mandatory { "returned" } else { "dropped" }));
+            }
+        }
+        Ok(said.join(", "))
+    }
+
+    fn consume(&mut self, session: &mut Session, mut words: Words<'_>) -> Result<String, Error> {
+        let (no_ack, exclusive) = (words.flag("no-ack"), words.flag("exclusive"));
+        let asked = words.option("as").unwrap_or_default();
+        if let Some(prefetch) = words.option("prefetch") {
+            self.channel.qos(session, prefetch.parse().expect("a number"), false);
+        }
+        let queue = words.next();
+        let arguments = words.table.as_table();
+        let tag = self.channel.consume(session, Consume { queue, tag: asked, no_ack, exclusive, arguments })?;
+        self.tags.push(tag.to_string());
+        Ok(if asked.is_empty() { tag.to_string() } else { String::new() })
+    }
+
+    fn get(&mut self, session: &mut Session, mut words: Words<'_>) -> Result<String, Error> {
+        let no_ack = words.flag("no-ack");
+        Ok(match self.channel.get(session, words.next(), no_ack)? {
+            Some((delivery, tag, left)) => format!("{}, {left} left", deliveries(&[delivery], tag)),
+            None => "empty".to_string(),
+        })
+    }
+
+    fn settle(&mut self, verb: &str, mut words: Words<'_>) -> Result<(), Error> {
+        let (multiple, requeue) = (words.flag("multiple"), words.flag("requeue"));
+        let how = match (verb, requeue) {
+            ("ack", _) => Settle::Ack,
+            (_, true) => Settle::Requeue,
+            (_, false) => Settle::Reject,
+        };
+        let tag = words.number();
+        self.channel.settle(tag, multiple, how)
+    }
+}
+
+fn exchange(session: &Session, mut words: Words<'_>) -> Result<(), Error> {
+    let passive = words.flag("passive");
+    let (durable, auto_delete, internal) = (words.flag("durable"), words.flag("auto-delete"), words.flag("internal"));
+    let name = words.next();
+    if passive {
+        return session.vhost().check_exchange(name);
+    }
+    let (kind, arguments) = (words.next(), words.table.as_table());
+    session.vhost().declare_exchange(ExchangeDeclare { name, kind, durable, auto_delete, internal, arguments })
+}
+
+fn bind(session: &Session, verb: &str, mut words: Words<'_>) -> Result<(), Error> {
+    let (destination, source, key) = (words.next(), words.next(), words.next());
+    let (arguments, id, vhost) = (words.table.as_table(), session.id(), session.vhost());
+    match verb {
+        "bind" => vhost.bind_queue(destination, source, key, arguments, id),
+        "unbind" => vhost.unbind_queue(destination, source, key, arguments, id),
+        "bind-exchange" => vhost.bind_exchange(destination, source, key, arguments),
+        _ => vhost.unbind_exchange(destination, source, key, arguments),
+    }
+}
