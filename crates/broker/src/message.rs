@@ -219,6 +219,43 @@ impl Run {
     }
 }
 
+/// A run that a queue appends to, charged as it grows.
+#[derive(Debug)]
+pub(crate) struct OpenRun {
+    run: Run,
+    charged: usize,
+    account: Account,
+}
+
+impl OpenRun {
+    pub(crate) fn new(account: &Account) -> OpenRun {
+        OpenRun { run: Run::default(), charged: 0, account: account.clone() }
+    }
+
+    pub(crate) fn extend(&mut self, other: &Run) {
+        self.run.extend(other);
+        let capacity = self.run.bytes.capacity();
+        if capacity > self.charged {
+            self.account.charge(capacity - self.charged);
+            self.charged = capacity;
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.run.len()
+    }
+
+    pub(crate) fn seal(&mut self) -> Arc<Block> {
+        self.run.seal(&self.account)
+    }
+}
+
+impl Drop for OpenRun {
+    fn drop(&mut self) {
+        self.account.release(self.charged);
+    }
+}
+
 /// An immutable run of records, shared by the queues and consumers that refer to it.
 #[derive(Debug)]
 pub struct Block {

@@ -5,7 +5,7 @@
 //! requeued positions go before the head, so a message returns to where it was.
 
 use crate::consumers::{Consumers, Wakes};
-use crate::message::{Account, BLOCK_MAX, Block, Run};
+use crate::message::{Account, BLOCK_MAX, Block, OpenRun, Run};
 use crate::runs::Runs;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -61,7 +61,7 @@ struct Segment {
 #[derive(Debug)]
 enum Data {
     /// Still appended to; only the last segment.
-    Open(Run),
+    Open(OpenRun),
     Sealed(Arc<Block>),
 }
 
@@ -112,7 +112,7 @@ impl Queue {
                 return;
             }
         }
-        let mut open = Run::default();
+        let mut open = OpenRun::new(&self.account);
         open.extend(run);
         self.push_segment(run.count(), Data::Open(open));
     }
@@ -123,7 +123,7 @@ impl Queue {
         }
         // The segment before it grows no more, so what it has reserved and not used is given back.
         if let Some(mut last) = self.segments.last_entry() {
-            last.get_mut().seal(&self.account);
+            last.get_mut().seal();
         }
         if self.head.position == self.next {
             self.head = Head { position: self.next, segment: self.next, offset: 0 };
@@ -160,7 +160,7 @@ impl Queue {
     fn take_requeued(&mut self, max: u64) -> Option<Delivery> {
         let (position, _) = self.requeued.first()?;
         let (&first, segment) = self.segments.range_mut(..=position).next_back()?;
-        let block = segment.seal(&self.account);
+        let block = segment.seal();
         let in_segment = first + u64::from(segment.count) - position;
         let (position, count) = self.requeued.take_front(max.min(in_segment))?;
         let offset = block.skip(0, (position - first) as u32);
@@ -173,7 +173,7 @@ impl Queue {
             return None;
         }
         let segment = self.segments.get_mut(&first)?;
-        let block = segment.seal(&self.account);
+        let block = segment.seal();
         let end = first + u64::from(segment.count);
         let count = max.min(end - position) as u32;
         self.head.position += u64::from(count);
@@ -254,9 +254,9 @@ impl Queue {
 
 impl Segment {
     /// The records as a block; an open run is closed by it.
-    fn seal(&mut self, account: &Account) -> Arc<Block> {
+    fn seal(&mut self) -> Arc<Block> {
         if let Data::Open(run) = &mut self.data {
-            self.data = Data::Sealed(run.seal(account));
+            self.data = Data::Sealed(run.seal());
         }
         match &self.data {
             Data::Sealed(block) => block.clone(),
