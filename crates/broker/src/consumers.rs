@@ -67,6 +67,11 @@ impl Consumers {
         self.list.is_empty()
     }
 
+    /// Somebody was granted messages and has not pulled them.
+    pub fn has_grants(&self) -> bool {
+        self.granted > 0
+    }
+
     /// Number of consumers.
     pub fn len(&self) -> usize {
         self.list.len()
@@ -123,11 +128,13 @@ impl Consumers {
 
     /// Sets what a consumer may take in all. What it was granted beyond that returns to the queue.
     pub fn set_credit(&mut self, id: ConsumerId, credit: u64) {
-        let floor = self.floor(id);
-        let Some(entry) = self.list.iter_mut().find(|entry| entry.id == id) else { return };
-        if !entry.wants() {
-            entry.served = entry.served.max(floor);
+        let Some(at) = self.list.iter().position(|entry| entry.id == id) else { return };
+        if !self.list[at].wants() {
+            let level = self.level_beside(at);
+            let entry = &mut self.list[at];
+            entry.served = entry.served.max(level);
         }
+        let entry = &mut self.list[at];
         let kept = entry.granted.min(credit);
         self.granted -= entry.granted - kept;
         entry.granted = kept;
@@ -135,11 +142,21 @@ impl Consumers {
         entry.told = entry.told && kept > 0;
     }
 
-    /// The lowest level among the other consumers of the same priority that want messages.
-    fn floor(&self, id: ConsumerId) -> u64 {
-        let Some(priority) = self.list.iter().find(|entry| entry.id == id).map(|entry| entry.priority) else { return 0 };
-        let others = self.list.iter().filter(|entry| entry.priority == priority && entry.id != id && entry.wants());
-        others.map(Entry::level).min().unwrap_or(0)
+    /// Where a consumer that begins to want is to start, so that it owes nothing to the others of its priority and
+    /// they owe it nothing: the lowest level of those that want. If none does at this moment they are all at work,
+    /// and will want again; a lower start than the highest of them would make that one wait for long.
+    fn level_beside(&self, at: usize) -> u64 {
+        let priority = self.list[at].priority;
+        let (mut lowest, mut highest) = (None, 0);
+        for (i, entry) in self.list.iter().enumerate() {
+            if i != at && entry.priority == priority {
+                highest = highest.max(entry.level());
+                if entry.wants() {
+                    lowest = Some(lowest.unwrap_or(u64::MAX).min(entry.level()));
+                }
+            }
+        }
+        lowest.unwrap_or(highest)
     }
 
     /// What the consumer may pull now.

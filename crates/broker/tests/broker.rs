@@ -1,9 +1,13 @@
 //! The broker as its users see it. Most tests are scripts, see `broker/script.rs`; one binary, so one link.
 
+#[path = "broker/client.rs"]
+mod client;
 #[path = "broker/consumers.rs"]
 mod consumers;
 #[path = "broker/exchanges.rs"]
 mod exchanges;
+#[path = "broker/fairness.rs"]
+mod fairness;
 #[path = "broker/modes.rs"]
 mod modes;
 #[path = "broker/queues.rs"]
