@@ -116,12 +116,12 @@ impl Consumers {
         self.list.drain(..).map(|entry| (entry.mailbox, entry.event)).collect()
     }
 
-    /// Takes all grants back, for example because the messages are gone; the next [`Consumers::grant`] tells anew.
+    /// Takes all grants back, for the next [`Consumers::grant`] to distribute anew. Who was told already is not told
+    /// again before it has pulled, so that nobody's mailbox can be filled by it.
     pub fn revoke_grants(&mut self) {
         for entry in &mut self.list {
             entry.demand = entry.demand.saturating_add(entry.granted);
             entry.granted = 0;
-            entry.told = false;
         }
         self.granted = 0;
     }
@@ -176,6 +176,10 @@ impl Consumers {
     /// Distributes what of `ready` is not granted yet: to the highest priority that has room, in rotation, in equal
     /// parts. A lower priority gets something only when no higher one could take it (RabbitMQ's rule).
     pub fn grant(&mut self, ready: u64, wakes: &mut Wakes) {
+        // Somebody else took what was granted (basic.get, a purge): a grant of nothing would be pulled for ever.
+        if self.granted > ready {
+            self.revoke_grants();
+        }
         let mut free = ready.saturating_sub(self.granted);
         let cap = if self.list.len() == 1 { UNLIMITED } else { TURN };
         let mut start = 0;

@@ -296,3 +296,43 @@ fn direct_reply_to() {
         "#]],
     );
 }
+
+/// What a consumer was granted and somebody else took is not waited for.
+#[test]
+fn get_takes_what_was_granted() {
+    check(
+        "declare q; consume q as x; publish q a b; 2: get q; pull; publish q c; pull; 2: get q",
+        expect![[r#"
+        2: get q -> a(1), 1 left
+        pull -> x: b(1)
+        pull -> x: c(2)
+        2: get q -> empty
+    "#]],
+    );
+    check(
+        "declare q; consume q as x; publish q a b; 2: get q; 2: get q; pull; 2: nack 1 multiple requeue; 2: nack 2 requeue; pull",
+        expect![[r#"
+        2: get q -> a(1), 1 left
+        2: get q -> b(2), 0 left
+        pull -> nothing
+        pull -> x: a(1)! b(2)!
+    "#]],
+    );
+    check(
+        "declare q; consume q as x; publish q a b; 2: purge q; pull; publish q c; pull",
+        expect![[r#"
+        2: purge q -> 2 purged
+        pull -> nothing
+        pull -> x: c(1)
+    "#]],
+    );
+    check(
+        "declare q; consume q as x prefetch 2; consume q as y prefetch 2; publish q a b c d; 2: get q; 2: get q; 2: get q; pull",
+        expect![[r#"
+        2: get q -> a(1), 3 left
+        2: get q -> b(2), 2 left
+        2: get q -> c(3), 1 left
+        pull -> x: d(1)
+    "#]],
+    );
+}
