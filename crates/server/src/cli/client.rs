@@ -20,6 +20,9 @@ pub const CHANNEL: u16 = 1;
 /// The largest frame we agree to; RabbitMQ's default.
 pub const FRAME_MAX: u32 = 131_072;
 
+/// class 10, method 51.
+const CLOSE_OK: [u8; 4] = [0, 10, 0, 51];
+
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -215,19 +218,17 @@ impl Connection {
         }
     }
 
-    /// Whether a frame can be received without waiting for the network.
-    pub fn has_input(&self) -> bool {
-        matches!(frame::parse(&self.input[self.start..], FRAME_MAX), Ok(Some(_)) | Err(_))
-    }
-
-    /// Says goodbye, so that the broker doesn't log an abrupt end. What goes wrong here doesn't matter any more.
+    /// Says goodbye and waits for the answer, so that the broker doesn't log an abrupt end. What goes wrong here doesn't
+    /// matter any more.
     pub fn close(mut self) {
         let close = connection::Close { reply_code: 200, reply_text: "goodbye", class_id: 0, method_id: 0 };
-        if self.stream.set_read_timeout(Some(Duration::from_millis(500))).is_ok() && self.send(0, close.into()).is_ok()
-        {
-            let deadline = Instant::now() + Duration::from_secs(1);
-            let mut scratch = vec![0; 65536];
-            while Instant::now() < deadline && matches!(self.stream.read(&mut scratch), Ok(1..)) {}
+        let ready = self.stream.set_read_timeout(Some(Duration::from_millis(500))).is_ok();
+        let deadline = Instant::now() + Duration::from_secs(1);
+        let mut answered = !ready || self.send(0, close.into()).is_err();
+        while !answered && Instant::now() < deadline {
+            // Deliveries may be under way before the answer.
+            let is_answer = |frame: Frame<'_>| Ok(frame.payload.starts_with(&CLOSE_OK) && frame.channel == 0);
+            answered = self.receive(is_answer).unwrap_or(true);
         }
     }
 

@@ -64,7 +64,7 @@ pub fn consume(args: &BenchArgs, plan: &Plan, run: &Run, index: usize, mut conne
     }
     acknowledge_rest(&mut scanner, &mut acks);
     if run::write_all(&mut stream, &acks, run)? {
-        Connection::from_parts(stream, Vec::new()).close();
+        Connection::from_parts(stream, buffer[..filled].to_vec()).close();
     }
     Ok(latency)
 }

@@ -55,7 +55,7 @@ pub fn publish(args: &BenchArgs, plan: &Plan, run: &Run, index: usize, mut conne
         Ok(clean) => clean,
         Err(error) => return Err(producer.why_closed(error)),
     };
-    let mut connection = Connection::from_parts(producer.stream, Vec::new());
+    let mut connection = Connection::from_parts(producer.stream, producer.input[..producer.filled].to_vec());
     if clean && args.count.is_some() && args.confirm == 0 {
         // Written isn't taken in: the broker's answer to a question on the same channel is.
         topology::depth(&mut connection, &plan.queues[index % plan.queues.len()])?;

@@ -1,0 +1,152 @@
+//! `cargo xtask bench`: Leveret, RabbitMQ, nats-server and the null relay under the same load, one after the other, and
+//! a table of what they did beside what DESIGN.md asks for.
+//!
+//! Machines differ, and so does one machine from day to day. The null relay does the least that anything between a
+//! producer and a consumer can do, so a goal is scaled by what the relay reached here over what it reached where the
+//! goal was set.
+
+mod measure;
+mod rows;
+mod server;
+mod table;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+
+use self::measure::{Metric, Sample};
+use self::rows::{ROWS, Row};
+use self::server::{Programs, System};
+use crate::parts;
+
+/// What `cargo xtask bench` may be told.
+#[derive(Args)]
+pub struct BenchArgs {
+    /// Only the rows whose names contain this
+    #[arg(long, value_name = "SUBSTRING")]
+    rows: Option<String>,
+    /// Seconds to measure in each run
+    #[arg(long, default_value_t = 5.0)]
+    seconds: f64,
+    /// Runs of each row; the table has their medians
+    #[arg(long, default_value_t = 3)]
+    runs: usize,
+    /// Write the results to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Only Leveret and the null relay, which is the measure
+    #[arg(long)]
+    leveret_only: bool,
+    /// Install RabbitMQ and nats-server with apt-get if they are missing
+    #[arg(long)]
+    install: bool,
+}
+
+/// The medians of a row on each system, and what went wrong.
+#[derive(Default)]
+pub struct Outcome {
+    samples: BTreeMap<System, Sample>,
+    failures: Vec<String>,
+}
+
+/// Builds, measures and prints.
+///
+/// # Errors
+/// When something can't be built, or a row failed on any system: the table is printed before.
+pub fn run(args: &BenchArgs) -> Result<()> {
+    ensure!(args.runs > 0, "--runs must be at least 1");
+    let rows: Vec<&Row> =
+        ROWS.iter().filter(|row| args.rows.as_ref().is_none_or(|part| row.name.contains(part))).collect();
+    if rows.is_empty() {
+        let names: Vec<_> = ROWS.iter().map(|row| format!("  {}", row.name)).collect();
+        bail!("no row matches; the rows are\n{}", names.join("\n"));
+    }
+    let programs = build()?;
+    let systems = systems(args)?;
+    let machine = table::Machine::here();
+    let mut outcomes = Vec::new();
+    for row in &rows {
+        let mut outcome = Outcome::default();
+        for &system in systems.iter().filter(|&&system| row.runs_on(system)) {
+            match median_of_runs(args, &programs, row, system) {
+                Ok(sample) => {
+                    outcome.samples.insert(system, sample);
+                }
+                Err(error) => outcome.failures.push(format!("{} on {}: {error:#}", row.name, system.name())),
+            }
+        }
+        outcomes.push(outcome);
+    }
+    let lines = table::lines(&rows, &outcomes);
+    println!("{}", table::render(&machine, &lines));
+    if let Some(path) = &args.json {
+        let json = table::json(&machine, &lines, &rows, &outcomes)?;
+        std::fs::write(path, json).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    let failures: Vec<_> = outcomes.into_iter().flat_map(|outcome| outcome.failures).collect();
+    ensure!(failures.is_empty(), "{}", failures.join("\n"));
+    Ok(())
+}
+
+/// The release build, as it is shipped.
+fn build() -> Result<Programs> {
+    let packages = ["--package", "leveret-server", "--package", "leveret-interop"];
+    let status = Command::new(crate::cargo())
+        .current_dir(crate::root())
+        .args(["build", "--release", "--bin", "leveret", "--bin", "null_relay", "--bin", "nats_bench"])
+        .args(packages)
+        .status()
+        .context("cannot run cargo")?;
+    ensure!(status.success(), "the release build failed");
+    Ok(Programs::new(parts::target()?))
+}
+
+/// Those that are here, or can be brought here.
+fn systems(args: &BenchArgs) -> Result<Vec<System>> {
+    let wanted = if args.leveret_only {
+        vec![System::Floor, System::Leveret]
+    } else {
+        vec![System::Floor, System::Nats, System::RabbitMq, System::Leveret]
+    };
+    let missing: Vec<_> = wanted.iter().filter_map(|system| system.missing_package()).collect();
+    if args.install && !missing.is_empty() {
+        for arguments in [&["update"][..], &["install", "--yes", "--no-install-recommends"]] {
+            let packages = if arguments[0] == "install" { &missing[..] } else { &[] };
+            let status =
+                Command::new("apt-get").args(arguments).args(packages).status().context("cannot run apt-get")?;
+            ensure!(status.success(), "apt-get could not install {}", missing.join(" "));
+        }
+    }
+    let (here, absent): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|system| system.missing_package().is_none());
+    for system in absent {
+        println!("skipped: {}: not installed (use --install)", system.missing_package().unwrap_or_default());
+    }
+    Ok(here)
+}
+
+fn median_of_runs(args: &BenchArgs, programs: &Programs, row: &Row, system: System) -> Result<Sample> {
+    let runs = if row.once_on(system) { 1 } else { args.runs };
+    let mut values: BTreeMap<Metric, Vec<f64>> = BTreeMap::new();
+    for run in 1..=runs {
+        let sample = measure::measure(programs, row, system, args.seconds)?;
+        let shown: Vec<_> = row
+            .outputs
+            .iter()
+            .filter_map(|output| Some(format!("{} {}", output.show(*sample.get(&output.metric)?), output.unit)))
+            .collect();
+        eprintln!("{}, {}, run {run} of {runs}: {}", row.name, system.name(), shown.join(", "));
+        for (metric, value) in sample {
+            values.entry(metric).or_default().push(value);
+        }
+    }
+    Ok(values.into_iter().map(|(metric, values)| (metric, median(values))).collect())
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 }
+}
