@@ -179,13 +179,17 @@ impl<Q: Clone> Topology<Q> {
         Ok(())
     }
 
+    /// Removes exchanges, and those that lived by bindings to them: iterative, as a chain of them may be long.
     fn remove_exchange(&mut self, name: &str) {
-        let Some((name, exchange)) = self.exchanges.remove_entry(name) else { return };
-        self.generation += 1;
-        for (to, key, arguments) in exchange.bindings {
-            self.forget_binding(&to, &Binding { source: name.clone(), key, arguments });
+        let mut todo: Vec<Arc<str>> = vec![name.into()];
+        while let Some(name) = todo.pop() {
+            let Some((name, exchange)) = self.exchanges.remove_entry(&name) else { continue };
+            self.generation += 1;
+            for (to, key, arguments) in exchange.bindings {
+                self.forget_binding(&to, &Binding { source: name.clone(), key, arguments });
+            }
+            self.remove_bindings_to(&Destination::Exchange(name), &mut todo);
         }
-        self.remove_bindings_to(&Destination::Exchange(name));
     }
 
     fn forget_binding(&mut self, to: &Destination, binding: &Binding) {
@@ -198,22 +202,23 @@ impl<Q: Clone> Topology<Q> {
         }
     }
 
-    /// Removes every binding that leads to `to`; exchanges that lived by them go too.
-    fn remove_bindings_to(&mut self, to: &Destination) {
+    /// Removes every binding that leads to `to`; exchanges that lived by them are added to `ended`.
+    fn remove_bindings_to(&mut self, to: &Destination, ended: &mut Vec<Arc<str>>) {
         let Some(bindings) = self.bound_to.remove(to) else { return };
         self.bindings -= bindings.len();
         for binding in bindings {
-            self.remove_from_source(to, &binding);
+            if self.remove_from_source(to, &binding) {
+                ended.push(binding.source);
+            }
         }
     }
 
-    fn remove_from_source(&mut self, to: &Destination, binding: &Binding) {
-        let Some(source) = self.exchanges.get_mut(&binding.source) else { return };
+    /// True if the source lived by this binding.
+    fn remove_from_source(&mut self, to: &Destination, binding: &Binding) -> bool {
+        let Some(source) = self.exchanges.get_mut(&binding.source) else { return false };
         source.bindings.remove(&(to.clone(), binding.key.clone(), binding.arguments.clone()));
         source.router.remove(&binding.key, &binding.arguments, to);
-        if source.auto_delete && source.bindings.is_empty() {
-            self.remove_exchange(&binding.source.clone());
-        }
+        source.auto_delete && source.bindings.is_empty()
     }
 
     /// Adds a binding; one that is there already is not added again. 404 if either end is missing.
@@ -251,7 +256,9 @@ impl<Q: Clone> Topology<Q> {
             return Ok(());
         }
         self.forget_binding(&to, &binding);
-        self.remove_from_source(&to, &binding);
+        if self.remove_from_source(&to, &binding) {
+            self.remove_exchange(source);
+        }
         self.generation += 1;
         Ok(())
     }
@@ -295,7 +302,11 @@ impl<Q: Clone> Topology<Q> {
     pub fn remove_queue(&mut self, name: &str) -> Option<QueueRecord<Q>> {
         let queue = self.queues.remove(name)?;
         self.generation += 1;
-        self.remove_bindings_to(&Destination::Queue(queue.name.clone()));
+        let mut ended = Vec::new();
+        self.remove_bindings_to(&Destination::Queue(queue.name.clone()), &mut ended);
+        for exchange in ended {
+            self.remove_exchange(&exchange);
+        }
         Some(queue)
     }
 
@@ -304,11 +315,7 @@ impl<Q: Clone> Topology<Q> {
     pub fn route(&self, exchange: &str, keys: &[&str], headers: Table<'_>) -> Result<Routed<Q>> {
         let mut walk = Walk { topology: self, headers, queues: FxHashSet::default(), reads_headers: false };
         self.exchange(exchange)?;
-        let mut seen = FxHashSet::default();
-        for key in keys {
-            seen.clear();
-            walk.exchange(exchange, key, &mut seen);
-        }
+        walk.exchange(exchange, keys);
         let queues = walk.queues.iter().filter_map(|name| Some(self.queues.get(name)?.handle.clone())).collect();
         Ok(Routed { queues, reads_headers: walk.reads_headers })
     }
@@ -324,8 +331,9 @@ struct Walk<'a, Q> {
 
 impl<Q: Clone> Walk<'_, Q> {
     /// Visits an exchange and those behind it, each once, so that cycles end. Iterative: a chain may be long.
-    fn exchange(&mut self, name: &str, key: &str, seen: &mut FxHashSet<Arc<str>>) {
+    fn exchange(&mut self, name: &str, keys: &[&str]) {
         let topology = self.topology;
+        let mut seen = FxHashSet::default();
         let mut todo: Vec<Arc<str>> = vec![name.into()];
         while let Some(name) = todo.pop() {
             let Some((name, exchange)) = topology.exchanges.get_key_value(&name) else { continue };
@@ -334,20 +342,27 @@ impl<Q: Clone> Walk<'_, Q> {
             }
             // The default exchange has an implied binding to each queue by its name.
             if name.is_empty() {
-                if let Some((queue, _)) = topology.queues.get_key_value(key) {
-                    self.queues.insert(queue.clone());
-                }
+                let queues = keys.iter().filter_map(|key| topology.queues.get_key_value(*key));
+                self.queues.extend(queues.map(|(queue, _)| queue.clone()));
                 continue;
             }
             self.reads_headers |= exchange.router.reads_headers();
             let mut matched = false;
-            exchange.router.route(key, self.headers, &mut |to| {
-                matched = true;
-                match to {
-                    Destination::Queue(queue) => drop(self.queues.insert(queue.clone())),
-                    Destination::Exchange(next) => todo.push(next.clone()),
-                }
-            });
+            let keys = match exchange.kind {
+                ExchangeType::Direct | ExchangeType::Topic => keys,
+                // The same for any key.
+                ExchangeType::Fanout | ExchangeType::Headers => keys.get(..1).unwrap_or_default(),
+            };
+            for key in keys {
+                exchange.router.route(key, self.headers, &mut |to| {
+                    matched = true;
+                    match to {
+                        Destination::Queue(queue) => drop(self.queues.insert(queue.clone())),
+                        Destination::Exchange(next) => todo.push(next.clone()),
+                    }
+                });
+            }
+            // None of the keys: a copy that found its queue is not also lost (RabbitMQ's rule).
             if !matched {
                 todo.extend(exchange.alternate.clone());
             }

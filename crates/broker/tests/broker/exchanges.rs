@@ -328,3 +328,37 @@ fn bindings_need_both_ends() {
     "#]],
     );
 }
+
+/// A chain as long as the limit allows ends without a deep recursion: a worker's stack is 2 MiB.
+#[test]
+fn a_long_chain_of_auto_delete_exchanges_ends_at_once() {
+    let mut script = String::from("declare q\n");
+    for i in 0..9_000 {
+        script += &format!("exchange e{i} fanout auto-delete\n");
+    }
+    for i in 1..9_000 {
+        script += &format!("bind-exchange e{i} e{} ''\n", i - 1);
+    }
+    script += "bind q e8999 ''; publish e0/k a; delete q; exchange e0 passive";
+    check(&script, expect![[r#"
+        delete q -> 1 deleted
+        exchange e0 passive -> Channel 404 no exchange 'e0' in vhost '/'
+    "#]]);
+}
+
+#[test]
+fn an_alternate_gets_what_none_of_the_keys_matched() {
+    check(
+        "exchange lost fanout; declare bin; bind bin lost ''
+         exchange e direct alternate-exchange=lost; declare q; bind q e k
+         publish e/k cc=nowhere a; publish e/nowhere cc=k b; publish e/nowhere cc=neither c
+         get q; get q; get q; get bin; get bin",
+        expect![[r#"
+            get q -> a["CC"](1), 1 left
+            get q -> b["CC"](2), 0 left
+            get q -> empty
+            get bin -> c["CC"](3), 0 left
+            get bin -> empty
+        "#]],
+    );
+}
