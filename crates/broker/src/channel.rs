@@ -137,6 +137,10 @@ impl Channel {
 
     /// Declares a queue; an empty name gets one generated.
     pub fn declare_queue(&mut self, session: &mut Session, declare: QueueDeclare<'_>) -> Result<QueueStatus> {
+        // Direct reply-to's queues come and go with their consumers: declaring one only asks whether it is there.
+        if declare.name.starts_with(REPLY_TO) {
+            return self.check_queue(session, declare.name);
+        }
         self.apply_settled();
         session.flush();
         let status = session.declare_queue(declare)?;

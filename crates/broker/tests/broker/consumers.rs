@@ -336,3 +336,15 @@ fn get_takes_what_was_granted() {
     "#]],
     );
 }
+
+/// Declaring the pseudo-queue is only ever a question (RabbitMQ: "all declares to these are effectively passive").
+#[test]
+fn the_reply_queue_may_be_declared() {
+    check(
+        "declare amq.rabbitmq.reply-to; consume amq.rabbitmq.reply-to as c no-ack
+         2: declare amq.rabbitmq.reply-to.BAAAAAAAAAAAAAAAAAAAAA durable; 2: declare amq.rabbitmq.reply-to.other",
+        expect![[r#"
+            2: declare amq.rabbitmq.reply-to.other -> Channel 404 no queue 'amq.rabbitmq.reply-to.other' in vhost '/'
+        "#]],
+    );
+}
