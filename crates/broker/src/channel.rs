@@ -172,8 +172,8 @@ impl Channel {
     pub fn delete_queue(&mut self, session: &mut Session, name: &str, if_unused: bool, if_empty: bool) -> Result<u64> {
         self.apply_settled();
         session.flush();
-        let name = self.resolve_queue(name, session)?.to_owned();
-        session.delete_queue(&name, if_unused, if_empty)
+        let name = self.resolve_queue(name, session)?;
+        session.vhost.delete_queue(name, if_unused, if_empty, session.id)
     }
 
     /// Sets the prefetch of new consumers, or with `global` of the channel. 0 is no limit.

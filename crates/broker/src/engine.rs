@@ -375,6 +375,15 @@ impl VirtualHost {
         })
     }
 
+    /// Deletes the exclusive queues of a session that ends.
+    pub(crate) fn delete_owned_queues(&self, session: SessionId) {
+        let owned = self.topology.read().owned_by(session);
+        for queue in owned {
+            // Nothing is refused: there is no condition.
+            let _ = self.delete_queue_if(&queue, |_| Ok(()));
+        }
+    }
+
     /// Deletes `queue` unless `check`, called under its lock, refuses. Its consumers are told.
     fn delete_queue_if(&self, queue: &SharedQueue, check: impl FnOnce(&Queue) -> Result<()>) -> Result<u64> {
         let (ready, orphans) = self.change(|topology| {

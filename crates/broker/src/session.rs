@@ -20,13 +20,12 @@ pub struct Session {
     /// basic.qos with global=false also changes the consumers that are there. RabbitMQ changes new ones only, but
     /// kombu relies on the live change wherever the server's product is not RabbitMQ.
     pub(crate) live_prefetch: bool,
-    exclusive: Vec<Arc<str>>,
 }
 
 impl Session {
     pub(crate) fn new(broker: Broker, vhost: Arc<VirtualHost>, id: SessionId, mailbox: Arc<Mailbox>) -> Session {
         let publisher = Publisher::new(vhost.clone());
-        Session { broker, vhost, id, mailbox, publisher, live_prefetch: false, exclusive: Vec::new() }
+        Session { broker, vhost, id, mailbox, publisher, live_prefetch: false }
     }
 
     /// The broker's limits.
@@ -69,32 +68,19 @@ impl Session {
     }
 
     pub(crate) fn declare_queue(&mut self, declare: QueueDeclare<'_>) -> Result<QueueStatus> {
-        let status = match declare.name {
+        match declare.name {
             "" => {
                 let name = self.broker.random_name("amq.gen-");
-                self.vhost.declare_queue(QueueDeclare { name: &name, ..declare }, true, self.id)?
+                self.vhost.declare_queue(QueueDeclare { name: &name, ..declare }, true, self.id)
             }
-            _ => self.vhost.declare_queue(declare, false, self.id)?,
-        };
-        if declare.exclusive && !self.exclusive.contains(&status.name) {
-            self.exclusive.push(status.name.clone());
+            _ => self.vhost.declare_queue(declare, false, self.id),
         }
-        Ok(status)
-    }
-
-    pub(crate) fn delete_queue(&mut self, name: &str, if_unused: bool, if_empty: bool) -> Result<u64> {
-        let ready = self.vhost.delete_queue(name, if_unused, if_empty, self.id)?;
-        self.exclusive.retain(|own| **own != *name);
-        Ok(ready)
     }
 
     /// Deletes the queues that only this session may use. Dropping the session does it too.
     pub fn delete_exclusive_queues(&mut self) {
         self.publisher.flush();
-        for name in std::mem::take(&mut self.exclusive) {
-            // It may be gone already, or by now be another connection's queue of the same name: then it stays.
-            let _ = self.vhost.delete_queue(&name, false, false, self.id);
-        }
+        self.vhost.delete_owned_queues(self.id);
     }
 
     /// Ends the session: its channels are closed, its exclusive queues deleted.

@@ -21,6 +21,8 @@ pub struct Topology<Q> {
     limits: Limits,
     exchanges: FxHashMap<Arc<str>, Exchange>,
     queues: FxHashMap<Arc<str>, QueueRecord<Q>>,
+    /// Names of the exclusive queues of each connection that has one.
+    owned: FxHashMap<SessionId, FxHashSet<Arc<str>>>,
     /// Destination -> the bindings that lead there.
     bound_to: FxHashMap<Destination, FxHashSet<Binding>>,
     bindings: usize,
@@ -107,6 +109,7 @@ impl<Q: Clone> Topology<Q> {
             limits,
             exchanges: FxHashMap::default(),
             queues: FxHashMap::default(),
+            owned: FxHashMap::default(),
             bound_to: FxHashMap::default(),
             bindings: 0,
             generation: 0,
@@ -284,6 +287,12 @@ impl<Q: Clone> Topology<Q> {
         }
     }
 
+    /// The exclusive queues of a connection.
+    pub fn owned_by(&self, session: SessionId) -> Vec<Q> {
+        let names = self.owned.get(&session).into_iter().flatten();
+        names.filter_map(|name| Some(self.queues.get(name)?.handle.clone())).collect()
+    }
+
     /// Adds a queue.
     ///
     /// # Panics
@@ -293,6 +302,9 @@ impl<Q: Clone> Topology<Q> {
             return Err(Error::limit("queues", "max_queues", self.limits.max_queues as u64));
         }
         self.generation += 1;
+        if let Some(owner) = queue.owner {
+            self.owned.entry(owner).or_default().insert(queue.name.clone());
+        }
         let before = self.queues.insert(queue.name.clone(), queue);
         assert!(before.is_none(), "the queue's name was free");
         Ok(())
@@ -302,6 +314,14 @@ impl<Q: Clone> Topology<Q> {
     pub fn remove_queue(&mut self, name: &str) -> Option<QueueRecord<Q>> {
         let queue = self.queues.remove(name)?;
         self.generation += 1;
+        if let Some(owner) = queue.owner
+            && let Some(names) = self.owned.get_mut(&owner)
+        {
+            names.remove(name);
+            if names.is_empty() {
+                self.owned.remove(&owner);
+            }
+        }
         let mut ended = Vec::new();
         self.remove_bindings_to(&Destination::Queue(queue.name.clone()), &mut ended);
         for exchange in ended {

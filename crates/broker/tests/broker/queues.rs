@@ -261,3 +261,21 @@ fn memory_limit() {
         "#]],
     );
 }
+
+/// A queue that ends itself leaves its name free: whoever declares it next keeps it.
+#[test]
+fn an_ended_exclusive_queue_is_nobodys() {
+    check(
+        "declare q exclusive auto-delete; consume q as c; cancel c
+         2: declare q durable; 2: publish q a; disconnect; 2: declare q passive",
+        expect![[r#"
+            2: declare q passive -> q: 1 ready, 0 consumers
+        "#]],
+    );
+    check(
+        "declare q exclusive auto-delete; consume q as c; cancel c; declare q durable; publish q a; disconnect; 2: declare q passive",
+        expect![[r#"
+            2: declare q passive -> q: 1 ready, 0 consumers
+        "#]],
+    );
+}
