@@ -234,7 +234,7 @@ impl VirtualHost {
         result
     }
 
-    /// Declares an exchange; see [`Topology::declare_exchange`].
+    /// Declares an exchange: 406 if it exists and differs, or if the type is unknown; 403 for reserved names.
     pub fn declare_exchange(&self, declare: ExchangeDeclare<'_>) -> Result<()> {
         self.change(|topology| topology.declare_exchange(declare))
     }
@@ -250,7 +250,7 @@ impl VirtualHost {
         self.topology.read().exchange(name).ok()?.alternate().cloned()
     }
 
-    /// Deletes an exchange; see [`Topology::delete_exchange`].
+    /// Deletes an exchange with all its bindings. A missing one is no error; 406 with `if_unused` and bindings.
     pub fn delete_exchange(&self, name: &str, if_unused: bool) -> Result<()> {
         self.change(|topology| topology.delete_exchange(name, if_unused))
     }

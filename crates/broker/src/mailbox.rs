@@ -20,6 +20,8 @@ pub enum Event {
         /// The consumer's number on it.
         consumer: u32,
     },
+    /// A queue that was crowded has little waiting now: go on publishing.
+    Relaxed,
     /// The memory limit is exceeded: publishers wait.
     Blocked,
     /// Publishers may go on.

@@ -5,6 +5,7 @@
 
 use crate::engine::{SharedQueue, VirtualHost};
 use crate::error::{Error, Result};
+use crate::mailbox::Mailbox;
 use crate::message::{BLOCK_MAX, Run, SHARE_MIN, decode_route};
 use leveret_wire::properties::Properties;
 use leveret_wire::table::{FieldTable, Table, Value};
@@ -52,19 +53,27 @@ impl Route {
         self.queues.len() == other.queues.len() && self.queues.iter().zip(&other.queues).all(|(a, b)| Arc::ptr_eq(a, b))
     }
 
-    /// Appends a run to every queue.
-    pub(crate) fn append(&self, run: &mut Run, vhost: &VirtualHost) {
+    /// Appends a run to every queue. True if one of them is crowded.
+    pub(crate) fn append(&self, run: &mut Run, vhost: &VirtualHost, publisher: &Arc<Mailbox>) -> bool {
+        let mut crowded = false;
         if run.len() >= SHARE_MIN {
             let block = run.seal(vhost.account());
             for queue in &self.queues {
-                queue.change(|queue| queue.append_block(block.clone()));
+                crowded |= queue.change(|queue| {
+                    queue.append_block(block.clone());
+                    queue.is_crowded(publisher)
+                });
             }
         } else {
             for queue in &self.queues {
-                queue.change(|queue| queue.append_run(run));
+                crowded |= queue.change(|queue| {
+                    queue.append_run(run);
+                    queue.is_crowded(publisher)
+                });
             }
             run.clear();
         }
+        crowded
     }
 }
 
@@ -72,6 +81,7 @@ impl Route {
 #[derive(Debug)]
 pub(crate) struct Publisher {
     vhost: Arc<VirtualHost>,
+    mailbox: Arc<Mailbox>,
     /// Messages for `route` that are not in its queues yet.
     run: Run,
     route: Arc<Route>,
@@ -80,19 +90,23 @@ pub(crate) struct Publisher {
     last_route: Arc<Route>,
     cache: FxHashMap<Box<[u8]>, Arc<Route>>,
     generation: u64,
+    /// A queue that was appended to is crowded.
+    crowded: bool,
 }
 
 impl Publisher {
-    pub(crate) fn new(vhost: Arc<VirtualHost>) -> Publisher {
+    pub(crate) fn new(vhost: Arc<VirtualHost>, mailbox: Arc<Mailbox>) -> Publisher {
         let nowhere = Arc::new(Route { queues: Box::new([]) });
         Publisher {
             vhost,
+            mailbox,
             run: Run::default(),
             route: nowhere.clone(),
             last_key: Vec::new(),
             last_route: nowhere,
             cache: FxHashMap::default(),
             generation: 0,
+            crowded: false,
         }
     }
 
@@ -167,9 +181,14 @@ impl Publisher {
     #[inline]
     pub(crate) fn flush(&mut self) {
         if !self.run.is_empty() {
-            self.route.append(&mut self.run, &self.vhost);
+            self.crowded |= self.route.append(&mut self.run, &self.vhost, &self.mailbox);
             self.run.return_block(self.vhost.account());
         }
+    }
+
+    /// Whether a queue has been crowded since the last call.
+    pub(crate) fn take_crowded(&mut self) -> bool {
+        std::mem::take(&mut self.crowded)
     }
 
     /// Frees what an idle connection does not need.

@@ -5,6 +5,7 @@
 //! requeued positions go before the head, so a message returns to where it was.
 
 use crate::consumers::{Consumers, Wakes};
+use crate::mailbox::{Event, Mailbox};
 use crate::message::{Account, BLOCK_MAX, Block, OpenRun, Run};
 use crate::runs::Runs;
 use std::collections::BTreeMap;
@@ -37,10 +38,27 @@ pub struct Queue {
     /// Handed out and not settled; no fewer than what is acked or requeued at once.
     unacked: u64,
     account: Account,
+    flow: Flow,
     /// Who consumes, and how many messages each may take.
     pub consumers: Consumers,
     deleted: bool,
 }
+
+/// How fast messages come and go, in bytes of records.
+#[derive(Debug, Default)]
+struct Flow {
+    /// Never handed out yet.
+    waiting: usize,
+    /// Since the last look.
+    appended: usize,
+    taken: usize,
+    /// Publishers that pause until less is waiting.
+    paused: Vec<Arc<Mailbox>>,
+}
+
+/// A queue with more bytes waiting than this, whose consumers keep pace or nearly so, asks its publishers to pause: what
+/// waits longer than that falls out of the processor's caches and makes everybody slower.
+const CROWDED: usize = 2 * 1024 * 1024;
 
 /// The first position that was never handed out, and where it is.
 #[derive(Clone, Copy, Debug, Default)]
@@ -75,6 +93,7 @@ impl Queue {
             requeued: Runs::default(),
             unacked: 0,
             account,
+            flow: Flow::default(),
             consumers: Consumers::default(),
             deleted: false,
         }
@@ -92,6 +111,7 @@ impl Queue {
 
     /// Appends a block that other queues may share.
     pub fn append_block(&mut self, block: Arc<Block>) {
+        self.flow.append(block.len());
         self.push_segment(block.count(), Data::Sealed(block));
     }
 
@@ -100,6 +120,7 @@ impl Queue {
         if self.deleted {
             return;
         }
+        self.flow.append(run.len());
         if let Some(mut last) = self.segments.last_entry() {
             let segment = last.get_mut();
             if let Data::Open(open) = &mut segment.data
@@ -179,8 +200,10 @@ impl Queue {
         self.head.position += u64::from(count);
         if self.head.position < end {
             self.head.offset = block.skip(offset, count);
+            self.flow.take(self.head.offset - offset);
         } else {
             self.head = Head { position: end, segment: end, offset: 0 };
+            self.flow.take(block.len() - offset);
         }
         Some(Delivery { block, offset, count, position, redelivered: false })
     }
@@ -229,6 +252,7 @@ impl Queue {
         self.drop_range(self.head.position, unseen);
         self.head = Head { position: self.next, segment: self.next, offset: 0 };
         self.consumers.revoke_grants();
+        self.flow.waiting = 0;
         purged
     }
 
@@ -239,16 +263,47 @@ impl Queue {
         self.requeued = Runs::default();
         self.head = Head { position: self.next, segment: self.next, offset: 0 };
         self.unacked = 0;
+        self.flow.waiting = 0;
         self.deleted = true;
         ready
     }
 
-    /// Grants ready messages to consumers that have room, and notes in `wakes` whom to tell.
+    /// Whether a publisher had better pause: much is waiting, and consumers with credit take at least half of what comes.
+    /// A consumer that is slower than that, or stuck, slows nobody down. The publisher is told by [`Event::Relaxed`]
+    /// when less is waiting; it should not wait for that longer than a moment.
+    pub fn is_crowded(&mut self, publisher: &Arc<Mailbox>) -> bool {
+        if self.flow.waiting < CROWDED || !self.consumers.has_grants() {
+            return false;
+        }
+        let keeps_pace = self.flow.taken >= self.flow.appended / 2;
+        (self.flow.appended, self.flow.taken) = (0, 0);
+        if keeps_pace && !self.flow.paused.iter().any(|paused| Arc::ptr_eq(paused, publisher)) {
+            self.flow.paused.push(publisher.clone());
+        }
+        keeps_pace
+    }
+
+    /// Grants ready messages to consumers that have room, and notes in `wakes` whom to tell what.
     #[inline]
     pub fn dispatch(&mut self, wakes: &mut Wakes) {
+        if self.flow.waiting < CROWDED / 2 && !self.flow.paused.is_empty() {
+            wakes.extend(self.flow.paused.drain(..).map(|publisher| (publisher, Event::Relaxed)));
+        }
         if !self.consumers.is_empty() {
             self.consumers.grant(self.ready(), wakes);
         }
+    }
+}
+
+impl Flow {
+    fn append(&mut self, bytes: usize) {
+        self.waiting += bytes;
+        self.appended += bytes;
+    }
+
+    fn take(&mut self, bytes: usize) {
+        self.waiting -= bytes;
+        self.taken += bytes;
     }
 }
 

@@ -5,6 +5,8 @@ use crate::engine::{Broker, QueueDeclare, QueueStatus, VirtualHost};
 use crate::error::Result;
 use crate::limits::Limits;
 use crate::mailbox::Mailbox;
+#[cfg(doc)]
+use crate::mailbox::Event;
 use crate::publisher::Publisher;
 use crate::topology::SessionId;
 use std::sync::Arc;
@@ -24,7 +26,7 @@ pub struct Session {
 
 impl Session {
     pub(crate) fn new(broker: Broker, vhost: Arc<VirtualHost>, id: SessionId, mailbox: Arc<Mailbox>) -> Session {
-        let publisher = Publisher::new(vhost.clone());
+        let publisher = Publisher::new(vhost.clone(), mailbox.clone());
         Session { broker, vhost, id, mailbox, publisher, live_prefetch: false }
     }
 
@@ -60,6 +62,12 @@ impl Session {
         if self.broker.memory_used() > self.broker.limits().max_memory {
             self.broker.check_memory();
         }
+    }
+
+    /// Whether it would be good to pause before publishing more, until [`Event::Relaxed`] or for a millisecond or so:
+    /// consumers that keep pace have a lot before them. Says it once.
+    pub fn take_crowded(&mut self) -> bool {
+        self.publisher.take_crowded()
     }
 
     /// Frees buffers and cached routes; they come back with the next message.

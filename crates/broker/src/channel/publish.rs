@@ -95,7 +95,7 @@ impl Channel {
             returned(message);
         }
         for (route, run) in &mut runs {
-            route.append(run, &session.vhost);
+            route.append(run, &session.vhost, &session.mailbox);
         }
         self.settled = settled;
         self.apply_settled();

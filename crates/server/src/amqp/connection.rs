@@ -30,6 +30,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Without heartbeats, how often idle memory is looked for.
 const HOUSEKEEPING: Duration = Duration::from_secs(30);
 
+/// How long a publisher pauses at most when its queues are crowded.
+const BREATH: Duration = Duration::from_millis(1);
+
 /// Per pull, so that many consumers on a connection take turns.
 const PULL: usize = 64 * 1024;
 
@@ -61,6 +64,8 @@ pub(super) struct Connection {
     pub(super) state: State,
     pub(super) publishes: bool,
     blocked: Blocked,
+    /// Its consumers have much before them: input can wait for a moment.
+    crowded: bool,
 }
 
 /// Where a connection is in its life.
@@ -136,6 +141,7 @@ impl Connection {
             state: State::Open,
             publishes: false,
             blocked: Blocked::default(),
+            crowded: false,
         }
     }
 
@@ -155,7 +161,17 @@ impl Connection {
             self.receive(true)?;
         }
         loop {
-            let woken = poll_fn(|context| self.poll(context)).await?;
+            self.crowded |= self.session.take_crowded();
+            let woken = match self.crowded {
+                false => poll_fn(|context| self.poll(context)).await?,
+                true => match tokio::time::timeout(BREATH, poll_fn(|context| self.poll(context))).await {
+                    Ok(woken) => woken?,
+                    Err(_) => {
+                        self.crowded = false;
+                        continue;
+                    }
+                },
+            };
             if woken.tick {
                 self.tick()?;
             }
@@ -202,7 +218,7 @@ impl Connection {
     /// answers.
     fn reads(&self) -> bool {
         let full = self.out.len() - self.written > self.shared.limits.output;
-        !full && self.state != State::Closed && !(self.blocked.broker && self.publishes && self.state == State::Open)
+        !full && !self.crowded && self.state != State::Closed && !(self.blocked.broker && self.publishes && self.state == State::Open)
     }
 
     /// Reads what is there and acts on it. With `buffered` there may be nothing new.
@@ -273,6 +289,7 @@ impl Connection {
             match event {
                 Event::Ready { channel, consumer } => self.ready.push_back((channel, consumer)),
                 Event::Cancelled { channel, consumer } => self.cancelled(channel, consumer),
+                Event::Relaxed => self.crowded = false,
                 Event::Blocked => {
                     self.blocked.broker = true;
                     if self.publishes && !self.blocked.told {
