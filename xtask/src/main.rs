@@ -1,5 +1,6 @@
 //! Everything with an `if` in it: `cargo xtask --help` lists what there is.
 
+mod bench;
 mod codegen;
 mod fuzz;
 mod parts;
@@ -28,6 +29,8 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// Measure Leveret beside RabbitMQ, NATS and the floor of this machine
+    Bench(bench::BenchArgs),
     /// What takes longer than minutes: millions of fuzz executions
     Soak(soak::SoakArgs),
     /// Run the fuzz targets of the wire codec
@@ -50,6 +53,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Test(args) => return test::run(&args),
         Task::Tidy => tidy::run()?,
         Task::Codegen { check } => codegen::run(check)?,
+        Task::Bench(args) => bench::run(&args)?,
         Task::Soak(args) => return soak::run(&args),
         Task::Fuzz(args) => fuzz::run(&args)?,
     }
