@@ -4,6 +4,7 @@ use leveret_broker::message::encode_route;
 use leveret_broker::{Broker, Channel, Consume, Delivery, Event, Publish, Published, QueueDeclare, Session, Settle};
 use leveret_wire::properties::Properties;
 use leveret_wire::table::Table;
+use std::sync::Arc;
 
 pub struct Client {
     pub session: Session,
@@ -51,11 +52,11 @@ impl Client {
         routed
     }
 
-    /// Starts a consumer; its number is how many the channel had before.
-    pub fn consume(&mut self, queue: &str, prefetch: u16, no_ack: bool) {
+    /// Starts a consumer and gives its tag; its number is how many the channel had before.
+    pub fn consume(&mut self, queue: &str, prefetch: u16, no_ack: bool) -> Arc<str> {
         self.channel.qos(&self.session, prefetch, false);
         let consume = Consume { queue, tag: "", no_ack, exclusive: false, arguments: Table::EMPTY };
-        self.channel.consume(&mut self.session, consume).expect("the queue is there");
+        self.channel.consume(&mut self.session, consume).expect("the queue is there")
     }
 
     /// Reads the mailbox.

@@ -340,10 +340,13 @@ fn a_long_chain_of_auto_delete_exchanges_ends_at_once() {
         script += &format!("bind-exchange e{i} e{} ''\n", i - 1);
     }
     script += "bind q e8999 ''; publish e0/k a; delete q; exchange e0 passive";
-    check(&script, expect![[r#"
+    check(
+        &script,
+        expect![[r#"
         delete q -> 1 deleted
         exchange e0 passive -> Channel 404 no exchange 'e0' in vhost '/'
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
