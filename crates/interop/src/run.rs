@@ -87,7 +87,7 @@ fn judge(layout: &Layout, client: &Client, broker: &Broker, logs: &Path, slots: 
     let mut judgement = Judgement::new(client.name);
     let log = logs.join(client.name).with_extension("log");
     if client.kind == Kind::GoSuites {
-        let result = go_suites::run(layout, &broker.url, logs, &mut judgement);
+        let result = go_suites::run(layout, broker, logs, &mut judgement);
         judgement.settle(result.map(|()| Some(i32::from(judgement.failed()))).map_err(|error| format!("{error:#}")));
     } else {
         let mut command = client.command(layout, &broker.url);
