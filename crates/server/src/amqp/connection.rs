@@ -62,6 +62,8 @@ pub(super) struct Connection {
     events: Vec<Event>,
     heart: Heart,
     pub(super) state: State,
+    /// When the socket is closed even if the client does not answer, or does not take what is left.
+    end_by: Option<Instant>,
     pub(super) publishes: bool,
     blocked: Blocked,
     /// Its consumers have much before them: input can wait for a moment.
@@ -73,7 +75,10 @@ pub(super) struct Connection {
 pub(super) enum State {
     Open,
     /// We have sent connection.close; only its answer matters.
-    Closing { until: Instant },
+    Closing,
+    /// As `Closing`, but where the next frame begins is unknown: what comes is dropped. The socket stays open, because
+    /// closing it with unread input could take our last word from a client that is still writing.
+    Deaf,
     /// Nothing more to do but to write what is left.
     Closed,
 }
@@ -139,6 +144,7 @@ impl Connection {
             events: Vec::new(),
             heart: Heart::new(opened.heartbeat),
             state: State::Open,
+            end_by: None,
             publishes: false,
             blocked: Blocked::default(),
             crowded: false,
@@ -184,13 +190,23 @@ impl Connection {
             if woken.writable || self.out.len() == self.written {
                 self.deliver()?;
             }
-            match self.state {
-                State::Closed if self.out.is_empty() => return Ok(()),
-                State::Closing { until } if until <= Instant::now() => {
-                    return Err(io::Error::other("the client did not answer connection.close"));
-                }
-                _ => {}
+            if self.state != State::Open && self.has_ended()? {
+                return Ok(());
             }
+        }
+    }
+
+    /// A connection that is not open any more gets a little time for its last words.
+    fn has_ended(&mut self) -> io::Result<bool> {
+        let now = Instant::now();
+        let end_by = *self.end_by.get_or_insert_with(|| {
+            self.heart.timer.reset_after(CLOSE_TIMEOUT);
+            now + CLOSE_TIMEOUT
+        });
+        match self.state {
+            State::Closed if self.out.is_empty() => Ok(true),
+            _ if end_by <= now => Err(io::Error::other("the client did not answer, or not take, connection.close")),
+            _ => Ok(false),
         }
     }
 
@@ -217,8 +233,9 @@ impl Connection {
     /// Input is wanted: not from a publisher while the broker is blocked, nor from a client that does not take its
     /// answers.
     fn reads(&self) -> bool {
+        let blocked = self.blocked.broker && self.publishes && self.state == State::Open;
         let full = self.out.len() - self.written > self.shared.limits.output;
-        !full && !self.crowded && self.state != State::Closed && !(self.blocked.broker && self.publishes && self.state == State::Open)
+        !full && !self.crowded && !blocked && self.state != State::Closed
     }
 
     /// Reads what is there and acts on it. With `buffered` there may be nothing new.
@@ -233,8 +250,6 @@ impl Connection {
                     State::Open => Err(io::ErrorKind::UnexpectedEof.into()),
                     _ => {
                         self.state = State::Closed;
-                        self.out.clear();
-                        self.written = 0;
                         Ok(())
                     }
                 };
@@ -437,8 +452,7 @@ impl Connection {
                     connection::Close { reply_code: failure.code, reply_text: &failure.text, class_id, method_id };
                 frame::write_method(&mut self.out, 0, &close.into());
                 self.close_all();
-                self.state = State::Closing { until: Instant::now() + CLOSE_TIMEOUT };
-                self.heart.timer.reset_after(CLOSE_TIMEOUT);
+                self.state = State::Closing;
             }
         }
     }

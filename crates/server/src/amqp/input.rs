@@ -6,9 +6,18 @@ use leveret_broker::Channel;
 use leveret_wire::frame::{self, Frame};
 use leveret_wire::method::{Method, channel, connection};
 
+/// connection.close-ok as a frame.
+const CLOSE_OK: [u8; 12] = [frame::METHOD, 0, 0, 0, 0, 0, 4, 0, 10, 0, 51, frame::END];
+
 impl Connection {
     /// Acts on every whole frame of `input` and flushes. Returns how many bytes were used.
     pub(super) fn act(&mut self, input: &[u8]) -> usize {
+        if self.state == State::Deaf {
+            if input.ends_with(&CLOSE_OK) {
+                self.state = State::Closed;
+            }
+            return input.len();
+        }
         let mut at = 0;
         while self.state != State::Closed {
             match frame::parse(&input[at..], self.frame_max) {
@@ -23,8 +32,7 @@ impl Connection {
                 Ok(None) => break,
                 Err(error) => {
                     self.fail(0, Failure::wire(error));
-                    // Where the next frame begins is unknown, so nothing behind is read, not even close-ok.
-                    self.state = State::Closed;
+                    self.state = State::Deaf;
                     return input.len();
                 }
             }

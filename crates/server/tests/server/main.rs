@@ -4,4 +4,5 @@
 
 mod bad_input;
 mod client;
+mod peers;
 mod server;

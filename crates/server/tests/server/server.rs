@@ -23,9 +23,18 @@ impl Server {
         Server::start_at("127.0.0.1:0", options)
     }
 
+    /// Starts one whose connections share a single thread: what keeps it busy keeps everybody waiting.
+    pub fn single_threaded() -> Server {
+        Server::spawn(command(&["serve", "--amqp", "127.0.0.1:0"]).env("TOKIO_WORKER_THREADS", "1"))
+    }
+
     /// Starts one on this address; port 0 lets the system choose, so that two servers never want the same port.
     pub fn start_at(address: &str, options: &[&str]) -> Server {
-        let mut process = command(&["serve", "--amqp", address]).args(options).spawn().expect("the executable starts");
+        Server::spawn(command(&["serve", "--amqp", address]).args(options))
+    }
+
+    fn spawn(command: &mut Command) -> Server {
+        let mut process = command.spawn().expect("the executable starts");
         let mut lines = BufReader::new(process.stderr.take().expect("standard error is piped")).lines();
         let log = Arc::new(Mutex::new(Vec::new()));
         let mut address = None;
