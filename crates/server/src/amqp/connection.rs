@@ -51,6 +51,8 @@ pub(super) struct Connection {
     written: usize,
     /// The beginning of a frame whose end has not come.
     pub(super) partial: Vec<u8>,
+    /// `partial` may hold whole frames, because acting on them was interrupted.
+    pub(super) interrupted: bool,
     /// Channels with something to flush.
     pub(super) dirty: Vec<u16>,
     /// The exchange that the user was last allowed to publish to, as a short string.
@@ -135,6 +137,7 @@ impl Connection {
             frame_max: opened.frame_max,
             out: Vec::new(),
             written: 0,
+            interrupted: !opened.rest.is_empty(),
             partial: opened.rest,
             dirty: Vec::new(),
             may_publish_to: Vec::new(),
@@ -163,10 +166,9 @@ impl Connection {
     }
 
     async fn serve(&mut self) -> io::Result<()> {
-        if !self.partial.is_empty() {
-            self.receive(true)?;
-        }
         loop {
+            // A client that keeps this task busy shares the thread with the others.
+            tokio::task::coop::consume_budget().await;
             self.crowded |= self.session.take_crowded();
             let woken = match self.crowded {
                 false => poll_fn(|context| self.poll(context)).await?,
@@ -185,7 +187,10 @@ impl Connection {
                 self.handle_events();
             }
             if woken.readable {
-                self.receive(false)?;
+                self.receive()?;
+                if self.interrupted {
+                    tokio::task::yield_now().await;
+                }
             }
             if woken.writable || self.out.len() == self.written {
                 self.deliver()?;
@@ -220,7 +225,7 @@ impl Connection {
             woken.writable = self.stream.poll_write_ready(context)?.is_ready();
         }
         if self.reads() {
-            woken.readable = self.stream.poll_read_ready(context)?.is_ready();
+            woken.readable = self.interrupted || self.stream.poll_read_ready(context)?.is_ready();
         }
         woken.tick = self.heart.timer.poll_tick(context).is_ready();
         let mail = self.session.mailbox().poll(context, &mut self.events);
@@ -230,16 +235,22 @@ impl Connection {
         Poll::Pending
     }
 
+    /// So much waits for the client's socket that nothing more is answered. It is more than consumers are pulled for: a
+    /// consumer that is slow to read can still ack, and close.
+    pub(super) fn is_full(&self) -> bool {
+        self.out.len() - self.written > 4 * self.shared.limits.output
+    }
+
     /// Input is wanted: not from a publisher while the broker is blocked, nor from a client that does not take its
     /// answers.
     fn reads(&self) -> bool {
         let blocked = self.blocked.broker && self.publishes && self.state == State::Open;
-        let full = self.out.len() - self.written > self.shared.limits.output;
-        !full && !self.crowded && !blocked && self.state != State::Closed
+        !self.is_full() && !self.crowded && !blocked && self.state != State::Closed
     }
 
-    /// Reads what is there and acts on it. With `buffered` there may be nothing new.
-    fn receive(&mut self, buffered: bool) -> io::Result<()> {
+    /// Reads what is there and acts on it; after an interruption, goes on with what was read before.
+    fn receive(&mut self) -> io::Result<()> {
+        let buffered = std::mem::take(&mut self.interrupted);
         let old = self.partial.len();
         let mut input = buffers::take_input(&self.partial);
         let read = if buffered { Err(io::ErrorKind::WouldBlock.into()) } else { self.stream.try_read(&mut input[old..old + buffers::READ]) };

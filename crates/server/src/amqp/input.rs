@@ -5,12 +5,20 @@ use super::failure::Failure;
 use leveret_broker::Channel;
 use leveret_wire::frame::{self, Frame};
 use leveret_wire::method::{Method, channel, connection};
+use std::time::{Duration, Instant};
+
+/// The beginning of basic.ack.
+const ACK: [u8; 4] = [0, 60, 0, 80];
+
+/// A client that asks for a lot of work at once lets others have the thread after this time.
+const TURN: Duration = Duration::from_millis(10);
 
 /// connection.close-ok as a frame.
 const CLOSE_OK: [u8; 12] = [frame::METHOD, 0, 0, 0, 0, 0, 4, 0, 10, 0, 51, frame::END];
 
 impl Connection {
-    /// Acts on every whole frame of `input` and flushes. Returns how many bytes were used.
+    /// Acts on the whole frames of `input` and flushes. Returns how many bytes were used: all of them, unless it was
+    /// interrupted because the client is to take its answers first or others are to have a turn.
     pub(super) fn act(&mut self, input: &[u8]) -> usize {
         if self.state == State::Deaf {
             if input.ends_with(&CLOSE_OK) {
@@ -18,11 +26,23 @@ impl Connection {
             }
             return input.len();
         }
+        let begin = Instant::now();
         let mut at = 0;
         while self.state != State::Closed {
+            if self.is_full() {
+                self.interrupted = true;
+                break;
+            }
             match frame::parse(&input[at..], self.frame_max) {
                 Ok(Some((frame, len))) => match self.frame(&frame, &input[at + len..]) {
-                    Ok(Some(more)) => at += len + more,
+                    Ok(Some(more)) => {
+                        at += len + more;
+                        // Whole messages and acks are cheap. Anything else may not be, so it is worth a look at the clock.
+                        if more == 0 && !frame.payload.starts_with(&ACK) && begin.elapsed() > TURN {
+                            self.interrupted = true;
+                            break;
+                        }
+                    }
                     Ok(None) => break,
                     Err(failure) => {
                         self.fail(frame.channel, failure);
