@@ -17,6 +17,9 @@ pub struct ServerLimits {
     pub handshake: Duration,
     /// Bytes that wait for a client's socket before its consumers are paused.
     pub output: usize,
+    /// Bytes of messages that a connection has begun to publish and not finished, on all its channels together. Enough
+    /// for 16 of the largest at a time.
+    pub unfinished: u64,
 }
 
 impl Default for ServerLimits {
@@ -28,6 +31,7 @@ impl Default for ServerLimits {
             heartbeat: 60,
             handshake: Duration::from_secs(10),
             output: 256 * 1024,
+            unfinished: 256 * 1024 * 1024,
         }
     }
 }

@@ -8,6 +8,7 @@
 
 use super::Shared;
 use super::buffers;
+use super::content::Content;
 use super::failure::Failure;
 use super::handshake::{Client, Opened};
 use crate::auth::Access;
@@ -53,6 +54,8 @@ pub(super) struct Connection {
     pub(super) partial: Vec<u8>,
     /// `partial` may hold whole frames, because acting on them was interrupted.
     pub(super) interrupted: bool,
+    /// Bytes of message bodies that are not complete, on all channels.
+    pub(super) unfinished: u64,
     /// Channels with something to flush.
     pub(super) dirty: Vec<u16>,
     /// The exchange that the user was last allowed to publish to, as a short string.
@@ -95,7 +98,7 @@ pub(super) enum ChannelState {
 pub(super) struct OpenChannel {
     pub(super) broker: Channel,
     /// A message whose body is not complete.
-    pub(super) content: Option<super::content::Content>,
+    pub(super) content: Option<Content>,
     pub(super) is_dirty: bool,
 }
 
@@ -139,6 +142,7 @@ impl Connection {
             written: 0,
             interrupted: !opened.rest.is_empty(),
             partial: opened.rest,
+            unfinished: 0,
             dirty: Vec::new(),
             may_publish_to: Vec::new(),
             ready: VecDeque::new(),
@@ -471,6 +475,7 @@ impl Connection {
     /// Ends a channel in the broker.
     pub(super) fn close_channel(&mut self, number: u16) {
         if let Some(ChannelState::Open(open)) = self.channels.remove(&number) {
+            self.unfinished -= open.content.as_ref().map_or(0, Content::held);
             open.broker.close(&mut self.session);
         }
     }

@@ -35,6 +35,11 @@ struct Header {
 }
 
 impl Content {
+    /// Bytes of the body that have come.
+    pub(super) fn held(&self) -> u64 {
+        self.header.as_ref().map_or(0, |header| header.body.len() as u64)
+    }
+
     /// What a method frame in the middle of a message is refused with.
     pub(super) fn interrupted(&self) -> Failure {
         unexpected(if self.header.is_none() { "header" } else { "body" })
@@ -113,7 +118,7 @@ impl Connection {
 
     /// Acts on a header or body frame that did not come right behind its basic.publish.
     pub(super) fn content(&mut self, frame: &Frame<'_>) -> Result<(), Failure> {
-        let Connection { channels, session, access, dirty, out, frame_max, .. } = self;
+        let Connection { channels, session, access, dirty, out, frame_max, unfinished, shared, .. } = self;
         let number = frame.channel;
         let open = match channels.get_mut(&number) {
             Some(ChannelState::Open(open)) => open,
@@ -134,7 +139,17 @@ impl Connection {
                 *none = Some(Header { properties, size: header.body_size, body: Vec::new() });
                 header.body_size == 0
             }
-            (Some(header), frame::BODY) => header.append(frame.payload)?,
+            (Some(header), frame::BODY) => {
+                let complete = header.append(frame.payload)?;
+                *unfinished += frame.payload.len() as u64;
+                // A single message may always be finished, whatever the limit is.
+                let most = shared.limits.unfinished.max(session.limits().max_message_size);
+                if *unfinished > most {
+                    let text = format!("unfinished messages of this connection hold more than {most} bytes");
+                    return Err(of_publish(Error::channel(311, text)));
+                }
+                complete
+            }
             (None, _) => return Err(unexpected("header")),
             (Some(_), _) => return Err(unexpected("body")),
         };
@@ -144,6 +159,7 @@ impl Connection {
         let Some(Content { route, mandatory, header: Some(header) }) = open.content.take() else {
             unreachable!("complete, so the header was there");
         };
+        *unfinished -= header.body.len() as u64;
         let properties = Properties::decode(&header.properties).map_err(Failure::wire)?;
         let (encoded, body) = (header.properties.as_slice(), header.body.as_slice());
         let publish = Publish { route: &route, mandatory, properties, encoded, body };
