@@ -18,7 +18,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
 use self::measure::{Metric, Sample};
-use self::rows::{ROWS, Row};
+use self::rows::{REFERENCE, ROWS, Row};
 use self::server::{Programs, System};
 use crate::parts;
 
@@ -80,7 +80,8 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         }
         outcomes.push(outcome);
     }
-    let lines = table::lines(&rows, &outcomes);
+    let speed = reference_speed(args, &programs, &rows, &outcomes)?;
+    let lines = table::lines(&rows, &outcomes, speed);
     println!("{}", table::render(&machine, &lines));
     if let Some(path) = &args.json {
         let json = table::json(&machine, &lines, &rows, &outcomes)?;
@@ -125,6 +126,19 @@ fn systems(args: &BenchArgs) -> Result<Vec<System>> {
         println!("skipped: {}: not installed (use --install)", system.missing_package().unwrap_or_default());
     }
     Ok(here)
+}
+
+/// How fast this machine is today beside the one that the goals were set on: by the floor of the reference row, which
+/// is measured for this alone if the row wasn't asked for.
+fn reference_speed(args: &BenchArgs, programs: &Programs, rows: &[&Row], outcomes: &[Outcome]) -> Result<Option<f64>> {
+    let (name, metric, design) = REFERENCE;
+    let measured = rows.iter().position(|row| row.name == name).map(|at| &outcomes[at]);
+    let floor = match (measured, ROWS.iter().find(|row| row.name == name)) {
+        (Some(outcome), _) => outcome.samples.get(&System::Floor).and_then(|sample| sample.get(&metric).copied()),
+        (None, Some(row)) => median_of_runs(args, programs, row, System::Floor)?.get(&metric).copied(),
+        (None, None) => None,
+    };
+    Ok(floor.map(|floor| floor / design))
 }
 
 fn median_of_runs(args: &BenchArgs, programs: &Programs, row: &Row, system: System) -> Result<Sample> {

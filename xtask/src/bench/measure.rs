@@ -16,7 +16,9 @@ use super::server::{Programs, Server, System};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Metric {
     PublishRate,
+    ConfirmRate,
     ConsumeRate,
+    ConfirmP50,
     LatencyP50,
     LatencyP99,
     /// Microseconds of the server's CPU per message received, its connections and warm-up included.
@@ -80,6 +82,8 @@ fn loaded(server: &Server, command: &mut Command) -> Result<Sample> {
     let mut sample = Sample::new();
     let mut take = |metric, value: Option<f64>| value.and_then(|value| sample.insert(metric, value));
     take(Metric::PublishRate, report["publish_rate"].as_f64());
+    take(Metric::ConfirmRate, report["confirm_rate"].as_f64());
+    take(Metric::ConfirmP50, report["confirm_latency_us"]["p50"].as_f64());
     take(Metric::ConsumeRate, report["consume_rate"].as_f64());
     take(Metric::LatencyP50, report["end_to_end_latency_us"]["p50"].as_f64());
     take(Metric::LatencyP99, report["end_to_end_latency_us"]["p99"].as_f64());

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::Outcome;
 use super::measure::Metric;
-use super::rows::{Better, Output, REFERENCE, ROWS, Row};
+use super::rows::{Better, Output, Row};
 use super::server::System;
 
 /// Where the numbers are from.
@@ -61,9 +61,8 @@ pub struct Line {
 
 const SYSTEMS: [System; 4] = [System::Floor, System::Nats, System::RabbitMq, System::Leveret];
 
-/// The lines of all rows.
-pub fn lines(rows: &[&Row], outcomes: &[Outcome]) -> Vec<Line> {
-    let speed = reference_speed(rows, outcomes);
+/// The lines of all rows. `speed` is this machine's beside that of the one the goals were set on.
+pub fn lines(rows: &[&Row], outcomes: &[Outcome], speed: Option<f64>) -> Vec<Line> {
     let mut lines = Vec::new();
     for (row, outcome) in rows.iter().zip(outcomes) {
         for output in row.outputs {
@@ -91,15 +90,6 @@ pub fn lines(rows: &[&Row], outcomes: &[Outcome]) -> Vec<Line> {
         }
     }
     lines
-}
-
-/// How fast this machine is today beside the one that the goals were set on, by the floor of the reference row.
-fn reference_speed(rows: &[&Row], outcomes: &[Outcome]) -> Option<f64> {
-    let (name, metric) = REFERENCE;
-    let reference = ROWS.iter().find(|row| row.name == name)?;
-    let design = reference.outputs.iter().find(|output| output.metric == metric)?.design_floor?;
-    let at = rows.iter().position(|row| row.name == name)?;
-    Some(outcomes[at].samples.get(&System::Floor)?.get(&metric)? / design)
 }
 
 fn scaled_goal(output: &Output, floor: Option<f64>, speed: Option<f64>) -> Option<f64> {

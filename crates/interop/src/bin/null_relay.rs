@@ -36,20 +36,24 @@ struct Args {
 const FRAME_MAX: u32 = 131_072;
 /// One read, one write. It stays in the cache of a core, together with what is written.
 const BATCH: usize = 128 << 10;
+/// With a flush to the device for each batch, more in a batch is worth more than the cache.
+const SYNC_BATCH: usize = 1 << 20;
 const SYNC_FILE: u64 = 64 << 20;
 /// How long a producer waits for a consumer to come.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 fn main() -> Result<()> {
     let args = Args::parse();
+    let sync = args.sync.as_deref().map(SyncFile::create).transpose()?.map(Mutex::new);
     let listener = TcpListener::bind(&args.listen).with_context(|| format!("cannot listen on {}", args.listen))?;
     println!("listening on {}", listener.local_addr()?);
-    let relay: &Relay = Box::leak(Box::new(Relay { sync: args.sync, ..Relay::default() }));
+    let relay: &Relay = Box::leak(Box::new(Relay { sync, ..Relay::default() }));
     for stream in listener.incoming() {
         let stream = stream?;
         stream.set_nodelay(true)?;
         thread::spawn(move || {
-            if let Err(error) = Client::new(relay, stream).and_then(Client::serve) {
+            // A run ends with this for its producer, if the consumer goes first.
+            if let Err(error) = Client::new(relay, stream).serve() {
                 eprintln!("connection ended: {error:#}");
             }
         });
@@ -62,7 +66,7 @@ fn main() -> Result<()> {
 struct Relay {
     consumer: Mutex<Option<Consumer>>,
     arrived: Condvar,
-    sync: Option<PathBuf>,
+    sync: Option<Mutex<SyncFile>>,
 }
 
 struct Consumer {
@@ -95,21 +99,11 @@ struct Client<'r> {
     consumes: bool,
     closed: bool,
     forward: Option<Forward>,
-    file: Option<SyncFile>,
 }
 
 impl<'r> Client<'r> {
-    fn new(relay: &'r Relay, stream: TcpStream) -> Result<Self> {
-        Ok(Self {
-            relay,
-            stream,
-            replies: Vec::new(),
-            confirming: false,
-            consumes: false,
-            closed: false,
-            forward: None,
-            file: relay.sync.as_deref().map(SyncFile::create).transpose()?,
-        })
+    fn new(relay: &'r Relay, stream: TcpStream) -> Self {
+        Self { relay, stream, replies: Vec::new(), confirming: false, consumes: false, closed: false, forward: None }
     }
 
     fn serve(mut self) -> Result<()> {
@@ -124,14 +118,15 @@ impl<'r> Client<'r> {
             locales: b"en_US",
         };
         self.reply(0, start.into());
-        let mut input = vec![0; BATCH + 2 * FRAME_MAX as usize];
+        let batch = if self.relay.sync.is_some() { SYNC_BATCH } else { BATCH };
+        let mut input = vec![0; batch + 2 * FRAME_MAX as usize];
         let mut filled = 0;
         while !self.closed {
             if !self.replies.is_empty() {
                 self.stream.write_all(&self.replies)?;
                 self.replies.clear();
             }
-            let end = input.len().min(filled + BATCH);
+            let end = input.len().min(filled + batch);
             let size = self.stream.read(&mut input[filled..end])?;
             if size == 0 {
                 break;
@@ -177,8 +172,8 @@ impl<'r> Client<'r> {
         let Some(forward) = &mut self.forward else { return Ok(()) };
         forward.flush()?;
         if self.confirming && forward.completed > forward.confirmed {
-            if let Some(file) = &mut self.file {
-                file.write(batch)?;
+            if let Some(file) = &self.relay.sync {
+                file.lock().unwrap_or_else(PoisonError::into_inner).write(batch)?;
             }
             forward.confirmed = forward.completed;
             let ack = basic::Ack { delivery_tag: forward.completed, multiple: true };

@@ -192,7 +192,7 @@ impl Connection {
     /// # Errors
     /// When the connection is gone: with the broker's reason if it gave one.
     pub fn send_frames(&mut self, frames: &[u8]) -> Result<()> {
-        self.stream.write_all(frames).or_else(|error| Err(self.why_closed(error)))
+        self.stream.write_all(frames).map_err(|error| self.why_closed(error))
     }
 
     /// Waits for the next frame and hands it to `use_frame`.
