@@ -1,6 +1,6 @@
 //! The way in: messages of one connection on their way to the queues, a run at a time.
 //!
-//! Consecutive messages for the same queues are packed into one run and appended under one lock per queue. The owner
+//! Messages for the same queues are packed into one run and appended under one lock per queue. The owner
 //! calls [`Publisher::flush`] when its input is exhausted, so nothing waits longer than one read of the socket.
 
 use crate::engine::{SharedQueue, VirtualHost};
@@ -15,7 +15,10 @@ use std::sync::Arc;
 /// Routes kept by exchange and key. Ten thousand keys in use fit; beyond it the cache starts anew.
 const CACHED_ROUTES: usize = 16 * 1024;
 
-/// Consecutive messages for the same queues become one run up to this size.
+/// Runs to different queues that are filled side by side: as many queues as a busy connection publishes to in turn.
+const OPEN_MAX: usize = 128;
+
+/// Messages for the same queues become one run up to this size.
 const RUN_MAX: usize = BLOCK_MAX;
 
 /// One message as a client publishes it.
@@ -82,61 +85,76 @@ impl Route {
 pub(crate) struct Publisher {
     vhost: Arc<VirtualHost>,
     mailbox: Arc<Mailbox>,
-    /// Messages for `route` that are not in its queues yet.
-    run: Run,
-    route: Arc<Route>,
+    /// Runs that are not in their queues yet. No two of them share a queue, so their order among each other is free.
+    open: Vec<OpenRoute>,
+    /// The address of each open run's only queue, to find it by; 0 for a run to several queues, which is open alone.
+    targets: Vec<usize>,
     /// Exchange and key of the last lookup and what they led to.
     last_key: Vec<u8>,
-    last_route: Arc<Route>,
+    route: Arc<Route>,
+    /// The open run of `route`.
+    slot: Option<usize>,
     cache: FxHashMap<Box<[u8]>, Arc<Route>>,
     generation: u64,
     /// A queue that was appended to is crowded.
     crowded: bool,
 }
 
+#[derive(Debug)]
+struct OpenRoute {
+    route: Arc<Route>,
+    run: Run,
+}
+
 impl Publisher {
     pub(crate) fn new(vhost: Arc<VirtualHost>, mailbox: Arc<Mailbox>) -> Publisher {
-        let nowhere = Arc::new(Route { queues: Box::new([]) });
         Publisher {
             vhost,
             mailbox,
-            run: Run::default(),
-            route: nowhere.clone(),
+            open: Vec::new(),
+            targets: Vec::new(),
             last_key: Vec::new(),
-            last_route: nowhere,
+            route: Arc::new(Route { queues: Box::new([]) }),
+            slot: None,
             cache: FxHashMap::default(),
             generation: 0,
             crowded: false,
         }
     }
 
-    /// Where a message goes. 404 or 403 if its exchange is missing or internal.
+    /// Finds out where a message goes; [`Publisher::route`] is that then. 404 or 403 if its exchange is missing or
+    /// internal.
     #[inline]
-    pub(crate) fn route(&mut self, publish: &Publish<'_>) -> Result<Arc<Route>> {
+    pub(crate) fn resolve(&mut self, publish: &Publish<'_>) -> Result<()> {
         if self.vhost.generation() != self.generation {
             self.forget_routes();
         }
         let headers = publish.properties.headers.unwrap_or_default();
-        if !headers.is_empty() && (headers.get("CC").is_some() || headers.get("BCC").is_some()) {
-            return self.lookup(publish, headers).map(|(route, _)| route);
+        let is_plain = headers.is_empty() || headers.get("CC").is_none() && headers.get("BCC").is_none();
+        if is_plain && publish.route == self.last_key.as_slice() {
+            return Ok(());
         }
-        if publish.route == self.last_key.as_slice() {
-            return Ok(self.last_route.clone());
-        }
-        if let Some(route) = self.cache.get(publish.route) {
-            self.last_route = route.clone();
-            self.last_key.clear();
+        self.slot = None;
+        self.last_key.clear();
+        if is_plain && let Some(route) = self.cache.get(publish.route) {
+            self.route = route.clone();
             self.last_key.extend_from_slice(publish.route);
-            return Ok(self.last_route.clone());
+            return Ok(());
         }
         let (route, reads_headers) = self.lookup(publish, headers)?;
-        if !reads_headers {
+        self.route = route;
+        if is_plain && !reads_headers {
             if self.cache.len() >= CACHED_ROUTES {
                 self.cache.clear();
             }
-            self.cache.insert(publish.route.into(), route.clone());
+            self.cache.insert(publish.route.into(), self.route.clone());
         }
-        Ok(route)
+        Ok(())
+    }
+
+    /// Where the last resolved message goes.
+    pub(crate) fn route(&self) -> &Arc<Route> {
+        &self.route
     }
 
     fn lookup(&mut self, publish: &Publish<'_>, headers: Table<'_>) -> Result<(Arc<Route>, bool)> {
@@ -157,32 +175,67 @@ impl Publisher {
     fn forget_routes(&mut self) {
         self.cache.clear();
         self.last_key.clear();
+        self.slot = None;
         self.generation = self.vhost.generation();
     }
 
-    /// Takes a message for `route` into the current run.
+    /// Takes the message that was resolved into the run of its route.
     #[inline]
-    pub(crate) fn push(&mut self, route: Arc<Route>, publish: &Publish<'_>, encoded: &[u8]) {
-        if !Arc::ptr_eq(&route, &self.route) {
-            if !route.same_queues(&self.route) {
-                self.flush();
-            }
-            self.route = route;
-        }
+    pub(crate) fn push(&mut self, publish: &Publish<'_>, encoded: &[u8]) {
+        let slot = match self.slot {
+            Some(slot) => slot,
+            None => self.open_run(),
+        };
+        let run = &mut self.open[slot].run;
         let persistent = publish.properties.delivery_mode == Some(2);
-        self.run.reserve_block(self.vhost.account());
-        self.run.push(publish.route, encoded, publish.body, persistent);
-        if self.run.len() >= RUN_MAX {
-            self.flush();
+        run.push(publish.route, encoded, publish.body, persistent);
+        if run.len() >= RUN_MAX {
+            let OpenRoute { route, run } = &mut self.open[slot];
+            self.crowded |= route.append(run, &self.vhost, &self.mailbox);
+            run.reserve_block(self.vhost.account());
         }
+    }
+
+    /// Finds the open run of the current route, or opens one.
+    fn open_run(&mut self) -> usize {
+        let target = match &*self.route.queues {
+            [queue] => Arc::as_ptr(queue) as usize,
+            _ => 0,
+        };
+        let found = self.targets.iter().position(|open| *open == target);
+        let found = found.filter(|&slot| target != 0 || self.open[slot].route.same_queues(&self.route));
+        let slot = found.unwrap_or_else(|| {
+            if target == 0 || self.targets.first() == Some(&0) || self.open.len() >= OPEN_MAX {
+                self.append_open();
+            }
+            let mut run = Run::default();
+            if self.open.is_empty() {
+                run.reserve_block(self.vhost.account());
+            }
+            self.open.push(OpenRoute { route: self.route.clone(), run });
+            self.targets.push(target);
+            self.open.len() - 1
+        });
+        self.slot = Some(slot);
+        slot
     }
 
     /// Appends what was taken to its queues.
     #[inline]
     pub(crate) fn flush(&mut self) {
-        if !self.run.is_empty() {
-            self.crowded |= self.route.append(&mut self.run, &self.vhost, &self.mailbox);
-            self.run.return_block(self.vhost.account());
+        if !self.open.is_empty() {
+            self.append_open();
+        }
+    }
+
+    fn append_open(&mut self) {
+        self.slot = None;
+        self.targets.clear();
+        for OpenRoute { route, mut run } in self.open.drain(..) {
+            if !run.is_empty() {
+                self.crowded |= route.append(&mut run, &self.vhost, &self.mailbox);
+            }
+            run.return_block(self.vhost.account());
         }
     }
 
@@ -194,7 +247,8 @@ impl Publisher {
     /// Frees what an idle connection does not need.
     pub(crate) fn release_memory(&mut self) {
         self.flush();
-        self.run.release();
+        self.open = Vec::new();
+        self.targets = Vec::new();
         self.last_key = Vec::new();
         self.cache = FxHashMap::default();
     }

@@ -10,7 +10,7 @@ impl Channel {
     /// Takes a message. It is in its queues after [`Session::flush`], or after the commit of a transaction.
     #[inline]
     pub fn publish(&mut self, session: &mut Session, publish: &Publish<'_>) -> Result<Published> {
-        let route = session.publisher.route(publish)?;
+        session.publisher.resolve(publish)?;
         if let Mode::Confirm { published, .. } = &mut self.mode {
             *published += 1;
         }
@@ -20,13 +20,13 @@ impl Channel {
         };
         let encoded = rewritten.as_deref().unwrap_or(publish.encoded);
         if let Mode::Transaction(transaction) = &mut self.mode {
-            transaction.publish(route, publish, encoded, session.broker.limits())?;
+            transaction.publish(session.publisher.route(), publish, encoded, session.broker.limits())?;
             return Ok(Published::Routed);
         }
-        if route.queues.is_empty() {
+        if session.publisher.route().queues.is_empty() {
             return Ok(Published::Unroutable);
         }
-        session.publisher.push(route, publish, encoded);
+        session.publisher.push(publish, encoded);
         Ok(Published::Routed)
     }
 

@@ -27,7 +27,7 @@ impl Transaction {
     /// Holds a message back. 406 above the limits, so that an open transaction costs a bounded amount of memory.
     pub(super) fn publish(
         &mut self,
-        route: Arc<Route>,
+        route: &Arc<Route>,
         publish: &Publish<'_>,
         encoded: &[u8],
         limits: &Limits,
@@ -47,8 +47,8 @@ impl Transaction {
                 false => return Ok(()),
             }
         } else {
-            if self.runs.last().is_none_or(|(last, _)| !last.same_queues(&route)) {
-                self.runs.push((route, Run::default()));
+            if self.runs.last().is_none_or(|(last, _)| !last.same_queues(route)) {
+                self.runs.push((route.clone(), Run::default()));
             }
             let Some((_, run)) = self.runs.last_mut() else { unreachable!("pushed above") };
             run
