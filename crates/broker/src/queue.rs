@@ -49,9 +49,11 @@ pub struct Queue {
 struct Flow {
     /// Never handed out yet.
     waiting: usize,
-    /// Since the last look.
+    /// Since the last judgement.
     appended: usize,
     taken: usize,
+    /// The last judgement: consumers took less than half of what came.
+    lags: bool,
     /// Publishers that pause until less is waiting.
     paused: Vec<Arc<Mailbox>>,
 }
@@ -272,15 +274,11 @@ impl Queue {
     /// A consumer that is slower than that, or stuck, slows nobody down. The publisher is told by [`Event::Relaxed`]
     /// when less is waiting; it should not wait for that longer than a moment.
     pub fn is_crowded(&mut self, publisher: &Arc<Mailbox>) -> bool {
-        if self.flow.waiting < CROWDED || !self.consumers.has_grants() {
-            return false;
-        }
-        let keeps_pace = self.flow.taken >= self.flow.appended / 2;
-        (self.flow.appended, self.flow.taken) = (0, 0);
-        if keeps_pace && !self.flow.paused.iter().any(|paused| Arc::ptr_eq(paused, publisher)) {
+        let crowded = self.flow.waiting >= CROWDED && self.consumers.has_grants() && self.flow.keeps_pace();
+        if crowded && !self.flow.paused.iter().any(|paused| Arc::ptr_eq(paused, publisher)) {
             self.flow.paused.push(publisher.clone());
         }
-        keeps_pace
+        crowded
     }
 
     /// Grants ready messages to consumers that have room, and notes in `wakes` whom to tell what.
@@ -305,6 +303,15 @@ impl Flow {
         self.waiting -= bytes;
         self.taken += bytes;
     }
+
+    /// Judges anew whenever enough has come to judge by: consumers take turns with the publisher on a processor.
+    fn keeps_pace(&mut self) -> bool {
+        if self.appended >= CROWDED {
+            self.lags = self.taken < self.appended / 2;
+            (self.appended, self.taken) = (0, 0);
+        }
+        !self.lags
+    }
 }
 
 impl Segment {
@@ -317,5 +324,51 @@ impl Segment {
             Data::Sealed(block) => block.clone(),
             Data::Open(_) => unreachable!("sealed above"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::consumers::UNLIMITED;
+    use crate::message::encode_route;
+
+    /// Appends `mib` MiB of messages; the consumer takes `part` of every 64 KiB. How often a publisher was asked to
+    /// pause, and what its mailbox got afterwards, when the rest was taken.
+    fn check(mib: usize, part: f64, expected_pauses: std::ops::RangeInclusive<usize>) {
+        let mut queue = Queue::new(Account::default());
+        let consumer = queue.consumers.add(0, false, Arc::default(), Event::Ready { channel: 1, consumer: 0 });
+        queue.consumers.set_credit(consumer, UNLIMITED);
+        let (publisher, mut wakes, mut out) = (Arc::new(Mailbox::default()), Wakes::new(), Vec::new());
+        let (mut pauses, mut owed) = (0, 0.0);
+        for _ in 0..mib * 16 {
+            let mut run = Run::default();
+            for _ in 0..64 {
+                run.push(&encode_route("", "q"), &[0, 0], &[0; 1000], false);
+            }
+            queue.append_block(run.seal(&Account::default()));
+            pauses += usize::from(queue.is_crowded(&publisher));
+            queue.dispatch(&mut wakes);
+            owed += part * 64.0;
+            let taken = queue.take(owed as u64, usize::MAX, true, &mut out);
+            queue.consumers.pulled(consumer, taken);
+            owed -= taken as f64;
+            out.clear();
+        }
+        assert!(expected_pauses.contains(&pauses), "{pauses} pauses with {part} taken, expected {expected_pauses:?}");
+        wakes.clear();
+        queue.take(u64::MAX, usize::MAX, true, &mut out);
+        queue.dispatch(&mut wakes);
+        let relaxed = wakes.iter().filter(|(_, event)| *event == Event::Relaxed).count();
+        assert_eq!(relaxed, usize::from(pauses > 0), "a paused publisher is told once");
+    }
+
+    #[test]
+    fn publishers_pause_for_consumers_that_keep_pace_and_for_no_others() {
+        check(16, 1.0, 0..=0);
+        check(16, 0.8, 50..=220);
+        // Judged after the first 2 MiB; until then it had the benefit of the doubt.
+        check(16, 0.2, 0..=8);
+        check(16, 0.0, 0..=8);
     }
 }

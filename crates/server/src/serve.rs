@@ -19,6 +19,9 @@ use tracing::{info, warn};
 /// How often the memory limit is looked at beside every publish: what consumers free counts too.
 const MEMORY_CHECK: Duration = Duration::from_millis(100);
 
+/// Bytes of messages that have to be gone before their memory is worth giving back.
+const TRIM: u64 = 64 * 1024 * 1024;
+
 /// Without another hint, the limit on messages in memory is this part of the machine's memory.
 const MEMORY_PERCENT: u64 = 40;
 
@@ -117,7 +120,11 @@ pub fn serve(args: ServeArgs) -> Result<()> {
     start_log(&args.log)?;
     raise_file_limit();
     table::set_max_depth(args.max_table_depth.into());
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?.block_on(run(args))
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?
+        .block_on(run(args))
 }
 
 async fn run(args: ServeArgs) -> Result<()> {
@@ -141,19 +148,41 @@ async fn run(args: ServeArgs) -> Result<()> {
         tasks.spawn(amqp::listen(listener, shared.clone(), stopping.clone()));
     }
     info!(max_memory = broker.limits().max_memory, "messages are kept in memory and end with this process");
-    tokio::spawn(async move {
-        let mut timer = tokio::time::interval(MEMORY_CHECK);
-        loop {
-            timer.tick().await;
-            broker.check_memory();
-        }
-    });
+    tokio::spawn(watch_memory(broker));
     wait_for_signal().await?;
     info!("stopping: no new connections, open ones are closed");
     stop.send_replace(true);
     while tasks.join_next().await.is_some() {}
     info!("stopped");
     Ok(())
+}
+
+/// Checks the memory limit, and gives memory back to the system when a backlog is gone: the allocator would keep it.
+async fn watch_memory(broker: Broker) {
+    let mut timer = tokio::time::interval(MEMORY_CHECK);
+    let mut highest = 0;
+    loop {
+        timer.tick().await;
+        broker.check_memory();
+        let used = broker.memory_used();
+        highest = highest.max(used);
+        if highest - used > TRIM {
+            highest = used;
+            if let Err(error) = tokio::task::spawn_blocking(give_memory_back).await {
+                warn!(%error, "cannot give memory back");
+            }
+        }
+    }
+}
+
+/// Returns the allocator's free pages to the system.
+#[allow(unsafe_code)]
+fn give_memory_back() {
+    // SAFETY: the function has no preconditions and is thread-safe (malloc_trim(3)).
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 async fn bind(address: &str) -> Result<Vec<TcpListener>> {
