@@ -39,7 +39,9 @@ pub fn check_queue(arguments: Table<'_>, queue: &str, vhost: &str) -> Result<()>
             _ => Ok(()),
         };
         if let Err(why) = checked {
-            return Err(Error::precondition(format!("invalid arg '{key}' for queue '{queue}' in vhost '{vhost}': {why}")));
+            return Err(Error::precondition(format!(
+                "invalid arg '{key}' for queue '{queue}' in vhost '{vhost}': {why}"
+            )));
         }
     }
     if arguments.get("x-dead-letter-routing-key").is_some() && arguments.get("x-dead-letter-exchange").is_none() {
@@ -205,12 +207,16 @@ mod tests {
         check(
             table().with("x-message-ttl", 1000i32),
             table().with("x-message-ttl", 2000i64),
-            expect!["inequivalent arg 'x-message-ttl' for queue 'q' in vhost '/': received '2000' but current is '1000'"],
+            expect![
+                "inequivalent arg 'x-message-ttl' for queue 'q' in vhost '/': received '2000' but current is '1000'"
+            ],
         );
         check(
             table().with("x-a", "b"),
             table(),
-            expect!["inequivalent arg 'x-a' for queue 'q' in vhost '/': received none but current is the value 'b' of type 'longstr'"],
+            expect![
+                "inequivalent arg 'x-a' for queue 'q' in vhost '/': received none but current is the value 'b' of type 'longstr'"
+            ],
         );
     }
 

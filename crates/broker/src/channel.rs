@@ -124,13 +124,10 @@ impl Channel {
     }
 
     /// The queue that an empty name stands for: the one that this channel declared last, or 404.
-    pub fn resolve_queue<'a>(&'a self, name: &'a str, session: &Session) -> Result<&'a str> {
+    pub fn resolve_queue<'a>(&'a self, name: &'a str) -> Result<&'a str> {
         match (name, &self.last_queue) {
             ("", Some(last)) => Ok(last),
-            ("", None) => {
-                let text = format!("no previously declared queue in vhost '{}'", session.vhost.name());
-                Err(Error::channel(404, text))
-            }
+            ("", None) => Err(Error::channel(404, "no previously declared queue")),
             (name, _) => Ok(name),
         }
     }
@@ -152,7 +149,7 @@ impl Channel {
     pub fn check_queue(&mut self, session: &mut Session, name: &str) -> Result<QueueStatus> {
         self.apply_settled();
         session.flush();
-        let name = self.resolve_queue(name, session)?;
+        let name = self.resolve_queue(name)?;
         if name == REPLY_TO {
             return Ok(QueueStatus { name: name.into(), ready: 0, consumers: 1 });
         }
@@ -165,14 +162,14 @@ impl Channel {
     pub fn purge_queue(&mut self, session: &mut Session, name: &str) -> Result<u64> {
         self.apply_settled();
         session.flush();
-        session.vhost.purge_queue(self.resolve_queue(name, session)?, session.id)
+        session.vhost.purge_queue(self.resolve_queue(name)?, session.id)
     }
 
     /// Deletes a queue; returns how many messages were ready.
     pub fn delete_queue(&mut self, session: &mut Session, name: &str, if_unused: bool, if_empty: bool) -> Result<u64> {
         self.apply_settled();
         session.flush();
-        let name = self.resolve_queue(name, session)?;
+        let name = self.resolve_queue(name)?;
         session.vhost.delete_queue(name, if_unused, if_empty, session.id)
     }
 
@@ -208,7 +205,7 @@ impl Channel {
         };
         let queue = match consume.queue {
             REPLY_TO => self.reply_queue(session, consume.no_ack)?,
-            name => session.vhost.queue(self.resolve_queue(name, session)?, session.id)?,
+            name => session.vhost.queue(self.resolve_queue(name)?, session.id)?,
         };
         let tag: Arc<str> = match consume.tag {
             "" => session.broker.random_name("amq.ctag-").into(),
@@ -231,7 +228,15 @@ impl Channel {
         })?;
         self.next_consumer = self.next_consumer.wrapping_add(1);
         self.tags.insert(tag.clone(), number);
-        let consumer = Consumer { tag: tag.clone(), id, queue, no_ack: consume.no_ack, prefetch: limit, unacked: 0, paused: false };
+        let consumer = Consumer {
+            tag: tag.clone(),
+            id,
+            queue,
+            no_ack: consume.no_ack,
+            prefetch: limit,
+            unacked: 0,
+            paused: false,
+        };
         self.consumers.insert(number, consumer);
         Ok(tag)
     }
@@ -369,7 +374,7 @@ impl Channel {
     pub fn get(&mut self, session: &mut Session, queue: &str, no_ack: bool) -> Result<Option<(Delivery, u64, u64)>> {
         self.apply_settled();
         session.flush();
-        let queue = session.vhost.queue(self.resolve_queue(queue, session)?, session.id)?;
+        let queue = session.vhost.queue(self.resolve_queue(queue)?, session.id)?;
         let mut out = Vec::new();
         let left = queue.change(|state| {
             state.take(1, 1, no_ack, &mut out);

@@ -11,7 +11,9 @@ use crate::message::Account;
 use crate::queue::Queue;
 use crate::routing::Destination;
 use crate::session::Session;
-use crate::topology::{ExchangeDeclare, QueueRecord, Routed, SessionId, Topology, check_not_default, check_not_reserved};
+use crate::topology::{
+    ExchangeDeclare, QueueRecord, Routed, SessionId, Topology, check_not_default, check_not_reserved,
+};
 use leveret_wire::table::{FieldTable, Table};
 use parking_lot::{Mutex, RwLock};
 use rustc_hash::FxHashMap;
@@ -265,7 +267,14 @@ impl VirtualHost {
     }
 
     /// Removes a queue's binding on behalf of a connection.
-    pub fn unbind_queue(&self, queue: &str, source: &str, key: &str, args: Table<'_>, session: SessionId) -> Result<()> {
+    pub fn unbind_queue(
+        &self,
+        queue: &str,
+        source: &str,
+        key: &str,
+        args: Table<'_>,
+        session: SessionId,
+    ) -> Result<()> {
         self.change(|topology| {
             let name = topology.queue_for(queue, session)?.name.clone();
             check_not_default(source)?;

@@ -344,7 +344,10 @@ mod tests {
         let block = run.seal(&account);
         assert!(run.is_empty() && block.count() == 2);
         let (first, next) = block.at(0);
-        assert_eq!((first.exchange(), first.routing_key(), first.body, first.persistent), ("ex", "key", &b"one"[..], false));
+        assert_eq!(
+            (first.exchange(), first.routing_key(), first.body, first.persistent),
+            ("ex", "key", &b"one"[..], false)
+        );
         let (second, end) = block.at(next);
         assert_eq!((second.exchange(), second.properties, second.persistent), ("", &[0x10, 0, 2][..], true));
         assert_eq!((block.skip(0, 1), end), (next, block.len()));

@@ -158,8 +158,8 @@ impl Publisher {
     }
 
     fn lookup(&mut self, publish: &Publish<'_>, headers: Table<'_>) -> Result<(Arc<Route>, bool)> {
-        let (exchange, key) =
-            decode_route(publish.route).ok_or_else(|| Error::connection(502, "exchange or routing key is not UTF-8"))?;
+        let (exchange, key) = decode_route(publish.route)
+            .ok_or_else(|| Error::connection(502, "exchange or routing key is not UTF-8"))?;
         let mut keys = vec![key];
         for name in ["CC", "BCC"] {
             extra_keys(headers, name, &mut keys)?;

@@ -4,9 +4,9 @@ use crate::channel::Channel;
 use crate::engine::{Broker, QueueDeclare, QueueStatus, VirtualHost};
 use crate::error::Result;
 use crate::limits::Limits;
-use crate::mailbox::Mailbox;
 #[cfg(doc)]
 use crate::mailbox::Event;
+use crate::mailbox::Mailbox;
 use crate::publisher::Publisher;
 use crate::topology::SessionId;
 use std::sync::Arc;

@@ -123,7 +123,10 @@ mod tests {
         let ann = r#""users": [{"name": "ann", "password_hash": "kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2POR"}]"#;
         let allow = r#""permissions": [{"user": "ann", "vhost": "shop", "configure": "", "write": "", "read": ".*"}]"#;
         let shop = r#""vhosts": [{"name": "shop"}]"#;
-        check(&format!(r#"{{"rabbit_version": "3.10", {ann}, {allow}, {shop}, "queues": []}}"#), expect![[r#"Some("ann")"#]]);
+        check(
+            &format!(r#"{{"rabbit_version": "3.10", {ann}, {allow}, {shop}, "queues": []}}"#),
+            expect![[r#"Some("ann")"#]],
+        );
         check(&format!("{{{ann}, {allow}}}"), expect!["permission of 'ann': there is no virtual host 'shop'"]);
         check(&format!("{{{shop}, {allow}}}"), expect!["permission of 'ann': there is no such user"]);
         check(

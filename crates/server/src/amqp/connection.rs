@@ -257,7 +257,11 @@ impl Connection {
         let buffered = std::mem::take(&mut self.interrupted);
         let old = self.partial.len();
         let mut input = buffers::take_input(&self.partial);
-        let read = if buffered { Err(io::ErrorKind::WouldBlock.into()) } else { self.stream.try_read(&mut input[old..old + buffers::READ]) };
+        let read = if buffered {
+            Err(io::ErrorKind::WouldBlock.into())
+        } else {
+            self.stream.try_read(&mut input[old..old + buffers::READ])
+        };
         let len = match read {
             Ok(0) => {
                 buffers::return_input(input);
@@ -457,8 +461,7 @@ impl Connection {
                 tracing::info!(channel = number, reason = failure.text, "channel closed");
                 self.close_channel(number);
                 self.channels.insert(number, ChannelState::Closing);
-                let close =
-                    channel::Close { reply_code: failure.code, reply_text: &failure.text, class_id, method_id };
+                let close = channel::Close { reply_code: failure.code, reply_text: &failure.text, class_id, method_id };
                 frame::write_method(&mut self.out, number, &close.into());
             }
             Scope::Connection => {

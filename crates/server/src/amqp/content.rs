@@ -259,8 +259,8 @@ fn returned(
     content: (&[u8], &[u8]),
     frame_max: u32,
 ) -> Result<(), Failure> {
-    let names = decode_route(route)
-        .ok_or_else(|| Failure::connection(502, "routing key is not UTF-8", basic::Publish::ID))?;
+    let names =
+        decode_route(route).ok_or_else(|| Failure::connection(502, "routing key is not UTF-8", basic::Publish::ID))?;
     output::no_route(out, number, names, content, frame_max);
     Ok(())
 }

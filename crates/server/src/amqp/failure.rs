@@ -36,11 +36,12 @@ impl Failure {
     }
 }
 
-/// A short string has at most 255 bytes; cuts at a character.
+/// A short string has at most 255 bytes; a longer text ends in dots, as RabbitMQ's does.
 fn cut(mut text: String) -> String {
     if text.len() > 255 {
-        let end = (0..=255).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+        let end = (0..=252).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
         text.truncate(end);
+        text.push_str("...");
     }
     text
 }

@@ -171,8 +171,7 @@ impl Io<'_> {
     /// Closes the connection with a reply code, waits briefly for the answer and returns the error.
     async fn fail<T>(&mut self, failure: Failure) -> Result<T> {
         let (class_id, method_id) = failure.method;
-        let close =
-            connection::Close { reply_code: failure.code, reply_text: &failure.text, class_id, method_id };
+        let close = connection::Close { reply_code: failure.code, reply_text: &failure.text, class_id, method_id };
         self.write(&close.into()).await?;
         let mut ignored = [0; 512];
         // Until the client has read it and closes; a closed socket with unread input would discard what we wrote.
@@ -285,9 +284,8 @@ fn amqplain(response: &[u8]) -> Option<(String, Vec<u8>)> {
 
 fn above(name: &str, unit: &str, value: u32, max: u32) -> Option<String> {
     let shown = if value == 0 { "0 (no limit)".to_string() } else { value.to_string() };
-    (max != 0 && (value == 0 || value > max)).then(|| {
-        format!("negotiated {name} = {shown}{unit} is higher than the maximum allowed value ({max}{unit})")
-    })
+    (max != 0 && (value == 0 || value > max))
+        .then(|| format!("negotiated {name} = {shown}{unit} is higher than the maximum allowed value ({max}{unit})"))
 }
 
 fn below(frame_max: u32) -> Option<String> {

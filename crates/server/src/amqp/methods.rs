@@ -99,7 +99,7 @@ impl Context<'_> {
 
     /// The queue that a name stands for, checked for a permission.
     fn queue(&self, permission: Permission, name: &str) -> Result<String> {
-        let name = self.channel.broker.resolve_queue(name, self.session)?;
+        let name = self.channel.broker.resolve_queue(name)?;
         self.check(permission, "queue", name)?;
         Ok(name.to_string())
     }
@@ -116,7 +116,7 @@ impl Context<'_> {
     }
 
     fn consume(&mut self, consume: basic::Consume<'_>) -> Result<()> {
-        let name = self.channel.broker.resolve_queue(consume.queue, self.session)?.to_string();
+        let name = self.channel.broker.resolve_queue(consume.queue)?.to_string();
         if name != leveret_broker::REPLY_TO {
             self.check(Permission::Read, "queue", &name)?;
         }
