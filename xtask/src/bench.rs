@@ -64,22 +64,11 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         let names: Vec<_> = ROWS.iter().map(|row| format!("  {}", row.name)).collect();
         bail!("no row matches; the rows are\n{}", names.join("\n"));
     }
+    // Before the build, which is a load of its own.
+    let machine = table::Machine::here();
     let programs = build()?;
     let systems = systems(args)?;
-    let machine = table::Machine::here();
-    let mut outcomes = Vec::new();
-    for row in &rows {
-        let mut outcome = Outcome::default();
-        for &system in systems.iter().filter(|&&system| row.runs_on(system)) {
-            match median_of_runs(args, &programs, row, system) {
-                Ok(sample) => {
-                    outcome.samples.insert(system, sample);
-                }
-                Err(error) => outcome.failures.push(format!("{} on {}: {error:#}", row.name, system.name())),
-            }
-        }
-        outcomes.push(outcome);
-    }
+    let outcomes: Vec<_> = rows.iter().map(|row| measure_row(args, &programs, row, &systems)).collect();
     let speed = reference_speed(args, &programs, &rows, &outcomes)?;
     let lines = table::lines(&rows, &outcomes, speed);
     println!("{}", table::render(&machine, &lines));
@@ -132,31 +121,51 @@ fn systems(args: &BenchArgs) -> Result<Vec<System>> {
 /// is measured for this alone if the row wasn't asked for.
 fn reference_speed(args: &BenchArgs, programs: &Programs, rows: &[&Row], outcomes: &[Outcome]) -> Result<Option<f64>> {
     let (name, metric, design) = REFERENCE;
-    let measured = rows.iter().position(|row| row.name == name).map(|at| &outcomes[at]);
-    let floor = match (measured, ROWS.iter().find(|row| row.name == name)) {
-        (Some(outcome), _) => outcome.samples.get(&System::Floor).and_then(|sample| sample.get(&metric).copied()),
-        (None, Some(row)) => median_of_runs(args, programs, row, System::Floor)?.get(&metric).copied(),
-        (None, None) => None,
+    let alone;
+    let outcome = match rows.iter().position(|row| row.name == name) {
+        Some(at) => &outcomes[at],
+        None => {
+            let row = ROWS.iter().find(|row| row.name == name).context("the reference row is missing")?;
+            alone = measure_row(args, programs, row, &[System::Floor]);
+            &alone
+        }
     };
+    let floor = outcome.samples.get(&System::Floor).and_then(|sample| sample.get(&metric));
     Ok(floor.map(|floor| floor / design))
 }
 
-fn median_of_runs(args: &BenchArgs, programs: &Programs, row: &Row, system: System) -> Result<Sample> {
-    let runs = if row.once_on(system) { 1 } else { args.runs };
-    let mut values: BTreeMap<Metric, Vec<f64>> = BTreeMap::new();
-    for run in 1..=runs {
-        let sample = measure::measure(programs, row, system, args.seconds)?;
-        let shown: Vec<_> = row
-            .outputs
-            .iter()
-            .filter_map(|output| Some(format!("{} {}", output.show(*sample.get(&output.metric)?), output.unit)))
-            .collect();
-        eprintln!("{}, {}, run {run} of {runs}: {}", row.name, system.name(), shown.join(", "));
-        for (metric, value) in sample {
-            values.entry(metric).or_default().push(value);
+/// The medians of a row's runs. Systems take turns, so that a machine that is busy for a while is so for all of them.
+fn measure_row(args: &BenchArgs, programs: &Programs, row: &Row, systems: &[System]) -> Outcome {
+    let mut outcome = Outcome::default();
+    let mut values: BTreeMap<(System, Metric), Vec<f64>> = BTreeMap::new();
+    for run in 1..=args.runs {
+        for &system in systems {
+            if !row.runs_on(system) || run > 1 && row.once_on(system) {
+                continue;
+            }
+            match measure::measure(programs, row, system, args.seconds) {
+                Ok(sample) => {
+                    progress(row, system, run, &sample);
+                    for (metric, value) in sample {
+                        values.entry((system, metric)).or_default().push(value);
+                    }
+                }
+                Err(error) => outcome.failures.push(format!("{} on {}: {error:#}", row.name, system.name())),
+            }
         }
     }
-    Ok(values.into_iter().map(|(metric, values)| (metric, median(values))).collect())
+    for ((system, metric), values) in values {
+        outcome.samples.entry(system).or_default().insert(metric, median(values));
+    }
+    outcome
+}
+
+fn progress(row: &Row, system: System, run: usize, sample: &Sample) {
+    let shown = row.outputs.iter().filter_map(|output| {
+        let value = sample.get(&output.metric)?;
+        Some(format!("{} {}", output.show(*value), output.unit))
+    });
+    eprintln!("{}, run {run}, {}: {}", row.name, system.name(), shown.collect::<Vec<_>>().join(", "));
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
