@@ -18,3 +18,5 @@ mod queues;
 mod script;
 #[path = "broker/settling.rs"]
 mod settling;
+#[path = "broker/threads.rs"]
+mod threads;

@@ -1,7 +1,9 @@
 //! One connection with one channel, for tests that are programs rather than scripts. Bodies are numbers.
 
 use leveret_broker::message::encode_route;
-use leveret_broker::{Broker, Channel, Consume, Delivery, Event, Publish, Published, QueueDeclare, Session, Settle};
+use leveret_broker::{
+    Broker, Channel, Consume, Delivery, Event, Publish, Published, QueueDeclare, Result, Session, Settle,
+};
 use leveret_wire::properties::Properties;
 use leveret_wire::table::Table;
 use std::sync::Arc;
@@ -54,9 +56,14 @@ impl Client {
 
     /// Starts a consumer and gives its tag; its number is how many the channel had before.
     pub fn consume(&mut self, queue: &str, prefetch: u16, no_ack: bool) -> Arc<str> {
+        self.try_consume(queue, prefetch, no_ack).expect("the queue is there")
+    }
+
+    /// As [`Client::consume`], of a queue that may be missing.
+    pub fn try_consume(&mut self, queue: &str, prefetch: u16, no_ack: bool) -> Result<Arc<str>> {
         self.channel.qos(&self.session, prefetch, false);
         let consume = Consume { queue, tag: "", no_ack, exclusive: false, arguments: Table::EMPTY };
-        self.channel.consume(&mut self.session, consume).expect("the queue is there")
+        self.channel.consume(&mut self.session, consume)
     }
 
     /// Reads the mailbox.

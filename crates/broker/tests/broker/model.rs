@@ -326,6 +326,8 @@ impl World {
     fn quiet(&mut self) {
         for turn in 0.. {
             let count: usize = (0..CLIENTS).map(|client| self.pull(client, 1 << 16)).sum();
+            // One that took nothing may have left its grant to one that was asked before it.
+            self.sides.iter_mut().for_each(|side| side.client.listen());
             if count == 0 && self.sides.iter().all(|side| side.client.ready.is_empty()) {
                 break;
             }
