@@ -215,6 +215,10 @@ impl Channel {
         let event = Event::Ready { channel: self.number, consumer: number };
         let credit = self.credit_of(consume.no_ack, limit, 0);
         let id = queue.change(|state| {
+            // Deleted since it was looked up: nobody would ever cancel this consumer.
+            if state.is_deleted() {
+                return Err(Error::not_found("queue", &queue.name, session.vhost.name()));
+            }
             if state.consumers.is_exclusive() || consume.exclusive && !state.consumers.is_empty() {
                 return Err(Error::access_refused(format!(
                     "queue '{}' in vhost '{}' in exclusive use",
