@@ -150,9 +150,9 @@ impl Connection {
     fn open_channel(&mut self, number: u16) -> Result<(), Failure> {
         let (open, max) = (self.channels.len(), self.channel_max);
         if max != 0 && (open >= usize::from(max) || number > max) {
-            let text = match number > max {
-                true => format!("channel number {number} is higher than the negotiated channel_max ({max})"),
-                false => format!("number of channels opened ({open}) has reached the negotiated channel_max ({max})"),
+            let text = match open >= usize::from(max) {
+                true => format!("number of channels opened ({open}) has reached the negotiated channel_max ({max})"),
+                false => format!("channel number {number} is higher than the negotiated channel_max ({max})"),
             };
             return Err(Failure::connection(530, text, channel::Open::ID));
         }

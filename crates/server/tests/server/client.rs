@@ -117,8 +117,10 @@ impl Client {
     pub fn open_as(server: &Server, login: &Login<'_>) -> Client {
         let mut client = Client::started(server.address);
         client.send(&login.start_ok());
-        client.expect(0, connection::Tune::ID);
-        client.say(0, login.tune);
+        let offer = client.expect(0, connection::Tune::ID);
+        let Method::ConnectionTune(offer) = offer.method() else { unreachable!("expected above") };
+        let channel_max = login.tune.channel_max.min(offer.channel_max);
+        client.say(0, connection::TuneOk { channel_max, ..login.tune });
         client.call(0, connection::Open { virtual_host: login.vhost }, connection::OpenOk::ID);
         client
     }
