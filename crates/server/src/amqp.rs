@@ -5,6 +5,7 @@ mod connection;
 mod content;
 mod failure;
 mod handshake;
+mod heart;
 mod input;
 mod methods;
 mod output;

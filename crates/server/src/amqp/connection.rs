@@ -11,6 +11,7 @@ use super::buffers;
 use super::content::Content;
 use super::failure::Failure;
 use super::handshake::{Client, Opened};
+use super::heart::Heart;
 use crate::auth::Access;
 use leveret_broker::{Channel, Delivery, Event, Scope, Session};
 use leveret_wire::frame;
@@ -23,13 +24,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Interval, MissedTickBehavior};
+use tokio::time::Instant;
 
 /// How long a client may take to answer connection.close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// Without heartbeats, how often idle memory is looked for.
-const HOUSEKEEPING: Duration = Duration::from_secs(30);
 
 /// How long a publisher pauses at most when its queues are crowded.
 const BREATH: Duration = Duration::from_millis(1);
@@ -108,13 +106,6 @@ struct Blocked {
     broker: bool,
     /// The client has been told so.
     told: bool,
-}
-
-struct Heart {
-    interval: Option<Duration>,
-    timer: Interval,
-    sent: bool,
-    heard: Instant,
 }
 
 /// What the task woke up for.
@@ -281,7 +272,7 @@ impl Connection {
             }
             Err(error) => return Err(error),
         };
-        self.heart.heard = Instant::now();
+        self.heart.hear();
         let end = old + len;
         let used = self.act(&input[..end]);
         self.partial.clear();
@@ -335,7 +326,7 @@ impl Connection {
                         frame::write_method(&mut self.out, 0, &connection::Unblocked.into());
                     }
                     self.blocked = Blocked::default();
-                    self.heart.heard = Instant::now();
+                    self.heart.hear();
                 }
                 Event::Shutdown => {
                     let text = "broker forced connection closure with reason 'shutdown'";
@@ -410,7 +401,7 @@ impl Connection {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(len) => {
                     self.written += len;
-                    self.heart.sent = true;
+                    self.heart.wrote();
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if self.state != State::Open => {
@@ -427,18 +418,20 @@ impl Connection {
     }
 
     fn tick(&mut self) -> io::Result<()> {
-        if let Some(interval) = self.heart.interval {
-            // The client cannot be heard while it is not listened to.
-            if self.reads() && self.heart.heard.elapsed() > interval * 2 {
-                let text = format!("no heartbeat from the client within {} s", (interval * 2).as_secs());
-                return Err(io::Error::new(io::ErrorKind::TimedOut, text));
-            }
-            if !self.heart.sent && self.out.is_empty() {
-                frame::write_heartbeat(&mut self.out);
-            }
-            self.heart.sent = false;
+        match self.reads() {
+            true => {}
+            false if self.is_full() => self.heart.feel(&self.stream),
+            // It cannot be heard while publishers have to wait.
+            false => self.heart.hear(),
         }
-        if self.heart.heard.elapsed() > HOUSEKEEPING / 2 {
+        if let Some(limit) = self.heart.silence() {
+            let text = format!("no heartbeat from the client within {} s", limit.as_secs());
+            return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+        }
+        if self.heart.is_due() && self.out.is_empty() {
+            frame::write_heartbeat(&mut self.out);
+        }
+        if self.heart.is_idle() {
             self.session.release_memory();
             self.channels.shrink_to_fit();
             self.deliveries = Vec::new();
@@ -506,17 +499,5 @@ impl OpenChannel {
         if let Some((delivery_tag, multiple)) = self.broker.take_confirm() {
             frame::write_method(out, number, &basic::Ack { delivery_tag, multiple }.into());
         }
-    }
-}
-
-impl Heart {
-    /// `seconds` between heartbeats, 0 for none. The timer runs twice as often (specification, section 4.2.7: a peer
-    /// is gone after two silent intervals).
-    fn new(seconds: u16) -> Heart {
-        let interval = (seconds > 0).then(|| Duration::from_secs(seconds.into()));
-        let period = interval.map_or(HOUSEKEEPING, |interval| interval / 2);
-        let mut timer = tokio::time::interval_at(Instant::now() + period, period);
-        timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Heart { interval, timer, sent: false, heard: Instant::now() }
     }
 }

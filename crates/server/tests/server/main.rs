@@ -7,5 +7,6 @@
 mod bad_input;
 mod client;
 mod counts;
+mod flow;
 mod peers;
 mod server;
