@@ -287,12 +287,18 @@ fn strip(name: &str) -> String {
     name.chars().filter(|c| !matches!(c, '\r' | '\n')).collect()
 }
 
+/// Arguments of one declaration that are named in the log.
+const ARGUMENTS_SHOWN: usize = 10;
+
 /// Says which arguments of a declaration do nothing, so that nobody relies on them.
 fn report_arguments(queue: &str, arguments: Table<'_>) {
-    for (key, value) in arguments.iter() {
-        let known = key == "x-queue-type" && value.as_str() == Some("classic");
-        if !known {
-            tracing::warn!(queue, argument = key, "this argument is kept and has no effect in this version");
-        }
+    let known = |key, value: Value<'_>| key == "x-queue-type" && value.as_str() == Some("classic");
+    let mut names: Vec<&str> = arguments.iter().filter(|&(key, value)| !known(key, value)).map(|(key, _)| key).collect();
+    if names.is_empty() {
+        return;
     }
+    // One line of bounded length, however many there are.
+    let more = names.len().saturating_sub(ARGUMENTS_SHOWN);
+    names.truncate(ARGUMENTS_SHOWN);
+    tracing::warn!(queue, arguments = ?names, more, "these arguments are kept and have no effect in this version");
 }

@@ -8,5 +8,6 @@ mod bad_input;
 mod client;
 mod counts;
 mod flow;
+mod handshake;
 mod peers;
 mod server;

@@ -4,7 +4,7 @@ use crate::client::{Client, Login, header, method, publish, publish_method, raw_
 use crate::server::{Canary, Server, eventually, shared};
 use leveret_wire::frame;
 use leveret_wire::method::{Method, basic, channel, connection, exchange, queue};
-use leveret_wire::table::Table;
+use leveret_wire::table::{FieldTable, Table};
 use std::io::Write;
 use std::time::Duration;
 
@@ -23,7 +23,6 @@ fn a_refusal_is_readable_while_the_client_still_writes() {
 }
 
 #[test]
-#[ignore = "the broker keeps a grant whose messages others have got: the consumer then pulls for ever"]
 fn messages_granted_to_a_consumer_can_be_got_by_others() {
     let server = Server::start(&[]);
     let mut canary = Canary::new(&server);
@@ -228,4 +227,19 @@ fn one_packet_of_expensive_requests_does_not_stop_the_others() {
     for _ in 0..200 {
         client.expect(1, basic::QosOk::ID);
     }
+}
+
+#[test]
+fn a_declaration_with_thousands_of_arguments_is_one_line_of_the_log() {
+    let server = Server::start(&[]);
+    let mut client = Client::open(&server);
+    client.channel(1);
+    let mut arguments = FieldTable::new();
+    for i in 0..5_000 {
+        arguments.insert(&format!("x-{i}"), true);
+    }
+    client.declare_with(1, queue::Declare { exclusive: true, arguments: arguments.as_table(), ..Default::default() });
+    client.close();
+    let log = server.log();
+    assert!(log.contains("no effect") && log.len() < 10_000, "{} octets of log", log.len());
 }
