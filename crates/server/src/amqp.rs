@@ -15,6 +15,7 @@ use crate::limits::ServerLimits;
 use connection::Connection;
 use leveret_broker::{Broker, Event};
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -115,9 +116,7 @@ async fn serve(mut stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>, mu
     match handshake {
         Ok(Ok(opened)) => {
             info!(user = opened.user(), vhost = &**opened.vhost_name(), "connection opened");
-            // On the heap, so that a task that is still shaking hands is small.
-            let ended = Box::pin(Connection::new(stream, shared.clone(), opened).run()).await;
-            match ended {
+            match begin(stream, shared, opened, &stop).await {
                 Ok(()) => info!("connection closed"),
                 Err(error) => info!(%error, "connection lost"),
             }
@@ -126,4 +125,19 @@ async fn serve(mut stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>, mu
         Ok(Err(error)) => info!(error = error.to_string(), "handshake failed"),
         Err(_) => info!(seconds = limit.as_secs(), "handshake took too long"),
     }
+}
+
+/// Serves an open connection. On the heap, so that a task that is still shaking hands is small.
+fn begin(
+    stream: TcpStream,
+    shared: &Arc<Shared>,
+    opened: handshake::Opened,
+    stop: &watch::Receiver<bool>,
+) -> Pin<Box<impl Future<Output = std::io::Result<()>> + use<>>> {
+    let connection = Connection::new(stream, shared.clone(), opened);
+    // It may have opened just behind the broadcast of the end.
+    if *stop.borrow() {
+        connection.session.mailbox().post(Event::Shutdown);
+    }
+    Box::pin(connection.run())
 }

@@ -11,3 +11,4 @@ mod flow;
 mod handshake;
 mod peers;
 mod server;
+mod stop;
