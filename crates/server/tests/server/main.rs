@@ -4,11 +4,15 @@
 //! `flow` and `access` hold the rules of the wire; `peers` are clients that keep the rules and want to harm; `stop` ends
 //! the process; `random` is a client that sends mutations of a valid session.
 
+mod access;
 mod bad_input;
+mod channels;
 mod client;
 mod counts;
 mod flow;
+mod frames;
 mod handshake;
 mod peers;
+mod random;
 mod server;
 mod stop;
