@@ -138,7 +138,8 @@ fn virtual_hosts_are_open_to_those_who_have_permissions_there() {
     }
     // A virtual host is a name space.
     let mut bob = Client::open_as(&server, &Login { user: "bob", password: "hidden", ..Login::default() });
-    let mut ann = Client::open_as(&server, &Login { user: "ann", password: "secret", vhost: "shop", ..Login::default() });
+    let mut ann =
+        Client::open_as(&server, &Login { user: "ann", password: "secret", vhost: "shop", ..Login::default() });
     bob.channel(1);
     ann.channel(1);
     bob.declare(1, "ann-q");

@@ -1,6 +1,6 @@
 //! Items 1 to 8: frames and values that lie about sizes, depths, channels and limits.
 
-use crate::client::{Client, Login, header, method, publish_method, raw_frame};
+use crate::client::{Case, Client, Login, header, method, publish_method, raw_frame};
 use crate::server::{Canary, Server, eventually, shared};
 use leveret_wire::frame::{self, PROTOCOL_HEADER};
 use leveret_wire::method::{basic, channel, connection, queue, tx};
@@ -25,7 +25,10 @@ fn item_01_a_frame_announcing_4_gib_is_refused_at_its_head() {
         client.send(&[0x41; 1000]);
         let text = "FRAME_ERROR - type 1, all octets = <<>>: {frame_too_large,4294967295,8184}";
         let close = client.expect(0, connection::Close::ID);
-        assert_eq!(close.method(), connection::Close { reply_code: 501, reply_text: text, class_id: 0, method_id: 0 }.into());
+        assert_eq!(
+            close.method(),
+            connection::Close { reply_code: 501, reply_text: text, class_id: 0, method_id: 0 }.into()
+        );
         held.push(client);
     }
     assert!(server.resident() < before + NOISE, "nothing is allocated for what is announced");
@@ -123,7 +126,8 @@ fn item_03_a_handshake_has_ten_seconds_of_wall_clock() {
 fn nested(depth: usize, arrays: bool) -> Vec<u8> {
     let mut entries = Vec::new();
     for level in 1..depth {
-        let mut outer = if arrays && level < depth - 1 { vec![b'A'] } else { vec![1, b'a', if arrays { b'A' } else { b'F' }] };
+        let mut outer =
+            if arrays && level < depth - 1 { vec![b'A'] } else { vec![1, b'a', if arrays { b'A' } else { b'F' }] };
         outer.extend_from_slice(&(entries.len() as u32).to_be_bytes());
         outer.append(&mut entries);
         entries = outer;
@@ -196,25 +200,80 @@ fn item_05_lengths_past_the_end_are_syntax_errors() {
         raw_frame(frame::METHOD, 1, &[&id.0.to_be_bytes()[..], &id.1.to_be_bytes(), arguments].concat())
     };
     let content = |payload: &[u8]| [publish_method(1, "", "k"), raw_frame(frame::HEADER, 1, payload)].concat();
-    let properties = |flags: [u8; 2], list: &[u8]| content(&[&[0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0][..], &flags, list].concat());
+    let properties =
+        |flags: [u8; 2], list: &[u8]| content(&[&[0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0][..], &flags, list].concat());
     let publish = basic::Publish::ID;
     let mut bad_end = method(1, tx::Select);
     *bad_end.last_mut().expect("an octet") = 0;
-    let cases: [(&str, Vec<u8>, u16, &str, (u16, u16)); 17] = [
+    let cases: [Case<'_>; 17] = [
         ("a short string past the end", cut((50, 10), b"\0\0\xffabc"), 502, PAST_THE_END, (0, 0)),
         ("a table of 4 GiB", cut((50, 10), b"\0\0\x01q\0\xff\xff\xff\xff"), 502, PAST_THE_END, (0, 0)),
-        ("a long string of 2 GiB in a table", cut((50, 10), b"\0\0\x01q\0\0\0\0\x08\x01aS\x7f\xff\xff\xff\0"), 502, PAST_THE_END, (0, 0)),
+        (
+            "a long string of 2 GiB in a table",
+            cut((50, 10), b"\0\0\x01q\0\0\0\0\x08\x01aS\x7f\xff\xff\xff\0"),
+            502,
+            PAST_THE_END,
+            (0, 0),
+        ),
         ("an array past its table", cut((50, 10), b"\0\0\x01q\0\0\0\0\x07\x01aA\0\0\0\x01"), 502, PAST_THE_END, (0, 0)),
         ("a key past its table", cut((50, 10), b"\0\0\x01q\0\0\0\0\x02\xffa"), 502, PAST_THE_END, (0, 0)),
-        ("a type that isn't one", cut((50, 10), b"\0\0\x01q\0\0\0\0\x03\x01a?"), 502, "SYNTAX_ERROR - cannot decode: a field table holds a value of unknown type", (0, 0)),
-        ("a name that isn't UTF-8", cut((50, 10), b"\0\0\x02\xc3\x28\0\0\0\0\0"), 502, "SYNTAX_ERROR - cannot decode: a short string is not UTF-8", (0, 0)),
+        (
+            "a type that isn't one",
+            cut((50, 10), b"\0\0\x01q\0\0\0\0\x03\x01a?"),
+            502,
+            "SYNTAX_ERROR - cannot decode: a field table holds a value of unknown type",
+            (0, 0),
+        ),
+        (
+            "a name that isn't UTF-8",
+            cut((50, 10), b"\0\0\x02\xc3\x28\0\0\0\0\0"),
+            502,
+            "SYNTAX_ERROR - cannot decode: a short string is not UTF-8",
+            (0, 0),
+        ),
         ("arguments missing", cut((60, 80), b"\0\0\0"), 502, PAST_THE_END, (0, 0)),
-        ("octets behind the arguments", cut((60, 80), b"\0\0\0\0\0\0\0\x01\0\0"), 502, "SYNTAX_ERROR - cannot decode: octets follow the last argument", (0, 0)),
-        ("basic.publish without a key", cut(publish, b"\0\0\0"), 502, "SYNTAX_ERROR - basic.publish is cut short", publish),
-        ("basic.publish with a key past the end", cut(publish, b"\0\0\0\xffabc\0"), 502, "SYNTAX_ERROR - basic.publish is cut short", publish),
-        ("basic.publish with octets behind", cut(publish, b"\0\0\0\0\0\0"), 502, "SYNTAX_ERROR - basic.publish is too long", publish),
-        ("half a method id", raw_frame(frame::METHOD, 1, &[0, 60, 0]), 501, "FRAME_ERROR - type 1: unknown_frame, a payload of 3 octets is not possible", (0, 0)),
-        ("half a content header", content(&[0, 60, 0, 0, 0]), 501, "FRAME_ERROR - type 2: unknown_frame, a payload of 5 octets is not possible", (0, 0)),
+        (
+            "octets behind the arguments",
+            cut((60, 80), b"\0\0\0\0\0\0\0\x01\0\0"),
+            502,
+            "SYNTAX_ERROR - cannot decode: octets follow the last argument",
+            (0, 0),
+        ),
+        (
+            "basic.publish without a key",
+            cut(publish, b"\0\0\0"),
+            502,
+            "SYNTAX_ERROR - basic.publish is cut short",
+            publish,
+        ),
+        (
+            "basic.publish with a key past the end",
+            cut(publish, b"\0\0\0\xffabc\0"),
+            502,
+            "SYNTAX_ERROR - basic.publish is cut short",
+            publish,
+        ),
+        (
+            "basic.publish with octets behind",
+            cut(publish, b"\0\0\0\0\0\0"),
+            502,
+            "SYNTAX_ERROR - basic.publish is too long",
+            publish,
+        ),
+        (
+            "half a method id",
+            raw_frame(frame::METHOD, 1, &[0, 60, 0]),
+            501,
+            "FRAME_ERROR - type 1: unknown_frame, a payload of 3 octets is not possible",
+            (0, 0),
+        ),
+        (
+            "half a content header",
+            content(&[0, 60, 0, 0, 0]),
+            501,
+            "FRAME_ERROR - type 2: unknown_frame, a payload of 5 octets is not possible",
+            (0, 0),
+        ),
         ("a property past the end", properties([0x80, 0], b"\xffabc"), 502, PAST_THE_END, (0, 0)),
         ("a property that is flagged and missing", properties([0x08, 0], b""), 502, PAST_THE_END, (0, 0)),
         ("no end octet", bad_end, 501, "FRAME_ERROR - type 1: {invalid_frame_end_marker,0}", (0, 0)),
@@ -275,7 +334,7 @@ fn item_07_bodies_channels_and_types_that_do_not_fit() {
     let mut canary = Canary::new(&server);
     let overrun = "FRAME_ERROR - content body is larger than the 3 bytes that its header announced";
     let announced = [publish_method(1, "", "k"), header(1, 3, Table::EMPTY)].concat();
-    let cases: [(&str, Vec<u8>, u16, &str, (u16, u16)); 9] = [
+    let cases: [Case<'_>; 9] = [
         ("a body in one frame", [&announced[..], &raw_frame(frame::BODY, 1, b"four")].concat(), 501, overrun, (60, 40)),
         (
             "a body in two frames",

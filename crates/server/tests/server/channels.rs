@@ -84,7 +84,8 @@ fn while_the_connection_closes_everything_but_the_answer_is_ignored() {
     let queue = client.declare(1, "");
     client.send(&method(1, channel::Open));
     client.expect(0, connection::Close::ID);
-    let late = [publish(1, "", &queue, b"x"), method(1, queue::Declare::default()), raw_frame(frame::HEARTBEAT, 0, b"")];
+    let late =
+        [publish(1, "", &queue, b"x"), method(1, queue::Declare::default()), raw_frame(frame::HEARTBEAT, 0, b"")];
     client.send(&late.concat());
     client.expect_silence(QUIET);
     client.say(0, connection::CloseOk);

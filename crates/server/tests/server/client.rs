@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 /// How long an answer may take before a test fails.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
+/// What is done, its bytes, and how the connection is closed for it: code, text, class and method id.
+pub type Case<'a> = (&'a str, Vec<u8>, u16, &'a str, (u16, u16));
+
 /// A frame that was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {

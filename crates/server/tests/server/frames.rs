@@ -1,13 +1,12 @@
 //! Frames: their order, their sizes, and several channels at once.
 
-use crate::client::{Client, header, method, publish, publish_method, raw_frame};
+use crate::client::{Case, Client, header, method, publish, publish_method, raw_frame};
 use crate::server::{Canary, shared};
 use leveret_wire::frame;
 use leveret_wire::method::{access, basic, channel, connection, queue, tx};
 use leveret_wire::table::Table;
 
-const NO_HEADER: &str =
-    "UNEXPECTED_FRAME - expected content header for class 60, got non content header frame instead";
+const NO_HEADER: &str = "UNEXPECTED_FRAME - expected content header for class 60, got non content header frame instead";
 const NO_BODY: &str = "UNEXPECTED_FRAME - expected content body, got non content body frame instead";
 const NO_METHOD: &str = "UNEXPECTED_FRAME - expected method frame, got non method frame instead";
 
@@ -22,7 +21,8 @@ fn frames_in_the_wrong_order_end_the_connection() {
     other_class[8] = 50;
     let class_50 = "UNEXPECTED_FRAME - expected content header for class 60, got one for class 50 instead";
     let publish = basic::Publish::ID;
-    let cases: [(&str, Vec<&[u8]>, &str, (u16, u16)); 9] = [
+    type Order<'a> = (&'a str, Vec<&'a [u8]>, &'a str, (u16, u16));
+    let cases: [Order<'_>; 9] = [
         ("a body for a header", vec![&begun, &body], NO_HEADER, publish),
         ("a method for a header", vec![&begun, &begun], NO_HEADER, publish),
         ("a header for a body", vec![&begun, &header, &header], NO_BODY, publish),
@@ -55,7 +55,7 @@ fn frames_in_the_wrong_order_end_the_connection() {
 #[test]
 fn methods_where_they_do_not_belong() {
     let server = shared();
-    let cases: [(&str, Vec<u8>, u16, &str, (u16, u16)); 9] = [
+    let cases: [Case<'_>; 9] = [
         ("open twice", method(1, channel::Open), 504, "CHANNEL_ERROR - second 'channel.open' seen", (20, 10)),
         ("not opened", method(9, queue::Declare::default()), 504, "CHANNEL_ERROR - expected 'channel.open'", (50, 10)),
         ("publish there", publish(9, "", "k", b"x"), 504, "CHANNEL_ERROR - expected 'channel.open'", (60, 40)),
@@ -81,7 +81,13 @@ fn methods_where_they_do_not_belong() {
             "COMMAND_INVALID - unexpected method 'connection.tune-ok' on channel 0",
             (10, 31),
         ),
-        ("the server's own", method(1, tx::SelectOk), 503, "COMMAND_INVALID - unexpected method 'tx.select-ok'", (90, 11)),
+        (
+            "the server's own",
+            method(1, tx::SelectOk),
+            503,
+            "COMMAND_INVALID - unexpected method 'tx.select-ok'",
+            (90, 11),
+        ),
         (
             "none at all",
             raw_frame(frame::METHOD, 1, &[0, 99, 0, 1]),
@@ -143,11 +149,18 @@ fn bodies_in_no_frame_one_and_many() {
     assert_eq!(client.delivery(1), b"next");
     // Empty body frames, as some clients send them, add nothing and end nothing.
     let empty = raw_frame(frame::BODY, 1, b"");
-    let parts = [publish_method(1, "", &queue), header(1, 2, Table::EMPTY), empty.clone(), raw_frame(frame::BODY, 1, b"a"), empty];
+    let parts = [
+        publish_method(1, "", &queue),
+        header(1, 2, Table::EMPTY),
+        empty.clone(),
+        raw_frame(frame::BODY, 1, b"a"),
+        empty,
+    ];
     client.send(&[parts.concat(), raw_frame(frame::BODY, 1, b"b")].concat());
     assert_eq!(client.delivery(1), b"ab");
     // Every way to cut a session into packets is the same session.
-    let bytes = [publish(1, "", &queue, b"one"), publish(1, "", &queue, b""), publish(1, "", &queue, &[3; 300])].concat();
+    let bytes =
+        [publish(1, "", &queue, b"one"), publish(1, "", &queue, b""), publish(1, "", &queue, &[3; 300])].concat();
     for cut in 1..bytes.len() {
         client.send(&bytes[..cut]);
         if cut % 16 == 0 {

@@ -1,6 +1,6 @@
 //! From the protocol header to connection.open-ok.
 
-use crate::client::{Client, Frame, Login, PATIENCE, method, raw_frame};
+use crate::client::{Case, Client, Frame, Login, PATIENCE, method, raw_frame};
 use crate::server::shared;
 use leveret_wire::frame;
 use leveret_wire::method::{Method, basic, channel, connection};
@@ -103,7 +103,9 @@ fn amqplain_and_mechanisms_that_are_not_there() {
     client.send(&start_ok("EXTERNAL", b""));
     client.expect_close(504, unknown, connection::StartOk::ID);
     // A response that is none of the mechanism's is a wrong login.
-    for (mechanism, response) in [("PLAIN", &b"guest"[..]), ("PLAIN", b""), ("AMQPLAIN", b"\x05LOGIN"), ("AMQPLAIN", b"")] {
+    for (mechanism, response) in
+        [("PLAIN", &b"guest"[..]), ("PLAIN", b""), ("AMQPLAIN", b"\x05LOGIN"), ("AMQPLAIN", b"")]
+    {
         let mut client = Client::started(server.address);
         client.send(&start_ok(mechanism, response));
         client.expect_end();
@@ -114,14 +116,39 @@ fn amqplain_and_mechanisms_that_are_not_there() {
 fn steps_in_the_wrong_order_end_the_handshake() {
     let server = shared();
     let publish = basic::Publish::default();
-    let cases: [(Vec<u8>, u16, &str, (u16, u16)); 5] = [
-        (method(0, connection::TuneOk::default()), 503, "COMMAND_INVALID - expected 'connection.start-ok', got 'connection.tune-ok'", (10, 31)),
-        (method(0, publish), 503, "COMMAND_INVALID - expected 'connection.start-ok', got 'basic.publish'", (60, 40)),
-        (method(1, channel::Open), 505, "UNEXPECTED_FRAME - unexpected frame of type 1 on channel 1", (0, 0)),
-        (raw_frame(frame::BODY, 0, b"x"), 505, "UNEXPECTED_FRAME - unexpected frame of type 3 on channel 0", (0, 0)),
-        (raw_frame(7, 0, b"x"), 501, "FRAME_ERROR - type 7: unknown_frame", (0, 0)),
+    let cases: [Case<'_>; 5] = [
+        (
+            "tune-ok",
+            method(0, connection::TuneOk::default()),
+            503,
+            "COMMAND_INVALID - expected 'connection.start-ok', got 'connection.tune-ok'",
+            (10, 31),
+        ),
+        (
+            "a method with content",
+            method(0, publish),
+            503,
+            "COMMAND_INVALID - expected 'connection.start-ok', got 'basic.publish'",
+            (60, 40),
+        ),
+        (
+            "a channel",
+            method(1, channel::Open),
+            505,
+            "UNEXPECTED_FRAME - unexpected frame of type 1 on channel 1",
+            (0, 0),
+        ),
+        (
+            "a body",
+            raw_frame(frame::BODY, 0, b"x"),
+            505,
+            "UNEXPECTED_FRAME - unexpected frame of type 3 on channel 0",
+            (0, 0),
+        ),
+        ("no frame", raw_frame(7, 0, b"x"), 501, "FRAME_ERROR - type 7: unknown_frame", (0, 0)),
     ];
-    for (bytes, code, text, id) in cases {
+    for (what, bytes, code, text, id) in cases {
+        println!("{what}");
         let mut client = Client::started(server.address);
         client.send(&bytes);
         client.expect_close(code, text, id);

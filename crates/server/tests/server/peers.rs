@@ -57,8 +57,13 @@ fn a_chain_of_auto_delete_exchanges_of_any_length_goes_with_its_end() {
     let names: Vec<String> = (0..9_000).map(|i| format!("e{i}")).collect();
     let mut bytes = Vec::new();
     for name in &names {
-        let declare =
-            exchange::Declare { exchange: name, r#type: "fanout", auto_delete: true, no_wait: true, ..Default::default() };
+        let declare = exchange::Declare {
+            exchange: name,
+            r#type: "fanout",
+            auto_delete: true,
+            no_wait: true,
+            ..Default::default()
+        };
         bytes.extend(method(1, declare));
     }
     for pair in names.windows(2) {

@@ -45,8 +45,25 @@ fn valid_session() -> Vec<Vec<u8>> {
         let exchange = ["random-direct", "amq.headers"][usize::from(number - 1)];
         frames.extend([
             method(number, queue::Declare { queue: q, arguments: table, ..Default::default() }),
-            method(number, exchange::Declare { exchange: "random-direct", r#type: "direct", auto_delete: true, ..Default::default() }),
-            method(number, queue::Bind { queue: q, exchange, routing_key: "k", arguments: headers.as_table(), ..Default::default() }),
+            method(
+                number,
+                exchange::Declare {
+                    exchange: "random-direct",
+                    r#type: "direct",
+                    auto_delete: true,
+                    ..Default::default()
+                },
+            ),
+            method(
+                number,
+                queue::Bind {
+                    queue: q,
+                    exchange,
+                    routing_key: "k",
+                    arguments: headers.as_table(),
+                    ..Default::default()
+                },
+            ),
             method(number, exchange::Bind { source: "random-direct", destination: "amq.topic", ..Default::default() }),
             method(number, queue::Bind { queue: q, exchange: "amq.topic", routing_key: "#.k.*", ..Default::default() }),
             method(number, basic::Qos { prefetch_count: 3, global: number == 2, ..Default::default() }),
@@ -60,7 +77,10 @@ fn valid_session() -> Vec<Vec<u8>> {
             [publish_method(number, exchange, "k"), header(number, 5, headers.as_table())].concat(),
             raw_frame(frame::BODY, number, b"he"),
             raw_frame(frame::BODY, number, b"llo"),
-            method(number, basic::Publish { exchange: "amq.direct", routing_key: "none", mandatory: true, immediate: false }),
+            method(
+                number,
+                basic::Publish { exchange: "amq.direct", routing_key: "none", mandatory: true, immediate: false },
+            ),
             header(number, 0, Table::EMPTY),
             method(number, basic::Get { queue: q, no_ack: false }),
             method(number, basic::Ack { delivery_tag: 1, multiple: false }),
@@ -185,19 +205,21 @@ fn twenty_thousand_mutated_sessions_harm_nobody() {
     let seed = number("LEVERET_SEED").unwrap_or(now);
     let connections = number("LEVERET_CONNECTIONS").unwrap_or(CONNECTIONS);
     println!("LEVERET_SEED={seed}");
-    let server = Server::start(&["--max-memory", "100000000"]);
+    let server = Server::start(&[]);
     let mut canary = Canary::new(&server);
     let before = (server.resident(), server.sockets());
     let (next, done, answered) = (AtomicU64::new(0), AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         let attackers: Vec<_> = (0..8)
             .map(|_| {
-                scope.spawn(|| loop {
-                    let i = next.fetch_add(1, Ordering::Relaxed);
-                    if i >= connections {
-                        break;
+                scope.spawn(|| {
+                    loop {
+                        let i = next.fetch_add(1, Ordering::Relaxed);
+                        if i >= connections {
+                            break;
+                        }
+                        answered.fetch_add(attack(server.address, &mut Random(seed ^ (i << 20))), Ordering::Relaxed);
                     }
-                    answered.fetch_add(attack(server.address, &mut Random(seed ^ (i << 20))), Ordering::Relaxed);
                 })
             })
             .collect();
@@ -222,7 +244,8 @@ fn twenty_thousand_mutated_sessions_harm_nobody() {
     eventually("their connections end", Duration::from_secs(12), || server.sockets() <= before.1);
     let grown = server.resident().saturating_sub(before.0);
     println!("memory grew by {grown} KiB");
-    assert!(grown < 150 * 1024, "memory grew by {grown} KiB");
+    // Messages stay in queues whose deletion was mutated away: some hundred octets for a session.
+    assert!(grown < 32 * 1024 + connections * 2, "memory grew by {grown} KiB");
     // Nobody's queue or exchange is in a state that a valid session can't use.
     let mut client = Client::open(&server);
     client.channel(1);

@@ -47,7 +47,8 @@ impl Server {
         }
         let address = address.unwrap_or_else(|| panic!("it listens: {:?}", lock(&log)));
         let collected = log.clone();
-        let reader = std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| lock(&collected).push(line)));
+        let reader =
+            std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| lock(&collected).push(line)));
         let pid = process.id();
         let address = address.trim().parse().expect("an address");
         Server { address, process: Mutex::new(process), pid, log, reader: Some(reader) }

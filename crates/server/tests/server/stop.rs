@@ -57,7 +57,9 @@ fn a_client_that_does_not_answer_delays_the_end_by_seconds_only() {
     let begin = Instant::now();
     server.signal("TERM");
     // New connections are refused meanwhile.
-    crate::server::eventually("it stops listening", Duration::from_secs(1), || TcpStream::connect(server.address).is_err());
+    crate::server::eventually("it stops listening", Duration::from_secs(1), || {
+        TcpStream::connect(server.address).is_err()
+    });
     assert_eq!(server.wait(STOPS_WITHIN).code(), Some(0), "{}", server.log());
     assert!(begin.elapsed() < STOPS_WITHIN);
 }
