@@ -15,11 +15,12 @@ use crate::topology::{
     ExchangeDeclare, QueueRecord, Routed, SessionId, Topology, check_not_default, check_not_reserved,
 };
 use leveret_wire::table::{FieldTable, Table};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use rustc_hash::FxHashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Waker;
 
 /// Where generated names come from: 128 random bits a call. Tests pass a counter.
 pub type Random = Box<dyn Fn() -> u128 + Send + Sync>;
@@ -94,10 +95,12 @@ impl Broker {
     pub fn open(&self, vhost: Arc<VirtualHost>) -> Session {
         let id = self.inner.next_session.fetch_add(1, Ordering::Relaxed);
         let mailbox = Arc::new(Mailbox::default());
-        self.inner.sessions.lock().insert(id, mailbox.clone());
+        let mut sessions = self.inner.sessions.lock();
         if self.is_blocked() {
             mailbox.post(Event::Blocked);
         }
+        sessions.insert(id, mailbox.clone());
+        drop(sessions);
         Session::new(self.clone(), vhost, id, mailbox)
     }
 
@@ -130,20 +133,34 @@ impl Broker {
     /// Blocks publishers above the memory limit and lets them go on below nine tenths of it. To be called every
     /// 100 ms or so; publishing itself calls it too.
     pub fn check_memory(&self) {
-        let (used, max) = (self.memory_used(), self.inner.limits.max_memory);
-        let blocked = self.is_blocked();
-        let now = if blocked { used > max / 10 * 9 } else { used > max };
-        if now != blocked && self.inner.blocked.swap(now, Ordering::Relaxed) == blocked {
-            self.broadcast(if now { Event::Blocked } else { Event::Unblocked });
+        if self.blocks_now() == self.is_blocked() {
+            return;
         }
+        // Decided and told under one lock, so that every session hears of the changes in their order: one that heard
+        // of the last block after its end would wait for ever.
+        let sessions = self.inner.sessions.lock();
+        let now = self.blocks_now();
+        if self.inner.blocked.swap(now, Ordering::Relaxed) != now {
+            tell(sessions, if now { Event::Blocked } else { Event::Unblocked });
+        }
+    }
+
+    fn blocks_now(&self) -> bool {
+        let (used, max) = (self.memory_used(), self.inner.limits.max_memory);
+        if self.is_blocked() { used > max / 10 * 9 } else { used > max }
     }
 
     /// Tells every session.
     pub fn broadcast(&self, event: Event) {
-        for mailbox in self.inner.sessions.lock().values() {
-            mailbox.post(event);
-        }
+        tell(self.inner.sessions.lock(), event);
     }
+}
+
+/// Leaves word with every session, and wakes them once their list is unlocked.
+fn tell(sessions: MutexGuard<'_, FxHashMap<SessionId, Arc<Mailbox>>>, event: Event) {
+    let wakers: Vec<_> = sessions.values().filter_map(|mailbox| mailbox.leave(event)).collect();
+    drop(sessions);
+    wakers.into_iter().for_each(Waker::wake);
 }
 
 /// A queue behind its lock.

@@ -45,14 +45,16 @@ struct State {
 impl Mailbox {
     /// Adds an event and wakes the connection if it sleeps.
     pub fn post(&self, event: Event) {
-        let waker = {
-            let mut state = self.state.lock();
-            state.events.push(event);
-            state.waker.take()
-        };
-        if let Some(waker) = waker {
+        if let Some(waker) = self.leave(event) {
             waker.wake();
         }
+    }
+
+    /// Adds an event; whoever sleeps is to be woken by the caller, who may hold a lock now.
+    pub(crate) fn leave(&self, event: Event) -> Option<Waker> {
+        let mut state = self.state.lock();
+        state.events.push(event);
+        state.waker.take()
     }
 
     /// Moves all events to `out`. With none, `context` is woken at the next; returns whether there were any.
