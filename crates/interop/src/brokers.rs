@@ -97,7 +97,8 @@ pub fn start_rabbitmq(layout: &Layout) -> Result<Started> {
         .args(["-port", &mapper_port.to_string(), "-address", "127.0.0.1"])
         .stdout(Stdio::null())
         .stderr(Stdio::null());
-    let mapper = Group::spawn(&mut mapper)?;
+    let mut mapper = Group::spawn(&mut mapper)?;
+    wait_for(mapper_port, &mut mapper, Duration::from_secs(10), &log).context("starting Erlang's port mapper")?;
     let out = fs::File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
     let mut command = Command::new(RABBITMQ);
     command

@@ -14,7 +14,7 @@ import pika.exceptions
 
 from pika_blocking import Message, broker_error
 from pika_blocking import Adapter as BlockingAdapter
-from report import BrokerError, Report, Skip, finish
+from report import Report, Skip, finish
 from situations import run_all
 
 ANSWER_SECONDS = 10

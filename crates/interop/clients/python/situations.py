@@ -1,10 +1,9 @@
 """Every named situation of the Python clients, written once against the adapters' common shape."""
 
 import hashlib
-import threading
 import time
 
-from report import IDLE_SECONDS, BrokerError, Skip, equal, eventually, in_background
+from report import IDLE_SECONDS, BrokerError, equal, eventually, in_background
 from situations_errors import ERRORS
 
 SITUATIONS = {}

@@ -174,7 +174,8 @@ pub trait Connection {
     fn tuned(&self) -> (u16, u32);
     /// The server's capabilities, if the client shows them.
     fn capabilities(&self) -> Option<Table>;
-    async fn close(self);
+    /// Returns after the broker's close-ok.
+    async fn close(self) -> Outcome<()>;
 }
 
 #[allow(async_fn_in_trait)]

@@ -412,9 +412,11 @@ async fn redelivered_after_close<C: Client>(c: &mut Case<'_, C>) -> Outcome<()> 
     c.publish("", &queue, &["1"]).await?;
     c.ch().barrier().await?;
     let holder = C::connect(&c.login()).await?;
-    let held = holder.channel().await?.get(&queue, false).await?.ok_or("the queue is empty")?;
+    let channel = holder.channel().await?;
+    let held = channel.get(&queue, false).await?.ok_or("the queue is empty")?;
     is_message(&held, "1", false)?;
-    holder.close().await;
+    holder.close().await?;
+    drop(channel);
     eventually(async || match c.ch().get(&queue, true).await? {
         Some(message) => is_message(&message, "1", true).map(|()| true),
         None => Ok(false),

@@ -183,8 +183,8 @@ impl Connection for AmqprsConnection {
         Some(named.into_iter().map(|(name, value)| (name.to_string(), Value::Bool(value))).collect())
     }
 
-    async fn close(self) {
-        let _ = self.connection.close().await;
+    async fn close(self) -> Outcome<()> {
+        self.connection.close().await.map_err(|error| Failure::Other(error.to_string()))
     }
 }
 

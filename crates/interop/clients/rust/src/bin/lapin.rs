@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use lapin::message::{BasicReturnMessage, Delivery};
@@ -15,6 +16,7 @@ use leveret_interop_clients::api::{
     Channel, Client, Closed, Connection, Event, Failure, Flags, Login, Message, Outcome, Properties, Table, Value,
 };
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::watch;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -23,10 +25,15 @@ async fn main() -> ExitCode {
 
 struct Lapin;
 
-struct LapinConnection(lapin::Connection);
+struct LapinConnection {
+    connection: lapin::Connection,
+    ended: watch::Receiver<Option<lapin::Error>>,
+}
 
 struct LapinChannel {
     channel: lapin::Channel,
+    /// What the broker closed on this connection.
+    ended: watch::Receiver<Option<lapin::Error>>,
     confirming: Cell<bool>,
     /// lapin hands out acks and returns with each publish's own future, which is awaited in `events`.
     pending: RefCell<Vec<lapin::PublisherConfirm>>,
@@ -62,7 +69,17 @@ impl Client for Lapin {
             ..AMQPUri::default()
         };
         let connected = lapin::Connection::connect_uri(uri, ConnectionProperties::default()).await;
-        connected.map(LapinConnection).map_err(|error| failure(&error, true))
+        let connection = connected.map_err(|error| failure(&error, true))?;
+        let (sender, ended) = watch::channel(None);
+        let mut events = Box::pin(connection.events_listener());
+        tokio::spawn(async move {
+            while let Some(event) = events.next().await {
+                if let lapin::Event::Error(error) = event {
+                    sender.send_replace(Some(error));
+                }
+            }
+        });
+        Ok(LapinConnection { connection, ended })
     }
 }
 
@@ -70,25 +87,41 @@ impl Connection for LapinConnection {
     type Channel = LapinChannel;
 
     async fn channel(&self) -> Outcome<LapinChannel> {
-        let channel = done(self.0.create_channel().await)?;
+        let channel = done(self.connection.create_channel().await)?;
         let events = Arc::default();
-        Ok(LapinChannel { channel, confirming: Cell::new(false), pending: RefCell::default(), events })
+        let ended = self.ended.clone();
+        Ok(LapinChannel { channel, ended, confirming: Cell::new(false), pending: RefCell::default(), events })
     }
 
     fn tuned(&self) -> (u16, u32) {
-        (self.0.configuration().channel_max(), self.0.configuration().frame_max())
+        (self.connection.configuration().channel_max(), self.connection.configuration().frame_max())
     }
 
     fn capabilities(&self) -> Option<Table> {
         None
     }
 
-    async fn close(self) {
-        let _ = self.0.close(200, "".into()).await;
+    async fn close(self) -> Outcome<()> {
+        done(self.connection.close(200, "".into()).await)
     }
 }
 
 impl LapinChannel {
+    /// The call's outcome. A call on a channel that the broker has closed meanwhile is refused with "invalid channel
+    /// state" only; why it was closed comes as an event of the connection.
+    async fn done<T>(&self, result: lapin::Result<T>) -> Outcome<T> {
+        if let Err(ErrorKind::InvalidChannelState(..)) = result.as_ref().map_err(lapin::Error::kind) {
+            let mut ended = self.ended.clone();
+            let wait = tokio::time::timeout(Duration::from_secs(1), ended.wait_for(Option::is_some)).await;
+            if let Ok(Ok(error)) = wait
+                && let Some(error) = error.as_ref()
+            {
+                return Err(failure(error, false));
+            }
+        }
+        done(result)
+    }
+
     async fn send(
         &self,
         to: (&str, &str),
@@ -97,11 +130,13 @@ impl LapinChannel {
         options: BasicPublishOptions,
     ) -> Outcome<()> {
         let (exchange, key) = (to.0.into(), to.1.into());
-        let sent = done(self.channel.basic_publish(exchange, key, options, body, properties_out(properties)).await)?;
+        let sending = self.channel.basic_publish(exchange, key, options, body, properties_out(properties));
         if self.confirming.get() {
+            let sent = self.done(sending.await).await?;
             self.pending.borrow_mut().push(sent);
+            return Ok(());
         }
-        Ok(())
+        self.done(sending.await).await.map(drop)
     }
 }
 
@@ -110,47 +145,49 @@ impl Channel for LapinChannel {
         let Flags { passive, durable, auto_delete, internal, .. } = flags;
         let options = ExchangeDeclareOptions { passive, durable, auto_delete, internal, nowait: false };
         let kind = ExchangeKind::Custom(kind.into());
-        done(self.channel.exchange_declare(name.into(), kind, options, table_out(arguments)).await)
+        self.done(self.channel.exchange_declare(name.into(), kind, options, table_out(arguments)).await).await
     }
 
     async fn exchange_delete(&self, name: &str, if_unused: bool) -> Outcome<()> {
         let options = ExchangeDeleteOptions { if_unused, nowait: false };
-        done(self.channel.exchange_delete(name.into(), options).await)
+        self.done(self.channel.exchange_delete(name.into(), options).await).await
     }
 
     async fn exchange_bind(&self, destination: &str, source: &str, key: &str) -> Outcome<()> {
         let (options, none) = (ExchangeBindOptions::default(), FieldTable::default());
-        done(self.channel.exchange_bind(destination.into(), source.into(), key.into(), options, none).await)
+        self.done(self.channel.exchange_bind(destination.into(), source.into(), key.into(), options, none).await).await
     }
 
     async fn exchange_unbind(&self, destination: &str, source: &str, key: &str) -> Outcome<()> {
         let (options, none) = (ExchangeUnbindOptions::default(), FieldTable::default());
-        done(self.channel.exchange_unbind(destination.into(), source.into(), key.into(), options, none).await)
+        self.done(self.channel.exchange_unbind(destination.into(), source.into(), key.into(), options, none).await)
+            .await
     }
 
     async fn queue_declare(&self, name: &str, flags: Flags, arguments: &Table) -> Outcome<(String, u32, u32)> {
         let Flags { passive, durable, exclusive, auto_delete, .. } = flags;
         let options = QueueDeclareOptions { passive, durable, exclusive, auto_delete, nowait: false };
-        let queue = done(self.channel.queue_declare(name.into(), options, table_out(arguments)).await)?;
+        let queue = self.done(self.channel.queue_declare(name.into(), options, table_out(arguments)).await).await?;
         Ok((queue.name().to_string(), queue.message_count(), queue.consumer_count()))
     }
 
     async fn queue_bind(&self, queue: &str, exchange: &str, key: &str, arguments: &Table) -> Outcome<()> {
         let (options, arguments) = (QueueBindOptions::default(), table_out(arguments));
-        done(self.channel.queue_bind(queue.into(), exchange.into(), key.into(), options, arguments).await)
+        self.done(self.channel.queue_bind(queue.into(), exchange.into(), key.into(), options, arguments).await).await
     }
 
     async fn queue_unbind(&self, queue: &str, exchange: &str, key: &str) -> Outcome<()> {
-        done(self.channel.queue_unbind(queue.into(), exchange.into(), key.into(), FieldTable::default()).await)
+        self.done(self.channel.queue_unbind(queue.into(), exchange.into(), key.into(), FieldTable::default()).await)
+            .await
     }
 
     async fn queue_purge(&self, queue: &str) -> Outcome<u32> {
-        done(self.channel.queue_purge(queue.into(), QueuePurgeOptions::default()).await)
+        self.done(self.channel.queue_purge(queue.into(), QueuePurgeOptions::default()).await).await
     }
 
     async fn queue_delete(&self, queue: &str, if_unused: bool, if_empty: bool) -> Outcome<u32> {
         let options = QueueDeleteOptions { if_unused, if_empty, nowait: false };
-        done(self.channel.queue_delete(queue.into(), options).await)
+        self.done(self.channel.queue_delete(queue.into(), options).await).await
     }
 
     async fn publish(&self, to: (&str, &str), body: &[u8], properties: &Properties, mandatory: bool) -> Outcome<()> {
@@ -163,7 +200,7 @@ impl Channel for LapinChannel {
     }
 
     async fn get(&self, queue: &str, no_ack: bool) -> Outcome<Option<Message>> {
-        let got = done(self.channel.basic_get(queue.into(), BasicGetOptions { no_ack }).await)?;
+        let got = self.done(self.channel.basic_get(queue.into(), BasicGetOptions { no_ack }).await).await?;
         Ok(got.map(|got| message(got.delivery, Some(got.message_count))))
     }
 
@@ -177,7 +214,7 @@ impl Channel for LapinChannel {
     ) -> Outcome<(String, UnboundedReceiver<Message>)> {
         let options = BasicConsumeOptions { no_ack, exclusive, ..BasicConsumeOptions::default() };
         let consuming = self.channel.basic_consume(queue.into(), tag.into(), options, table_out(arguments));
-        let mut consumer = done(consuming.await)?;
+        let mut consumer = self.done(consuming.await).await?;
         let (tag, events) = (consumer.tag().to_string(), self.events.clone());
         let (sender, receiver) = unbounded_channel();
         let ended = Event::Cancelled(tag.clone());
@@ -194,52 +231,52 @@ impl Channel for LapinChannel {
     }
 
     async fn cancel(&self, tag: &str) -> Outcome<()> {
-        done(self.channel.basic_cancel(tag.into(), BasicCancelOptions::default()).await)
+        self.done(self.channel.basic_cancel(tag.into(), BasicCancelOptions::default()).await).await
     }
 
     async fn ack(&self, tag: u64, multiple: bool) -> Outcome<()> {
-        done(self.channel.basic_ack(tag, BasicAckOptions { multiple }).await)
+        self.done(self.channel.basic_ack(tag, BasicAckOptions { multiple }).await).await
     }
 
     async fn nack(&self, tag: u64, multiple: bool, requeue: bool) -> Outcome<()> {
-        done(self.channel.basic_nack(tag, BasicNackOptions { multiple, requeue }).await)
+        self.done(self.channel.basic_nack(tag, BasicNackOptions { multiple, requeue }).await).await
     }
 
     async fn reject(&self, tag: u64, requeue: bool) -> Outcome<()> {
-        done(self.channel.basic_reject(tag, BasicRejectOptions { requeue }).await)
+        self.done(self.channel.basic_reject(tag, BasicRejectOptions { requeue }).await).await
     }
 
     async fn recover(&self, requeue: bool) -> Outcome<()> {
-        done(self.channel.basic_recover(BasicRecoverOptions { requeue }).await)
+        self.done(self.channel.basic_recover(BasicRecoverOptions { requeue }).await).await
     }
 
     async fn qos(&self, size: u32, count: u16, global: bool) -> Outcome<()> {
         if size != 0 {
             return Err(Failure::Skip("lapin has no argument for prefetch_size"));
         }
-        done(self.channel.basic_qos(count, BasicQosOptions { global }).await)
+        self.done(self.channel.basic_qos(count, BasicQosOptions { global }).await).await
     }
 
     async fn flow(&self, active: bool) -> Outcome<()> {
-        done(self.channel.channel_flow(ChannelFlowOptions { active }).await).map(drop)
+        self.done(self.channel.channel_flow(ChannelFlowOptions { active }).await).await.map(drop)
     }
 
     async fn confirm_select(&self) -> Outcome<()> {
-        done(self.channel.confirm_select(ConfirmSelectOptions::default()).await)?;
+        self.done(self.channel.confirm_select(ConfirmSelectOptions::default()).await).await?;
         self.confirming.set(true);
         Ok(())
     }
 
     async fn tx_select(&self) -> Outcome<()> {
-        done(self.channel.tx_select().await)
+        self.done(self.channel.tx_select().await).await
     }
 
     async fn tx_commit(&self) -> Outcome<()> {
-        done(self.channel.tx_commit().await)
+        self.done(self.channel.tx_commit().await).await
     }
 
     async fn tx_rollback(&self) -> Outcome<()> {
-        done(self.channel.tx_rollback().await)
+        self.done(self.channel.tx_rollback().await).await
     }
 
     async fn events(&self) -> Vec<Event> {
