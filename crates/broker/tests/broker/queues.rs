@@ -20,16 +20,16 @@ fn server_named() {
     check(
         "declare -; publish amq.gen-BAAAAAAAAAAAAAAAAAAAAA a; get ''; declare -; get ''; 1.2: get ''; 1.2: purge ''; 1.2: delete ''; 1.2: consume ''; 1.2: declare - passive",
         expect![[r#"
-        declare - -> amq.gen-BAAAAAAAAAAAAAAAAAAAAA
-        get '' -> a(1), 0 left
-        declare - -> amq.gen-CAAAAAAAAAAAAAAAAAAAAA
-        get '' -> empty
-        1.2: get '' -> Channel 404 no previously declared queue in vhost '/'
-        1.2: purge '' -> Channel 404 no previously declared queue in vhost '/'
-        1.2: delete '' -> Channel 404 no previously declared queue in vhost '/'
-        1.2: consume '' -> Channel 404 no previously declared queue in vhost '/'
-        1.2: declare - passive -> Channel 404 no previously declared queue in vhost '/'
-    "#]],
+            declare - -> amq.gen-BAAAAAAAAAAAAAAAAAAAAA
+            get '' -> a(1), 0 left
+            declare - -> amq.gen-CAAAAAAAAAAAAAAAAAAAAA
+            get '' -> empty
+            1.2: get '' -> Channel 404 no previously declared queue
+            1.2: purge '' -> Channel 404 no previously declared queue
+            1.2: delete '' -> Channel 404 no previously declared queue
+            1.2: consume '' -> Channel 404 no previously declared queue
+            1.2: declare - passive -> Channel 404 no previously declared queue
+        "#]],
     );
 }
 
