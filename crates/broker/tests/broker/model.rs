@@ -41,16 +41,16 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (client.clone(), queue.clone(), count).prop_map(|(client, queue, count)| Step::Publish { client, queue, count }),
         4 => (client.clone(), queue.clone(), 0..5u16, prop::bool::weighted(0.2))
             .prop_map(|(client, queue, prefetch, no_ack)| Step::Consume { client, queue, prefetch, no_ack }),
-        1 => (client.clone(), pick.clone()).prop_map(|(client, pick)| Step::Cancel { client, pick }),
+        1 => (client.clone(), pick).prop_map(|(client, pick)| Step::Cancel { client, pick }),
         8 => (client.clone(), max_bytes).prop_map(|(client, max_bytes)| Step::Pull { client, max_bytes }),
         4 => (client.clone(), queue.clone(), any::<bool>()).prop_map(|(client, queue, no_ack)| Step::Get { client, queue, no_ack }),
-        10 => (client.clone(), pick.clone(), prop::bool::weighted(0.2), how)
+        10 => (client.clone(), pick, prop::bool::weighted(0.2), how)
             .prop_map(|(client, pick, multiple, how)| Step::Settle { client, pick, multiple, how }),
         1 => client.clone().prop_map(|client| Step::Recover { client }),
         1 => (client.clone(), queue.clone()).prop_map(|(client, queue)| Step::Purge { client, queue }),
         1 => (client.clone(), queue).prop_map(|(client, queue)| Step::Replace { client, queue }),
         1 => client.clone().prop_map(|client| Step::Reopen { client }),
-        2 => (client.clone(), pick.clone()).prop_map(|(client, pick)| Step::Pause { client, pick }),
+        2 => (client.clone(), pick).prop_map(|(client, pick)| Step::Pause { client, pick }),
         2 => (client.clone(), pick).prop_map(|(client, pick)| Step::Resume { client, pick }),
         1 => (client.clone(), 0..6u16).prop_map(|(client, prefetch)| Step::ChannelPrefetch { client, prefetch }),
         1 => (client, 0..6u16).prop_map(|(client, prefetch)| Step::LivePrefetch { client, prefetch }),

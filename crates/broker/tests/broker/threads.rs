@@ -168,11 +168,11 @@ fn come_and_go(shared: &Shared, seed: u64) -> Vec<u64> {
     let (mut next, mut arrived, mut turn) = (0, Vec::new(), seed);
     while !shared.done() {
         for (queue, consumer) in QUEUES.iter().zip(&mut consumers) {
-            if consumer.is_none() {
-                if let Ok(tag) = client.try_consume(queue, 20, false) {
-                    *consumer = Some((tag, next));
-                    next += 1;
-                }
+            if consumer.is_none()
+                && let Ok(tag) = client.try_consume(queue, 20, false)
+            {
+                *consumer = Some((tag, next));
+                next += 1;
             }
         }
         if consumers.iter().all(Option::is_some) && !sleep(shared, &mut client, &waker) {
@@ -189,10 +189,11 @@ fn come_and_go(shared: &Shared, seed: u64) -> Vec<u64> {
             consumers.iter_mut().filter(|c| c.as_ref().is_some_and(|c| c.1 == number)).for_each(|c| *c = None);
         }
         turn += 1;
-        if turn % 50 == 0 && shared.expected.load(Ordering::Relaxed) == u64::MAX {
-            if let Some((tag, _)) = consumers[(turn / 50 % 2) as usize].take() {
-                client.channel.cancel(&mut client.session, &tag);
-            }
+        if turn % 50 == 0
+            && shared.expected.load(Ordering::Relaxed) == u64::MAX
+            && let Some((tag, _)) = consumers[(turn / 50 % 2) as usize].take()
+        {
+            client.channel.cancel(&mut client.session, &tag);
         }
     }
     client.close();
