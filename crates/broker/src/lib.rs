@@ -16,6 +16,7 @@ mod publisher;
 mod queue;
 mod routing;
 mod runs;
+mod segment;
 mod session;
 mod topology;
 mod unacked;

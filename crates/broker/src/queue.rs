@@ -8,6 +8,7 @@ use crate::consumers::{Consumers, Wakes};
 use crate::mailbox::{Event, Mailbox};
 use crate::message::{Account, BLOCK_MAX, Block, OpenRun, Run};
 use crate::runs::Runs;
+use crate::segment::Segment;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -70,21 +71,6 @@ struct Head {
     offset: usize,
 }
 
-#[derive(Debug)]
-struct Segment {
-    count: u32,
-    /// Messages that are neither acked nor purged.
-    live: u32,
-    data: Data,
-}
-
-#[derive(Debug)]
-enum Data {
-    /// Still appended to; only the last segment.
-    Open(OpenRun),
-    Sealed(Arc<Block>),
-}
-
 impl Queue {
     /// An empty queue whose blocks are charged to `account`.
     pub fn new(account: Account) -> Queue {
@@ -114,7 +100,7 @@ impl Queue {
     /// Appends a block that other queues may share.
     pub fn append_block(&mut self, block: Arc<Block>) {
         self.flow.append(block.len());
-        self.push_segment(block.count(), Data::Sealed(block));
+        self.push_segment(Segment::whole(block));
     }
 
     /// Appends a copy of a short run.
@@ -123,25 +109,19 @@ impl Queue {
             return;
         }
         self.flow.append(run.len());
-        if let Some(mut last) = self.segments.last_entry() {
-            let segment = last.get_mut();
-            if let Data::Open(open) = &mut segment.data
-                && open.len() + run.len() <= BLOCK_MAX
-            {
-                open.extend(run);
-                segment.count += run.count();
-                segment.live += run.count();
-                self.next += u64::from(run.count());
-                return;
-            }
+        if let Some(mut last) = self.segments.last_entry()
+            && last.get_mut().append(run, BLOCK_MAX)
+        {
+            self.next += u64::from(run.count());
+            return;
         }
         let mut open = OpenRun::new(&self.account);
         open.extend(run);
-        self.push_segment(run.count(), Data::Open(open));
+        self.push_segment(Segment::open(open, run.count()));
     }
 
-    fn push_segment(&mut self, count: u32, data: Data) {
-        if self.deleted || count == 0 {
+    fn push_segment(&mut self, segment: Segment) {
+        if self.deleted || segment.count() == 0 {
             return;
         }
         // The segment before it grows no more, so what it has reserved and not used is given back.
@@ -151,7 +131,8 @@ impl Queue {
         if self.head.position == self.next {
             self.head = Head { position: self.next, segment: self.next, offset: 0 };
         }
-        self.segments.insert(self.next, Segment { count, live: count, data });
+        let count = segment.count();
+        self.segments.insert(self.next, segment);
         self.next += u64::from(count);
     }
 
@@ -184,9 +165,9 @@ impl Queue {
         let (position, _) = self.requeued.first()?;
         let (&first, segment) = self.segments.range_mut(..=position).next_back()?;
         let block = segment.seal();
-        let in_segment = first + u64::from(segment.count) - position;
+        let in_segment = first + u64::from(segment.count()) - position;
         let (position, count) = self.requeued.take_front(max.min(in_segment))?;
-        let offset = block.skip(0, (position - first) as u32);
+        let offset = segment.offset((position - first) as u32);
         Some(Delivery { block, offset, count: count as u32, position, redelivered: true })
     }
 
@@ -197,7 +178,7 @@ impl Queue {
         }
         let segment = self.segments.get_mut(&first)?;
         let block = segment.seal();
-        let end = first + u64::from(segment.count);
+        let end = first + u64::from(segment.count());
         let count = max.min(end - position) as u32;
         self.head.position += u64::from(count);
         if self.head.position < end {
@@ -235,10 +216,12 @@ impl Queue {
             let Some((&first, segment)) = self.segments.range_mut(..=at).next_back() else {
                 unreachable!("position {at} was handed out, so its segment is there");
             };
-            let until = end.min(first + u64::from(segment.count));
-            segment.live -= (until - at) as u32;
-            if segment.live == 0 {
+            let until = end.min(first + u64::from(segment.count()));
+            segment.kill((at - first) as u32, (until - first) as u32);
+            if segment.is_dead() {
                 self.segments.remove(&first);
+            } else if first + u64::from(segment.count()) <= self.head.position {
+                segment.compact(|run| run.seal(&self.account));
             }
             at = until;
         }
@@ -314,19 +297,6 @@ impl Flow {
     }
 }
 
-impl Segment {
-    /// The records as a block; an open run is closed by it.
-    fn seal(&mut self) -> Arc<Block> {
-        if let Data::Open(run) = &mut self.data {
-            self.data = Data::Sealed(run.seal());
-        }
-        match &self.data {
-            Data::Sealed(block) => block.clone(),
-            Data::Open(_) => unreachable!("sealed above"),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -370,5 +340,35 @@ mod tests {
         // Judged after the first 2 MiB; until then it had the benefit of the doubt.
         check(16, 0.2, 0..=8);
         check(16, 0.0, 0..=8);
+    }
+
+    #[test]
+    fn a_few_messages_that_are_never_acked_pin_little_memory() {
+        let account = Account::default();
+        let mut queue = Queue::new(account.clone());
+        for number in 0u32..100_000 {
+            let mut run = Run::default();
+            run.push(&encode_route("", "q"), &[0, 0], &number.to_le_bytes().repeat(25), false);
+            queue.append_run(&run);
+        }
+        let (mut out, full) = (Vec::new(), account.used());
+        queue.take(u64::MAX, usize::MAX, false, &mut out);
+        out.clear();
+        for thousand in 0..100 {
+            queue.ack(thousand * 1000, 500);
+            queue.ack(thousand * 1000 + 501, 499);
+        }
+        assert!(account.used() * 50 < full, "{} of {full} bytes are held by one message in a thousand", account.used());
+        for thousand in 0..100 {
+            queue.requeue(thousand * 1000 + 500, 1);
+        }
+        queue.take(u64::MAX, usize::MAX, true, &mut out);
+        let numbers: Vec<u32> = out
+            .iter()
+            .map(|delivery| u32::from_le_bytes(delivery.block.at(delivery.offset).0.body[..4].try_into().expect("4")))
+            .collect();
+        assert_eq!(numbers, (0..100).map(|thousand| thousand * 1000 + 500).collect::<Vec<_>>());
+        drop(out);
+        assert_eq!((account.used(), queue.ready()), (0, 0));
     }
 }
