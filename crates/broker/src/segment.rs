@@ -144,11 +144,12 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
-        fn what_lives_is_found_whatever_died_in_whatever_order(order in Just((0u32..200).collect::<Vec<_>>()).prop_shuffle(),
-                                                               compact_each in 1usize..25) {
+        fn what_lives_is_found_whatever_died_in_whatever_order(order in Just((0u32..80).collect::<Vec<_>>()).prop_shuffle(),
+                                                               compact_each in 1usize..10) {
             let mut run = Run::default();
-            for number in 0..200 {
+            for number in 0..80 {
                 run.push(b"\0\0", &[0, 0], &[number as u8; 100], false);
             }
             let account = Account::default();
