@@ -116,6 +116,9 @@ fn suite(
             let gap = gaps.iter().find(|gap| gap.test == test);
             let verdict = gap.map_or(verdict.clone(), |gap| of_gap(&gap.reason, &verdict));
             judgement.verdicts.push((format!("{}/{test}", short(module)), verdict));
+        } else if line.starts_with("panic: ") {
+            // It ends the run without a verdict on the tests to come.
+            judgement.fail(format!("{module}: {line}"));
         }
     })?;
     for exception in skipped {
