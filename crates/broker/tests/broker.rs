@@ -12,6 +12,8 @@ mod fairness;
 mod model;
 #[path = "broker/modes.rs"]
 mod modes;
+#[path = "broker/order.rs"]
+mod order;
 #[path = "broker/queues.rs"]
 mod queues;
 #[path = "broker/script.rs"]
