@@ -28,7 +28,6 @@ pub struct Channel {
     number: u16,
     consumers: FxHashMap<u32, Consumer>,
     tags: FxHashMap<Arc<str>, u32>,
-    next_consumer: u32,
     unacked: Unacked,
     next_tag: u64,
     /// For each new consumer; 0 is no limit.
@@ -111,7 +110,6 @@ impl Channel {
             number,
             consumers: FxHashMap::default(),
             tags: FxHashMap::default(),
-            next_consumer: 0,
             unacked: Unacked::default(),
             next_tag: 1,
             prefetch: 0,
@@ -211,7 +209,7 @@ impl Channel {
             "" => session.broker.random_name("amq.ctag-").into(),
             tag => tag.into(),
         };
-        let (number, limit) = (self.next_consumer, if consume.no_ack { 0 } else { self.prefetch });
+        let (number, limit) = (session.next_consumer, if consume.no_ack { 0 } else { self.prefetch });
         let event = Event::Ready { channel: self.number, consumer: number };
         let credit = self.credit_of(consume.no_ack, limit, 0);
         let id = queue.change(|state| {
@@ -230,7 +228,7 @@ impl Channel {
             state.consumers.set_credit(id, credit);
             Ok(id)
         })?;
-        self.next_consumer = self.next_consumer.wrapping_add(1);
+        session.next_consumer = session.next_consumer.wrapping_add(1);
         self.tags.insert(tag.clone(), number);
         let consumer = Consumer {
             tag: tag.clone(),

@@ -412,15 +412,17 @@ impl VirtualHost {
 
     /// Deletes `queue` unless `check`, called under its lock, refuses. Its consumers are told.
     fn delete_queue_if(&self, queue: &SharedQueue, check: impl FnOnce(&Queue) -> Result<()>) -> Result<u64> {
-        let (ready, orphans) = self.change(|topology| {
+        let (ready, remains, orphans) = self.change(|topology| {
             let mut state = queue.state.lock();
             check(&state)?;
             if state.is_deleted() {
-                return Ok((0, Vec::new()));
+                return Ok(Default::default());
             }
             topology.remove_queue(&queue.name);
-            Ok((state.delete(), state.consumers.drain()))
+            let (ready, remains) = state.delete();
+            Ok((ready, remains, state.consumers.drain()))
         })?;
+        drop(remains);
         for (mailbox, event) in orphans {
             if let Event::Ready { channel, consumer } = event {
                 mailbox.post(Event::Cancelled { channel, consumer });

@@ -13,7 +13,7 @@ pub struct Limits {
     pub max_consumers: usize,
     /// Body bytes of one message. The default is RabbitMQ 4's.
     pub max_message_size: u64,
-    /// Publishes and acks held by one transaction.
+    /// Publishes held by one transaction.
     pub max_transaction_messages: usize,
     /// Bytes of messages held by one transaction.
     pub max_transaction_bytes: usize,

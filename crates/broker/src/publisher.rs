@@ -12,8 +12,9 @@ use leveret_wire::table::{FieldTable, Table, Value};
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
 
-/// Routes kept by exchange and key. Ten thousand keys in use fit; beyond it the cache starts anew.
-const CACHED_ROUTES: usize = 16 * 1024;
+/// Routes kept by exchange and key, each counted with its queues. Ten thousand keys in use fit; beyond it the cache
+/// starts anew.
+const CACHED_ROUTES: usize = 32 * 1024;
 
 /// Runs to different queues that are filled side by side: as many queues as a busy connection publishes to in turn.
 const OPEN_MAX: usize = 128;
@@ -95,6 +96,8 @@ pub(crate) struct Publisher {
     /// The open run of `route`.
     slot: Option<usize>,
     cache: FxHashMap<Box<[u8]>, Arc<Route>>,
+    /// Routes in the cache and their queues.
+    cached: usize,
     generation: u64,
     /// A queue that was appended to is crowded.
     crowded: bool,
@@ -117,6 +120,7 @@ impl Publisher {
             route: Arc::new(Route { queues: Box::new([]) }),
             slot: None,
             cache: FxHashMap::default(),
+            cached: 0,
             generation: 0,
             crowded: false,
         }
@@ -144,9 +148,12 @@ impl Publisher {
         let (route, reads_headers) = self.lookup(publish, headers)?;
         self.route = route;
         if is_plain && !reads_headers {
-            if self.cache.len() >= CACHED_ROUTES {
+            let weight = 1 + self.route.queues.len();
+            if self.cached + weight > CACHED_ROUTES {
                 self.cache.clear();
+                self.cached = 0;
             }
+            self.cached += weight;
             self.cache.insert(publish.route.into(), self.route.clone());
         }
         Ok(())
@@ -174,6 +181,7 @@ impl Publisher {
 
     fn forget_routes(&mut self) {
         self.cache.clear();
+        self.cached = 0;
         self.last_key.clear();
         self.slot = None;
         self.generation = self.vhost.generation();
@@ -251,6 +259,7 @@ impl Publisher {
         self.targets = Vec::new();
         self.last_key = Vec::new();
         self.cache = FxHashMap::default();
+        self.cached = 0;
     }
 }
 

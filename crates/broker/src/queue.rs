@@ -27,11 +27,13 @@ pub struct Delivery {
     pub redelivered: bool,
 }
 
+/// What a queue holds: position of the first message -> segment.
+type Segments = BTreeMap<u64, Segment>;
+
 /// The messages and consumers of a queue.
 #[derive(Debug)]
 pub struct Queue {
-    /// Position of its first message -> block.
-    segments: BTreeMap<u64, Segment>,
+    segments: Segments,
     /// Position that the next message gets.
     next: u64,
     head: Head,
@@ -151,7 +153,7 @@ impl Queue {
         max - left
     }
 
-    /// Counts what was taken; returns an upper bound of its bytes.
+    /// Counts what was taken; returns about how many bytes it has: a part of its block.
     fn settle_taken(&mut self, delivery: &Delivery, no_ack: bool) -> usize {
         if no_ack {
             self.drop_range(delivery.position, u64::from(delivery.count));
@@ -241,16 +243,17 @@ impl Queue {
         purged
     }
 
-    /// Drops everything and refuses what comes later. Returns how many messages were ready.
-    pub fn delete(&mut self) -> u64 {
+    /// Refuses what comes later. Returns how many messages were ready, and all there was, for the caller to drop: that
+    /// may take long, and should not happen under a lock.
+    pub fn delete(&mut self) -> (u64, Segments) {
         let ready = self.ready();
-        self.segments.clear();
+        let segments = std::mem::take(&mut self.segments);
         self.requeued = Runs::default();
         self.head = Head { position: self.next, segment: self.next, offset: 0 };
         self.unacked = 0;
         self.flow.waiting = 0;
         self.deleted = true;
-        ready
+        (ready, segments)
     }
 
     /// Whether a publisher had better pause: much is waiting, and consumers with credit take at least half of what comes.

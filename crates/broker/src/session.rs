@@ -22,12 +22,14 @@ pub struct Session {
     /// basic.qos with global=false also changes the consumers that are there. RabbitMQ changes new ones only, but
     /// kombu relies on the live change wherever the server's product is not RabbitMQ.
     pub(crate) live_prefetch: bool,
+    /// Numbers consumers across all channels: an event about one that is gone must not meet its successor.
+    pub(crate) next_consumer: u32,
 }
 
 impl Session {
     pub(crate) fn new(broker: Broker, vhost: Arc<VirtualHost>, id: SessionId, mailbox: Arc<Mailbox>) -> Session {
         let publisher = Publisher::new(vhost.clone(), mailbox.clone());
-        Session { broker, vhost, id, mailbox, publisher, live_prefetch: false }
+        Session { broker, vhost, id, mailbox, publisher, live_prefetch: false, next_consumer: 0 }
     }
 
     /// The broker's limits.

@@ -67,6 +67,16 @@ pub struct ServeArgs {
     #[arg(long, value_name = "BYTES", default_value_t = Limits::default().max_transaction_bytes,
           help_heading = "Limits")]
     max_transaction_bytes: usize,
+    /// Bytes of messages that one connection has begun to publish and not finished
+    #[arg(long, value_name = "BYTES", default_value_t = ServerLimits::default().unfinished, help_heading = "Limits")]
+    max_unfinished_bytes: u64,
+    /// Bytes that wait for one client's socket before nothing more is delivered to it
+    #[arg(long, value_name = "BYTES", default_value_t = ServerLimits::default().output, help_heading = "Limits")]
+    max_output_bytes: usize,
+    /// Seconds from accepting a connection to its being open
+    #[arg(long, value_name = "SECONDS", default_value_t = ServerLimits::default().handshake.as_secs(),
+          help_heading = "Limits", value_parser = clap::value_parser!(u64).range(1..=600))]
+    handshake_timeout: u64,
     /// Channels per connection
     #[arg(long, value_name = "N", default_value_t = ServerLimits::default().channel_max, help_heading = "Limits",
           value_parser = clap::value_parser!(u16).range(1..))]
@@ -107,7 +117,9 @@ impl ServeArgs {
             channel_max: self.channel_max,
             frame_max: self.frame_max,
             heartbeat: self.heartbeat,
-            ..ServerLimits::default()
+            handshake: Duration::from_secs(self.handshake_timeout),
+            output: self.max_output_bytes,
+            unfinished: self.max_unfinished_bytes,
         }
     }
 }

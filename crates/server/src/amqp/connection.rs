@@ -23,11 +23,15 @@ use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 /// How long a client may take to answer connection.close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long a client may take to close its socket after connection.close-ok.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// How long a publisher pauses at most when its queues are crowded.
 const BREATH: Duration = Duration::from_millis(1);
@@ -152,11 +156,16 @@ impl Connection {
     /// Serves the connection to its end.
     pub(super) async fn run(mut self) -> io::Result<()> {
         let ended = self.serve().await;
-        let channels = self.channels.drain().filter_map(|(_, channel)| match channel {
+        let Connection { stream, session, mut channels, .. } = self;
+        let channels = channels.drain().filter_map(|(_, channel)| match channel {
             ChannelState::Open(open) => Some(open.broker),
             ChannelState::Closing => None,
         });
-        self.session.close(channels.collect::<Vec<_>>().into_iter());
+        session.close(channels.collect::<Vec<_>>().into_iter());
+        if ended.is_ok() {
+            // On the heap: connections that are open have no use for its buffer.
+            Box::pin(linger(stream)).await;
+        }
         ended
     }
 
@@ -489,6 +498,19 @@ impl Connection {
     pub(super) fn send<'a>(&mut self, number: u16, method: impl Into<Method<'a>>) {
         frame::write_method(&mut self.out, number, &method.into());
     }
+}
+
+/// Lets the client read the last word and close. A socket that is closed with unread input resets the connection, and
+/// the reset can overtake what was written.
+async fn linger(mut stream: TcpStream) {
+    let farewell = async {
+        stream.shutdown().await?;
+        let mut ignored = [0; 4096];
+        while stream.read(&mut ignored).await? > 0 {}
+        io::Result::Ok(())
+    };
+    // A client that does not close in time is not waited for, and one that is gone has nothing to read.
+    let _ = tokio::time::timeout(LINGER, farewell).await;
 }
 
 impl OpenChannel {

@@ -293,7 +293,8 @@ const ARGUMENTS_SHOWN: usize = 10;
 /// Says which arguments of a declaration do nothing, so that nobody relies on them.
 fn report_arguments(queue: &str, arguments: Table<'_>) {
     let known = |key, value: Value<'_>| key == "x-queue-type" && value.as_str() == Some("classic");
-    let mut names: Vec<&str> = arguments.iter().filter(|&(key, value)| !known(key, value)).map(|(key, _)| key).collect();
+    let mut names: Vec<&str> =
+        arguments.iter().filter(|&(key, value)| !known(key, value)).map(|(key, _)| key).collect();
     if names.is_empty() {
         return;
     }

@@ -80,7 +80,6 @@ fn a_chain_of_auto_delete_exchanges_of_any_length_goes_with_its_end() {
 }
 
 #[test]
-#[ignore = "the broker numbers consumers per channel: a late Event::Cancelled meets the channel's successor"]
 fn the_end_of_a_queue_does_not_cancel_the_consumer_of_a_reopened_channel() {
     let server = shared();
     let mut client = Client::open_as(&server, &Login::default().capable("consumer_cancel_notify"));
