@@ -3,24 +3,6 @@
 use crate::error::{Error, Result};
 use leveret_wire::table::{Table, Value};
 
-/// Queue arguments that RabbitMQ gives a meaning which this version does not have yet. They are checked, kept and
-/// compared, and a declaration that uses one is reported.
-pub const WITHOUT_EFFECT: [&str; 13] = [
-    "x-message-ttl",
-    "x-expires",
-    "x-max-length",
-    "x-max-length-bytes",
-    "x-overflow",
-    "x-dead-letter-exchange",
-    "x-dead-letter-routing-key",
-    "x-dead-letter-strategy",
-    "x-max-priority",
-    "x-single-active-consumer",
-    "x-delivery-limit",
-    "x-queue-mode",
-    "x-queue-version",
-];
-
 /// Checks types and ranges of the queue arguments that RabbitMQ knows, with its texts.
 pub fn check_queue(arguments: Table<'_>, queue: &str, vhost: &str) -> Result<()> {
     for (key, value) in arguments.iter() {

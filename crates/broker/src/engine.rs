@@ -4,11 +4,12 @@
 
 use crate::arguments;
 use crate::consumers::Wakes;
+use crate::dead_letter::{self, Letter};
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::mailbox::{Event, Mailbox};
-use crate::message::Account;
-use crate::queue::Queue;
+use crate::message::{Account, Message, Run, SHARE_MIN};
+use crate::queue::{Delivery, Queue};
 use crate::routing::Destination;
 use crate::session::Session;
 use crate::topology::{
@@ -18,12 +19,23 @@ use leveret_wire::table::{FieldTable, Table};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use rustc_hash::FxHashMap;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::Waker;
 
-/// Where generated names come from: 128 random bits a call. Tests pass a counter.
-pub type Random = Box<dyn Fn() -> u128 + Send + Sync>;
+/// What a broker does not know by itself. Tests pass counters.
+pub struct Environment {
+    /// Where generated names come from: 128 random bits a call.
+    pub random: Box<dyn Fn() -> u128 + Send + Sync>,
+    /// The time: seconds since 1970.
+    pub now: Box<dyn Fn() -> u64 + Send + Sync>,
+}
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Environment")
+    }
+}
 
 /// A broker. Clones are handles to the same one.
 #[derive(Clone)]
@@ -34,7 +46,7 @@ pub struct Broker {
 struct Inner {
     limits: Limits,
     account: Account,
-    random: Random,
+    environment: Arc<Environment>,
     vhosts: RwLock<FxHashMap<Arc<str>, Arc<VirtualHost>>>,
     sessions: Mutex<FxHashMap<SessionId, Arc<Mailbox>>>,
     next_session: AtomicU64,
@@ -49,12 +61,12 @@ impl fmt::Debug for Broker {
 
 impl Broker {
     /// A broker in memory with one virtual host, `/`.
-    pub fn new(limits: Limits, random: Random) -> Broker {
+    pub fn new(limits: Limits, environment: Environment) -> Broker {
         let broker = Broker {
             inner: Arc::new(Inner {
                 limits,
                 account: Account::default(),
-                random,
+                environment: Arc::new(environment),
                 vhosts: RwLock::default(),
                 sessions: Mutex::default(),
                 next_session: AtomicU64::new(1),
@@ -76,13 +88,15 @@ impl Broker {
         if !vhosts.contains_key(name) {
             let name: Arc<str> = name.into();
             let topology = Topology::new(&name, self.inner.limits.clone());
-            let vhost = VirtualHost {
+            let vhost = Arc::new_cyclic(|own| VirtualHost {
+                own: own.clone(),
                 name: name.clone(),
                 generation: AtomicU64::new(topology.generation()),
                 topology: RwLock::new(topology),
                 account: self.inner.account.clone(),
-            };
-            vhosts.insert(name, Arc::new(vhost));
+                environment: self.inner.environment.clone(),
+            });
+            vhosts.insert(name, vhost);
         }
     }
 
@@ -110,7 +124,7 @@ impl Broker {
 
     pub(crate) fn random_name(&self, prefix: &str) -> String {
         const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-        let mut bits = (self.inner.random)();
+        let mut bits = (self.inner.environment.random)();
         let mut name = String::with_capacity(prefix.len() + 22);
         name.push_str(prefix);
         for _ in 0..22 {
@@ -170,6 +184,8 @@ pub struct SharedQueue {
     pub name: Arc<str>,
     /// Is deleted when its last consumer is gone.
     pub auto_delete: bool,
+    dead_letters: Option<dead_letter::Target>,
+    vhost: Weak<VirtualHost>,
     state: Mutex<Queue>,
 }
 
@@ -188,6 +204,27 @@ impl SharedQueue {
         let result = change(&mut queue);
         queue.dispatch(wakes);
         result
+    }
+
+    /// Rejected messages go somewhere.
+    pub(crate) fn has_dead_letters(&self) -> bool {
+        self.dead_letters.is_some()
+    }
+
+    /// Sends rejected messages to the dead-letter exchange. One that is missing, or has no queue for them, loses them
+    /// (RabbitMQ's rule).
+    pub(crate) fn send_dead_letters(&self, rejected: &[Delivery]) {
+        let (Some(target), Some(vhost)) = (&self.dead_letters, self.vhost.upgrade()) else { return };
+        let now = (vhost.environment.now)();
+        for delivery in rejected {
+            let mut at = delivery.offset;
+            for _ in 0..delivery.count {
+                let (message, next) = delivery.block.at(at);
+                let letter = dead_letter::rejected(&message, &self.name, target, now);
+                vhost.publish_dead_letter(target.exchange(), &letter, &message);
+                at = next;
+            }
+        }
     }
 
     fn status(&self) -> QueueStatus {
@@ -225,11 +262,14 @@ pub struct QueueDeclare<'a> {
 /// One virtual host: a name space of exchanges and queues.
 #[derive(Debug)]
 pub struct VirtualHost {
+    /// For its queues, whose dead letters come back to it.
+    own: Weak<VirtualHost>,
     name: Arc<str>,
     topology: RwLock<Topology<Arc<SharedQueue>>>,
     /// The topology's, to be read without its lock.
     generation: AtomicU64,
     account: Account,
+    environment: Arc<Environment>,
 }
 
 impl VirtualHost {
@@ -343,7 +383,13 @@ impl VirtualHost {
         owner: Option<SessionId>,
     ) -> Result<Arc<SharedQueue>> {
         let state = Mutex::new(Queue::new(self.account.clone()));
-        let handle = Arc::new(SharedQueue { name: name.clone(), auto_delete: declare.auto_delete, state });
+        let handle = Arc::new(SharedQueue {
+            name: name.clone(),
+            auto_delete: declare.auto_delete,
+            dead_letters: dead_letter::Target::from_arguments(declare.arguments),
+            vhost: self.own.clone(),
+            state,
+        });
         let (durable, auto_delete) = (declare.durable, declare.auto_delete);
         let arguments = FieldTable::from(declare.arguments);
         topology.insert_queue(QueueRecord { name, durable, auto_delete, owner, arguments, handle: handle.clone() })?;
@@ -443,6 +489,19 @@ impl VirtualHost {
         });
     }
 
+    fn publish_dead_letter(&self, exchange: &str, letter: &Letter, message: &Message<'_>) {
+        let keys: Vec<&str> = letter.keys.iter().map(String::as_str).collect();
+        let Ok(routed) = self.topology.read().route(exchange, &keys, letter.headers.as_table()) else { return };
+        let mut run = Run::default();
+        run.push(&letter.route, &letter.properties, message.body, message.persistent);
+        if run.len() < SHARE_MIN {
+            routed.queues.iter().for_each(|queue| queue.change(|queue| queue.append_run(&run)));
+        } else {
+            let block = run.seal(&self.account);
+            routed.queues.iter().for_each(|queue| queue.change(|queue| queue.append_block(block.clone())));
+        }
+    }
+
     /// The queues of a message, and whether its exchange is internal.
     pub(crate) fn route(
         &self,
@@ -465,5 +524,5 @@ impl VirtualHost {
 #[cfg(test)]
 pub(crate) fn detached_queue(name: &str) -> Arc<SharedQueue> {
     let state = Mutex::new(Queue::new(Account::default()));
-    Arc::new(SharedQueue { name: name.into(), auto_delete: false, state })
+    Arc::new(SharedQueue { name: name.into(), auto_delete: false, dead_letters: None, vhost: Weak::new(), state })
 }

@@ -7,6 +7,7 @@
 mod arguments;
 mod channel;
 mod consumers;
+mod dead_letter;
 mod engine;
 mod error;
 mod limits;
@@ -21,9 +22,8 @@ mod session;
 mod topology;
 mod unacked;
 
-pub use arguments::WITHOUT_EFFECT;
 pub use channel::{Channel, Consume, Pulled, REPLY_TO, Settle};
-pub use engine::{Broker, QueueDeclare, QueueStatus, Random, SharedQueue, VirtualHost};
+pub use engine::{Broker, Environment, QueueDeclare, QueueStatus, SharedQueue, VirtualHost};
 pub use error::{Error, Result, Scope};
 pub use limits::Limits;
 pub use mailbox::{Event, Mailbox};

@@ -193,6 +193,20 @@ impl Queue {
         Some(Delivery { block, offset, count, position, redelivered: false })
     }
 
+    /// Handed-out messages once more, for whoever has to look at them before they are forgotten.
+    pub fn look_again(&mut self, position: u64, count: u64, out: &mut Vec<Delivery>) {
+        let (mut at, end) = (position, position + count);
+        while at < end && !self.deleted {
+            let Some((&first, segment)) = self.segments.range_mut(..=at).next_back() else {
+                unreachable!("position {at} was handed out, so its segment is there");
+            };
+            let until = end.min(first + u64::from(segment.count()));
+            let (block, offset) = (segment.seal(), segment.offset((at - first) as u32));
+            out.push(Delivery { block, offset, count: (until - at) as u32, position: at, redelivered: true });
+            at = until;
+        }
+    }
+
     /// Forgets handed-out messages: they were processed, or rejected for good.
     pub fn ack(&mut self, position: u64, count: u64) {
         if self.deleted {

@@ -107,10 +107,10 @@ fn parse(text: &str, broker: &Broker) -> Result<Users> {
 mod tests {
     use super::*;
     use expect_test::{Expect, expect};
-    use leveret_broker::Limits;
+    use leveret_broker::{Environment, Limits};
 
     fn check(text: &str, expected: Expect) {
-        let broker = Broker::new(Limits::default(), Box::new(|| 0));
+        let broker = Broker::new(Limits::default(), Environment { random: Box::new(|| 0), now: Box::new(|| 0) });
         let result = match parse(text, &broker) {
             Ok(users) => format!("{:?}", users.access("ann", "shop").map(|access| access.user().to_string())),
             Err(error) => format!("{error:#}"),

@@ -6,12 +6,12 @@ use crate::definitions;
 use crate::limits::{FRAME_MIN, ServerLimits};
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use leveret_broker::{Broker, Limits};
+use leveret_broker::{Broker, Environment, Limits};
 use leveret_wire::table;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -146,7 +146,10 @@ async fn run(args: ServeArgs) -> Result<()> {
         getrandom::fill(&mut bytes).unwrap_or_else(|error| panic!("the system has no randomness: {error}"));
         u128::from_le_bytes(bytes)
     };
-    let broker = Broker::new(args.broker_limits(), Box::new(random));
+    // A clock before 1970 is as good as one at it.
+    let now = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let environment = Environment { random: Box::new(random), now: Box::new(now) };
+    let broker = Broker::new(args.broker_limits(), environment);
     let users = match &args.definitions {
         Some(file) => definitions::load(file, &broker)?,
         None => Users::guest_only((random() as u32).to_le_bytes()),

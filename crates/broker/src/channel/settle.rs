@@ -68,7 +68,11 @@ impl Channel {
         for Settled { run, how } in &settled {
             let consumer = run.consumer.and_then(|number| self.consumers.get(&number));
             let credit = consumer.map(|consumer| (consumer.id, self.credit(consumer)));
+            let (keep, mut rejected) = (*how == Settle::Reject && run.queue.has_dead_letters(), Vec::new());
             run.queue.change(|queue| {
+                if keep {
+                    queue.look_again(run.position, run.count, &mut rejected);
+                }
                 match how {
                     Settle::Ack | Settle::Reject => queue.ack(run.position, run.count),
                     Settle::Requeue => queue.requeue(run.position, run.count),
@@ -77,6 +81,9 @@ impl Channel {
                     queue.consumers.set_credit(id, credit);
                 }
             });
+            if keep {
+                run.queue.send_dead_letters(&rejected);
+            }
         }
         if self.channel_prefetch > 0 {
             self.announce_credit();

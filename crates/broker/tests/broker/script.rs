@@ -20,8 +20,8 @@
 use expect_test::Expect;
 use leveret_broker::message::{Message, encode_route};
 use leveret_broker::{
-    Broker, Channel, Consume, Delivery, Error, Event, ExchangeDeclare, Limits, Publish, Published, QueueDeclare,
-    QueueStatus, Session, Settle,
+    Broker, Channel, Consume, Delivery, Environment, Error, Event, ExchangeDeclare, Limits, Publish, Published,
+    QueueDeclare, QueueStatus, Session, Settle,
 };
 use leveret_wire::properties::Properties;
 use leveret_wire::table::{FieldArray, FieldTable, Value};
@@ -46,7 +46,8 @@ pub fn check_with(limits: Limits, script: &str, expected: Expect) {
 /// A broker whose generated names are numbered.
 pub fn broker(limits: Limits) -> Broker {
     let counter = AtomicU64::new(1);
-    Broker::new(limits, Box::new(move || u128::from(counter.fetch_add(1, Ordering::Relaxed))))
+    let random = Box::new(move || u128::from(counter.fetch_add(1, Ordering::Relaxed)));
+    Broker::new(limits, Environment { random, now: Box::new(|| 1_700_000_000) })
 }
 
 struct World {

@@ -200,3 +200,39 @@ fn memory_is_given_back() {
     "#]],
     );
 }
+
+#[test]
+fn rejected_messages_go_to_the_dead_letter_exchange() {
+    check(
+        "declare dead; exchange letters fanout; bind dead letters any; declare q x-dead-letter-exchange=letters
+         publish q a b c d; get q; get q; get q; get q; reject 1; nack 3; ack 2; reject 4 requeue
+         get dead; get dead; get dead; get q",
+        expect![[r#"
+            get q -> a(1), 3 left
+            get q -> b(2), 2 left
+            get q -> c(3), 1 left
+            get q -> d(4), 0 left
+            get dead -> a["x-death", "x-first-death-exchange", "x-first-death-queue", "x-first-death-reason"](5), 1 left
+            get dead -> c["x-death", "x-first-death-exchange", "x-first-death-queue", "x-first-death-reason"](6), 0 left
+            get dead -> empty
+            get q -> d(7)!, 0 left
+        "#]],
+    );
+    // To the default exchange with a key of its own: back into the same queue.
+    check(
+        "declare q x-dead-letter-exchange= x-dead-letter-routing-key=q; publish q a; get q; reject 1; get q",
+        expect![[r#"
+            get q -> a(1), 0 left
+            get q -> a["x-death", "x-first-death-exchange", "x-first-death-queue", "x-first-death-reason"](2), 0 left
+        "#]],
+    );
+    // Nowhere: gone, as in RabbitMQ.
+    check(
+        "declare q x-dead-letter-exchange=missing; publish q a; get q; reject 1; get q; memory",
+        expect![[r#"
+        get q -> a(1), 0 left
+        get q -> empty
+        memory -> 0 bytes
+    "#]],
+    );
+}

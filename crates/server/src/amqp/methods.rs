@@ -292,7 +292,10 @@ const ARGUMENTS_SHOWN: usize = 10;
 
 /// Says which arguments of a declaration do nothing, so that nobody relies on them.
 fn report_arguments(queue: &str, arguments: Table<'_>) {
-    let known = |key, value: Value<'_>| key == "x-queue-type" && value.as_str() == Some("classic");
+    let known = |key, value: Value<'_>| match key {
+        "x-queue-type" => value.as_str() == Some("classic"),
+        key => key == "x-dead-letter-exchange" || key == "x-dead-letter-routing-key",
+    };
     let mut names: Vec<&str> =
         arguments.iter().filter(|&(key, value)| !known(key, value)).map(|(key, _)| key).collect();
     if names.is_empty() {

@@ -1,0 +1,192 @@
+//! What becomes of a rejected message: the letter that goes to a queue's dead-letter exchange, and its history.
+//!
+//! The headers are RabbitMQ's: `x-death` has an entry per queue and reason, the most recent first, with a count; the
+//! first death is also told by three headers of its own.
+
+use crate::message::{Message, encode_route};
+use leveret_wire::properties::Properties;
+use leveret_wire::table::{FieldArray, FieldTable, Table, Value};
+
+/// Where a queue's dead letters go.
+#[derive(Debug)]
+pub(crate) struct Target {
+    exchange: Box<str>,
+    /// In place of the message's own key.
+    routing_key: Option<Box<str>>,
+}
+
+impl Target {
+    /// From a queue's arguments, which were checked.
+    pub(crate) fn from_arguments(arguments: Table<'_>) -> Option<Target> {
+        let text = |name| arguments.get(name).as_ref().and_then(Value::as_str).map(Box::from);
+        Some(Target { exchange: text("x-dead-letter-exchange")?, routing_key: text("x-dead-letter-routing-key") })
+    }
+
+    /// The exchange.
+    pub(crate) fn exchange(&self) -> &str {
+        &self.exchange
+    }
+}
+
+/// A message on its way to the dead-letter exchange.
+#[derive(Debug)]
+pub(crate) struct Letter {
+    /// Its routing key, then those of its CC header.
+    pub(crate) keys: Vec<String>,
+    /// Exchange and key as a record holds them.
+    pub(crate) route: Vec<u8>,
+    /// Its headers, with the history.
+    pub(crate) headers: FieldTable,
+    /// Its properties, encoded.
+    pub(crate) properties: Vec<u8>,
+}
+
+/// Writes the letter for a message of `queue` that was rejected at `now` (seconds since 1970).
+///
+/// # Panics
+/// If the message's properties cannot be decoded: they were when it was published.
+pub(crate) fn rejected(message: &Message<'_>, queue: &str, target: &Target, now: u64) -> Letter {
+    let mut properties = Properties::decode(message.properties).expect("properties are checked before they are queued");
+    let mut headers = properties.headers.map(FieldTable::from).unwrap_or_default();
+    let mut keys = vec![message.routing_key().to_string()];
+    if let Some(Value::Array(extra)) = headers.get("CC") {
+        keys.extend(extra.iter().filter_map(|key| Some(key.as_str()?.to_string())));
+    }
+    let deaths = history(headers.as_table(), message, queue, &keys, now);
+    headers.insert("x-death", &deaths);
+    if headers.get("x-first-death-reason").is_none() {
+        headers.insert("x-first-death-exchange", message.exchange());
+        headers.insert("x-first-death-queue", queue);
+        headers.insert("x-first-death-reason", REJECTED);
+    }
+    if let Some(key) = &target.routing_key {
+        headers.remove("CC");
+        keys = vec![key.to_string()];
+    }
+    properties.headers = Some(headers.as_table());
+    let mut encoded = Vec::new();
+    properties.encode(&mut encoded);
+    let route = encode_route(&target.exchange, &keys[0]);
+    Letter { keys, route, headers, properties: encoded }
+}
+
+const REJECTED: &str = "rejected";
+
+/// `x-death` with this death at its front: counted up if there was one in this queue for this reason.
+fn history(headers: Table<'_>, message: &Message<'_>, queue: &str, keys: &[String], now: u64) -> FieldArray {
+    let before: Vec<Value<'_>> = match headers.get("x-death") {
+        Some(Value::Array(deaths)) => deaths.iter().collect(),
+        _ => Vec::new(),
+    };
+    let is_same = |death: &Value<'_>| {
+        let text =
+            |table: &Table<'_>, name| table.get(name).is_some_and(|value| value.as_str() == Some(name_of(name, queue)));
+        matches!(death, Value::Table(table) if text(table, "queue") && text(table, "reason"))
+    };
+    let mut front = match before.iter().find(|death| is_same(death)) {
+        Some(Value::Table(same)) => {
+            let count = same.get("count").and_then(|count| count.as_i64()).unwrap_or(0);
+            let mut same = FieldTable::from(*same);
+            same.insert("count", count.saturating_add(1));
+            same
+        }
+        _ => FieldTable::new()
+            .with("count", 1i64)
+            .with("reason", REJECTED)
+            .with("queue", queue)
+            .with("time", Value::Timestamp(now))
+            .with("exchange", message.exchange()),
+    };
+    if front.get("routing-keys").is_none() {
+        let keys = keys.iter().fold(FieldArray::new(), |keys, key| keys.with(key));
+        front.insert("routing-keys", &keys);
+    }
+    let older = before.into_iter().filter(|death| !is_same(death));
+    older.fold(FieldArray::new().with(&front), |deaths, death| deaths.with(death))
+}
+
+fn name_of<'a>(field: &str, queue: &'a str) -> &'a str {
+    if field == "queue" { queue } else { REJECTED }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{Account, Run};
+    use expect_test::{Expect, expect};
+
+    fn target(arguments: FieldTable) -> Target {
+        Target::from_arguments(arguments.as_table()).expect("has an exchange")
+    }
+
+    /// The letter of a message with these headers, and the letter of that letter, rejected in the same queue.
+    fn check(headers: FieldTable, target: &Target, expected: Expect) {
+        let (mut properties, account) = (Vec::new(), Account::default());
+        Properties { headers: Some(headers.as_table()), ..Properties::EMPTY }.encode(&mut properties);
+        let mut run = Run::default();
+        run.push(&encode_route("orders", "eu"), &properties, b"body", false);
+        let block = run.seal(&account);
+        let first = rejected(&block.at(0).0, "q", target, 1_700_000_000);
+        run.push(&first.route, &first.properties, b"body", false);
+        let again = run.seal(&account);
+        let second = rejected(&again.at(0).0, "q", target, 1_800_000_000);
+        expected.assert_eq(&format!("{:?} {:#?}\n{:?} {:#?}", first.keys, first.headers, second.keys, second.headers));
+    }
+
+    #[test]
+    fn the_history_grows_by_queue_and_reason() {
+        check(
+            FieldTable::new().with("CC", &FieldArray::new().with("us")),
+            &target(FieldTable::new().with("x-dead-letter-exchange", "dead").with("x-dead-letter-routing-key", "all")),
+            expect![[r#"
+                ["all"] {
+                    "x-death": [
+                        {
+                            "count": I64(1),
+                            "reason": LongString("rejected"),
+                            "queue": LongString("q"),
+                            "time": Timestamp(1700000000),
+                            "exchange": LongString("orders"),
+                            "routing-keys": [
+                                LongString("eu"),
+                                LongString("us"),
+                            ],
+                        },
+                    ],
+                    "x-first-death-exchange": LongString("orders"),
+                    "x-first-death-queue": LongString("q"),
+                    "x-first-death-reason": LongString("rejected"),
+                }
+                ["all"] {
+                    "x-first-death-exchange": LongString("orders"),
+                    "x-first-death-queue": LongString("q"),
+                    "x-first-death-reason": LongString("rejected"),
+                    "x-death": [
+                        {
+                            "reason": LongString("rejected"),
+                            "queue": LongString("q"),
+                            "time": Timestamp(1700000000),
+                            "exchange": LongString("orders"),
+                            "routing-keys": [
+                                LongString("eu"),
+                                LongString("us"),
+                            ],
+                            "count": I64(2),
+                        },
+                    ],
+                }"#]],
+        );
+    }
+
+    #[test]
+    fn without_a_key_of_its_own_the_letter_keeps_those_of_the_message() {
+        let target = target(FieldTable::new().with("x-dead-letter-exchange", ""));
+        let mut run = Run::default();
+        let mut properties = Vec::new();
+        let headers = FieldTable::new().with("CC", &FieldArray::new().with("us"));
+        Properties { headers: Some(headers.as_table()), ..Properties::EMPTY }.encode(&mut properties);
+        run.push(&encode_route("orders", "eu"), &properties, b"", false);
+        let block = run.seal(&Account::default());
+        assert_eq!(rejected(&block.at(0).0, "q", &target, 0).keys, ["eu", "us"]);
+    }
+}
