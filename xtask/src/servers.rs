@@ -36,24 +36,10 @@ impl Broker {
     pub fn rabbitmq(run: &Run, binary: &Path) -> Result<Broker> {
         let address = free_address()?;
         let home = run.fresh_directory("rabbitmq")?;
-        fs::write(home.join("enabled_plugins"), "[].")?;
-        let epmd_port = free_address()?.port().to_string();
-        let epmd = Process::start(run, Command::new("epmd").args(["-address", "127.0.0.1", "-port", &epmd_port]))?;
+        let epmd_port = free_address()?.port();
+        let epmd = Process::start(run, &mut epmd(epmd_port))?;
         let mut command = Command::new(binary);
-        command
-            .env("HOME", &home)
-            .env("ERL_EPMD_PORT", &epmd_port)
-            .env("ERL_EPMD_ADDRESS", "127.0.0.1")
-            .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "-kernel inet_dist_use_interface {127,0,0,1}")
-            .env("RABBITMQ_NODENAME", format!("leveret-{}@localhost", address.port()))
-            .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
-            .env("RABBITMQ_NODE_PORT", address.port().to_string())
-            .env("RABBITMQ_DIST_PORT", free_address()?.port().to_string())
-            .env("RABBITMQ_MNESIA_BASE", home.join("mnesia"))
-            .env("RABBITMQ_LOG_BASE", home.join("log"))
-            .env("RABBITMQ_ENABLED_PLUGINS_FILE", home.join("enabled_plugins"))
-            .env("RABBITMQ_CONFIG_FILE", home.join("rabbitmq.conf"))
-            .env("RABBITMQ_CONF_ENV_FILE", home.join("rabbitmq-env.conf"));
+        configure_rabbitmq(&mut command, &home, address, epmd_port)?;
         let process = Process::start(run, &mut command)?;
         Broker { name: "RabbitMQ", process, address, _epmd: Some(epmd) }.ready(Duration::from_secs(60))
     }
@@ -88,6 +74,34 @@ impl Broker {
     }
 }
 
+/// Erlang's port mapper on a port of its own: RabbitMQ would otherwise start one and leave it behind as a daemon.
+pub fn epmd(port: u16) -> Command {
+    let mut command = Command::new("epmd");
+    command.args(["-address", "127.0.0.1", "-port", &port.to_string()]);
+    command
+}
+
+/// Has RabbitMQ listen on `address` and keep everything below `home`, whatever the machine's own configuration is.
+pub fn configure_rabbitmq(command: &mut Command, home: &Path, address: SocketAddr, epmd_port: u16) -> Result<()> {
+    let plugins = home.join("enabled_plugins");
+    fs::write(&plugins, "[].")?;
+    command
+        .env("HOME", home)
+        .env("ERL_EPMD_PORT", epmd_port.to_string())
+        .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+        .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "-kernel inet_dist_use_interface {127,0,0,1}")
+        .env("RABBITMQ_NODENAME", format!("leveret-{}@localhost", address.port()))
+        .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
+        .env("RABBITMQ_NODE_PORT", address.port().to_string())
+        .env("RABBITMQ_DIST_PORT", free_address()?.port().to_string())
+        .env("RABBITMQ_MNESIA_BASE", home.join("mnesia"))
+        .env("RABBITMQ_LOG_BASE", home.join("log"))
+        .env("RABBITMQ_ENABLED_PLUGINS_FILE", plugins)
+        .env("RABBITMQ_CONFIG_FILE", home.join("rabbitmq.conf"))
+        .env("RABBITMQ_CONF_ENV_FILE", home.join("rabbitmq-env.conf"));
+    Ok(())
+}
+
 /// RabbitMQ's own start script. Debian's wrapper in /usr/sbin changes the user, so that is the second choice.
 pub fn rabbitmq_binary() -> Option<PathBuf> {
     let packaged = PathBuf::from("/usr/lib/rabbitmq/bin/rabbitmq-server");
@@ -116,6 +130,16 @@ impl Process {
     pub fn spawn(command: &mut Command) -> Result<Process> {
         let child = command.spawn().with_context(|| format!("cannot start {:?}", command.get_program()))?;
         Ok(Process { child })
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
     }
 
     /// Sends SIGTERM and waits.

@@ -5,13 +5,13 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::servers::{free_address, in_path, rabbitmq_binary};
+use crate::servers::{Process, configure_rabbitmq, epmd, free_address, in_path, rabbitmq_binary};
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,9 +74,9 @@ pub struct Server {
     pub address: SocketAddr,
     /// From its start until it answered.
     pub start_time: Duration,
-    child: Child,
+    process: Process,
     /// Erlang's port mapper, which RabbitMQ would otherwise leave behind as a daemon.
-    _epmd: Option<Ended>,
+    _epmd: Option<Process>,
 }
 
 impl Server {
@@ -91,17 +91,17 @@ impl Server {
             fs::remove_dir_all(&home).with_context(|| format!("cannot empty {}", home.display()))?;
         }
         fs::create_dir_all(&home).with_context(|| format!("cannot create {}", home.display()))?;
-        let mut epmd = None;
+        let mut mapper = None;
         let mut command = match system {
             System::Floor => with_many_files(&programs.binary("null_relay")),
             System::Leveret => with_many_files(&programs.binary("leveret")),
             System::Nats => with_many_files(Path::new("nats-server")),
             System::RabbitMq => {
                 let port = free_address()?.port();
-                let mut mapper = Command::new("epmd");
-                mapper.args(["-address", "127.0.0.1", "-port", &port.to_string()]);
-                epmd = Some(Ended(spawn(&mut mapper, &home.join("epmd.log"))?));
-                rabbitmq(&home, address, port)?
+                mapper = Some(spawn(&mut epmd(port), &home.join("epmd.log"))?);
+                let mut command = with_many_files(&rabbitmq_binary().context("RabbitMQ isn't installed")?);
+                configure_rabbitmq(&mut command, &home, address, port)?;
+                command
             }
         };
         match system {
@@ -110,13 +110,13 @@ impl Server {
             System::Nats => command.args(["-a", "127.0.0.1", "-p", &address.port().to_string()]),
             System::RabbitMq => &mut command,
         };
-        let log = home.join("log");
+        let log = home.join("output.log");
         let start = Instant::now();
-        let child = spawn(&mut command, &log)?;
-        let mut server = Self { address, start_time: Duration::ZERO, child, _epmd: epmd };
+        let process = spawn(&mut command, &log)?;
+        let mut server = Self { address, start_time: Duration::ZERO, process, _epmd: mapper };
         let patience = Duration::from_secs(if system == System::RabbitMq { 60 } else { 10 });
         while !server.answers(system == System::Nats) {
-            if let Some(status) = server.child.try_wait()? {
+            if let Some(status) = server.process.ended()? {
                 bail!("{} ended at once ({status}), see {}", system.name(), log.display());
             }
             if start.elapsed() > patience {
@@ -149,16 +149,16 @@ impl Server {
     }
 
     /// The server and its descendants: RabbitMQ's start script isn't what does the work.
-    fn processes(&self) -> Result<Vec<Process>> {
+    fn processes(&self) -> Result<Vec<Measured>> {
         let mut others = Vec::new();
         for entry in fs::read_dir("/proc").context("cannot read /proc")? {
             let name = entry?.file_name();
             if let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) {
-                others.extend(Process::read(pid));
+                others.extend(Measured::read(pid));
             }
         }
         let mut family = Vec::new();
-        let mut wanted = vec![self.child.id()];
+        let mut wanted = vec![self.process.id()];
         while let Some(pid) = wanted.pop() {
             wanted.extend(others.iter().filter(|process| process.parent == pid).map(|process| process.pid));
             family.extend(others.iter().find(|process| process.pid == pid).copied());
@@ -176,44 +176,15 @@ impl Server {
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        end(&mut self.child);
-    }
-}
-
-/// A process that is ended with the value.
-struct Ended(Child);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        end(&mut self.0);
-    }
-}
-
-/// SIGTERM, since RabbitMQ's script passes that on; whoever ignores it for 10 s is killed. What they hold is thrown away.
-fn end(child: &mut Child) {
-    let _ = Command::new("sh").args(["-c", &format!("kill -TERM {}", child.id())]).status();
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while Instant::now() < deadline {
-        if !matches!(child.try_wait(), Ok(None)) {
-            return;
-        }
-        sleep(Duration::from_millis(20));
-    }
-    let _ = child.kill();
-    let _ = child.wait();
-}
-
 #[derive(Clone, Copy)]
-struct Process {
+struct Measured {
     pid: u32,
     parent: u32,
     /// User and system time.
     ticks: u64,
 }
 
-impl Process {
+impl Measured {
     /// `None` if it has ended.
     fn read(pid: u32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -231,33 +202,7 @@ fn with_many_files(program: &Path) -> Command {
     command
 }
 
-fn rabbitmq(home: &Path, address: SocketAddr, epmd_port: u16) -> Result<Command> {
-    let plugins = home.join("enabled_plugins");
-    fs::write(&plugins, "[].")?;
-    let mut command = with_many_files(&rabbitmq_binary().context("RabbitMQ isn't installed")?);
-    command
-        .env("HOME", home)
-        .env("ERL_EPMD_PORT", epmd_port.to_string())
-        .env("ERL_EPMD_ADDRESS", "127.0.0.1")
-        .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "-kernel inet_dist_use_interface {127,0,0,1}")
-        .env("RABBITMQ_NODENAME", format!("leveret-{}@localhost", address.port()))
-        .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
-        .env("RABBITMQ_NODE_PORT", address.port().to_string())
-        .env("RABBITMQ_DIST_PORT", free_address()?.port().to_string())
-        .env("RABBITMQ_MNESIA_BASE", home.join("mnesia"))
-        .env("RABBITMQ_LOG_BASE", home.join("logs"))
-        .env("RABBITMQ_ENABLED_PLUGINS_FILE", plugins)
-        .env("RABBITMQ_CONFIG_FILE", home.join("rabbitmq.conf"))
-        .env("RABBITMQ_CONF_ENV_FILE", home.join("rabbitmq-env.conf"));
-    Ok(command)
-}
-
-fn spawn(command: &mut Command, log: &Path) -> Result<Child> {
+fn spawn(command: &mut Command, log: &Path) -> Result<Process> {
     let log = File::create(log).with_context(|| format!("cannot create {}", log.display()))?;
-    command
-        .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log)
-        .spawn()
-        .with_context(|| format!("cannot start {:?}", command.get_program()))
+    Process::spawn(command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log))
 }
