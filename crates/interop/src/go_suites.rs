@@ -128,11 +128,23 @@ fn suite(
     let ran = &judgement.verdicts[before..];
     let passed = ran.iter().any(|(_, verdict)| *verdict == Verdict::Ok);
     let failed = ran.iter().any(|(_, verdict)| matches!(verdict, Verdict::Fail(_)));
-    if !passed || (exit != Some(0) && !failed && gaps.is_empty()) {
-        judgement.fail(format!("go test of {module} ended with {exit:?}; see {}", log.display()));
+    let ended = format!("go test of {module} ended with {exit:?}; see {}", log.display());
+    let whole = gaps.iter().find(|gap| gap.test == WHOLE_RUN);
+    match (exit, whole) {
+        (Some(0), Some(gap)) => judgement.verdicts.push((gap.test.clone(), of_gap(&gap.reason, &Verdict::Ok))),
+        (_, Some(gap)) => judgement.verdicts.push((gap.test.clone(), Verdict::Skip(gap.reason.clone()))),
+        (Some(0), None) => {}
+        (_, None) if failed || !gaps.is_empty() => {}
+        (_, None) => judgement.fail(ended.clone()),
+    }
+    if !passed {
+        judgement.fail(ended);
     }
     Ok(())
 }
+
+/// Go's name for what runs around all tests: a known gap of this name is about the exit code of the whole run.
+const WHOLE_RUN: &str = "TestMain";
 
 /// What a known gap's test came to: a list that only grows would hide what works by now.
 fn of_gap(reason: &str, verdict: &Verdict) -> Verdict {

@@ -30,7 +30,10 @@ use tokio::time::Instant;
 /// How long a client may take to answer connection.close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long a client may take to close its socket after connection.close-ok.
+/// How long a client that has closed its connection may take to close its socket before we do.
+const CLIENT_FIRST: Duration = Duration::from_millis(200);
+
+/// How long a client may take to close its socket after ours.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// How long a publisher pauses at most when its queues are crowded.
@@ -69,6 +72,8 @@ pub(super) struct Connection {
     events: Vec<Event>,
     heart: Heart,
     pub(super) state: State,
+    /// The client sent connection.close.
+    pub(super) client_closed: bool,
     /// When the socket is closed even if the client does not answer, or does not take what is left.
     end_by: Option<Instant>,
     pub(super) publishes: bool,
@@ -146,6 +151,7 @@ impl Connection {
             events: Vec::new(),
             heart: Heart::new(opened.heartbeat),
             state: State::Open,
+            client_closed: false,
             end_by: None,
             publishes: false,
             blocked: Blocked::default(),
@@ -156,7 +162,7 @@ impl Connection {
     /// Serves the connection to its end.
     pub(super) async fn run(mut self) -> io::Result<()> {
         let ended = self.serve().await;
-        let Connection { stream, session, mut channels, .. } = self;
+        let Connection { stream, session, mut channels, client_closed, .. } = self;
         let channels = channels.drain().filter_map(|(_, channel)| match channel {
             ChannelState::Open(open) => Some(open.broker),
             ChannelState::Closing => None,
@@ -164,7 +170,7 @@ impl Connection {
         session.close(channels.collect::<Vec<_>>().into_iter());
         if ended.is_ok() {
             // On the heap: connections that are open have no use for its buffer.
-            Box::pin(linger(stream)).await;
+            Box::pin(linger(stream, client_closed)).await;
         }
         ended
     }
@@ -501,16 +507,21 @@ impl Connection {
 }
 
 /// Lets the client read the last word and close. A socket that is closed with unread input resets the connection, and
-/// the reset can overtake what was written.
-async fn linger(mut stream: TcpStream) {
-    let farewell = async {
-        stream.shutdown().await?;
-        let mut ignored = [0; 4096];
-        while stream.read(&mut ignored).await? > 0 {}
-        io::Result::Ok(())
-    };
+/// the reset can overtake what was written. A client that has closed the connection itself is given a moment to close
+/// its socket first: some take the end of the stream for a failure when other threads still use the connection.
+async fn linger(mut stream: TcpStream, client_first: bool) {
+    let mut ignored = [0; 4096];
+    if client_first && tokio::time::timeout(CLIENT_FIRST, drain(&mut stream, &mut ignored)).await.is_ok() {
+        return;
+    }
     // A client that does not close in time is not waited for, and one that is gone has nothing to read.
-    let _ = tokio::time::timeout(LINGER, farewell).await;
+    let _ = stream.shutdown().await;
+    let _ = tokio::time::timeout(LINGER, drain(&mut stream, &mut ignored)).await;
+}
+
+/// Reads until the client has closed its side.
+async fn drain(stream: &mut TcpStream, ignored: &mut [u8]) {
+    while stream.read(ignored).await.is_ok_and(|read| read > 0) {}
 }
 
 impl OpenChannel {

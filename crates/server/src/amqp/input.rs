@@ -171,6 +171,7 @@ impl Connection {
                 self.flush();
                 self.close_all();
                 self.send(0, connection::CloseOk);
+                self.client_closed = true;
                 self.state = State::Closed;
                 Ok(())
             }

@@ -92,6 +92,16 @@ fn what_a_client_sends_behind_its_close_does_not_take_the_answer_from_it() {
 }
 
 #[test]
+fn a_client_that_closes_may_close_its_socket_first() {
+    let server = shared();
+    let mut client = Client::open(&server);
+    client.say(0, connection::Close { reply_code: 200, ..Default::default() });
+    client.expect(0, connection::CloseOk::ID);
+    client.expect_silence(QUIET / 4);
+    client.expect_end();
+}
+
+#[test]
 fn while_the_connection_closes_everything_but_the_answer_is_ignored() {
     let server = shared();
     let mut client = Client::open(&server);
