@@ -130,9 +130,10 @@ fn suite(
     let failed = ran.iter().any(|(_, verdict)| matches!(verdict, Verdict::Fail(_)));
     let ended = format!("go test of {module} ended with {exit:?}; see {}", log.display());
     let whole = gaps.iter().find(|gap| gap.test == WHOLE_RUN);
+    let name = format!("{}/{WHOLE_RUN}", short(module));
     match (exit, whole) {
-        (Some(0), Some(gap)) => judgement.verdicts.push((gap.test.clone(), of_gap(&gap.reason, &Verdict::Ok))),
-        (_, Some(gap)) => judgement.verdicts.push((gap.test.clone(), Verdict::Skip(gap.reason.clone()))),
+        (Some(0), Some(gap)) => judgement.verdicts.push((name, of_gap(&gap.reason, &Verdict::Ok))),
+        (_, Some(gap)) => judgement.verdicts.push((name, Verdict::Skip(gap.reason.clone()))),
         (Some(0), None) => {}
         (_, None) if failed || !gaps.is_empty() => {}
         (_, None) => judgement.fail(ended.clone()),
