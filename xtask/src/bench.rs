@@ -1,5 +1,5 @@
 //! `cargo xtask bench`: Leveret, RabbitMQ, nats-server and the null relay under the same load, one after the other, and
-//! a table of what they did beside what DESIGN.md asks for.
+//! a table of what they did beside the goals that were set for a reference machine.
 //!
 //! Machines differ, and so does one machine from day to day. The null relay does the least that anything between a
 //! producer and a consumer can do, so a goal is scaled by what the relay reached here over what it reached where the

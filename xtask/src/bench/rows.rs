@@ -1,4 +1,4 @@
-//! The rows of the table: what is done, and what DESIGN.md asks for. A new row is a new literal.
+//! The rows of the table: what is done, and the goals. A new row is a new literal.
 
 use super::measure::Metric;
 use super::server::System;
@@ -31,7 +31,7 @@ pub struct Output {
     pub metric: Metric,
     pub unit: &'static str,
     pub better: Better,
-    /// What Leveret should reach on the machine that DESIGN.md's table was measured on, and what the null relay
+    /// What Leveret should reach on the reference machine, and what the null relay
     /// reached there.
     pub goal: Option<f64>,
     pub design_floor: Option<f64>,

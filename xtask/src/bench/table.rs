@@ -47,7 +47,7 @@ pub struct Line {
     /// In the order of the columns: floor, NATS, RabbitMQ, Leveret.
     values: [Option<f64>; 4],
     shown: [String; 4],
-    /// As DESIGN.md has it.
+    /// On the reference machine.
     goal: Option<f64>,
     shown_goal: String,
     /// As it would be on this machine today.
@@ -142,7 +142,7 @@ pub fn render(machine: &Machine, lines: &[Line]) -> String {
     let _ = write!(
         text,
         "\n{cores} cores ({processor}), Linux {kernel}, load at start {load_at_start}.\n\
-         goal: DESIGN.md's; goal here: the same by what the floor reaches here; reached: 1 and more is good, whatever\n\
+         goal: set for a reference machine; goal here: the same by what the floor reaches here; reached: 1 and more is good, whatever\n\
          the unit; CPU us/msg: Leveret's, in user and system mode, per message delivered."
     );
     text
