@@ -9,7 +9,7 @@
 use super::Shared;
 use super::buffers;
 use super::content::Content;
-use super::failure::Failure;
+use super::failure::{Failure, contain};
 use super::handshake::{Client, Opened};
 use super::heart::Heart;
 use crate::auth::Access;
@@ -161,7 +161,7 @@ impl Connection {
 
     /// Serves the connection to its end.
     pub(super) async fn run(mut self) -> io::Result<()> {
-        let ended = self.serve().await;
+        let ended = contain(self.serve()).await;
         let Connection { stream, session, mut channels, client_closed, .. } = self;
         let channels = channels.drain().filter_map(|(_, channel)| match channel {
             ChannelState::Open(open) => Some(open.broker),

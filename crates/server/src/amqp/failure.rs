@@ -2,6 +2,11 @@
 
 use leveret_broker::{Error, Scope};
 use leveret_wire::method::reply_code;
+use std::future::poll_fn;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::task::Poll;
 
 /// Why a channel or a connection is closed by the server.
 #[derive(Clone, Debug)]
@@ -44,4 +49,33 @@ fn cut(mut text: String) -> String {
         text.push_str("...");
     }
     text
+}
+
+/// Turns a panic of a connection's task into the end of that connection, so that what it holds in the broker is given
+/// back as with any other end. There should be none; a defect must not cost the other connections their messages.
+pub(super) async fn contain(serve: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+    let mut serve = pin!(serve);
+    poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| serve.as_mut().poll(context))) {
+        Ok(poll) => poll,
+        Err(_) => Poll::Ready(Err(io::Error::other("a defect in the broker ended it; the panic is in the log"))),
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_becomes_an_error() {
+        let error = contain(async { panic!("on purpose") }).await.expect_err("it panicked");
+        assert_eq!(error.to_string(), "a defect in the broker ended it; the panic is in the log");
+        contain(async { Ok(()) }).await.expect("it did not panic");
+    }
+
+    #[test]
+    fn long_texts_are_cut_at_a_character() {
+        let text = Failure::connection(502, "\u{e9}".repeat(200), (0, 0)).text;
+        assert!(text.len() <= 255 && text.ends_with("\u{e9}..."), "{text}");
+    }
 }
