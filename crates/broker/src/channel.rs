@@ -302,9 +302,13 @@ impl Channel {
     /// Tells all queues what this channel's consumers may take.
     fn announce_credit(&self) {
         for consumer in self.consumers.values() {
-            let credit = self.credit(consumer);
-            consumer.queue.change(|queue| queue.consumers.set_credit(consumer.id, credit));
+            self.announce(consumer);
         }
+    }
+
+    fn announce(&self, consumer: &Consumer) {
+        let credit = self.credit(consumer);
+        consumer.queue.change(|queue| queue.consumers.set_credit(consumer.id, credit));
     }
 
     /// Takes what a consumer was granted, about `max_bytes` of it. `None` if there is no such consumer any more.
@@ -367,8 +371,7 @@ impl Channel {
             entry.paused = false;
         }
         if let Some(entry) = self.consumers.get(&consumer) {
-            let credit = self.credit(entry);
-            entry.queue.change(|queue| queue.consumers.set_credit(entry.id, credit));
+            self.announce(entry);
         }
     }
 

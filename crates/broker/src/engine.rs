@@ -304,11 +304,6 @@ impl VirtualHost {
         self.topology.read().exchange(name).map(|_| ())
     }
 
-    /// The exchange that takes what an exchange cannot route. `None` also if there is no such exchange.
-    pub fn alternate_of(&self, name: &str) -> Option<Arc<str>> {
-        self.topology.read().exchange(name).ok()?.alternate().cloned()
-    }
-
     /// Deletes an exchange with all its bindings. A missing one is no error; 406 with `if_unused` and bindings.
     pub fn delete_exchange(&self, name: &str, if_unused: bool) -> Result<()> {
         self.change(|topology| topology.delete_exchange(name, if_unused))

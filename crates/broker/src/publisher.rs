@@ -282,19 +282,18 @@ fn extra_keys<'a>(headers: Table<'a>, name: &str, keys: &mut Vec<&'a str>) -> Re
 /// The encoded properties as consumers are to see them, where they differ from what was published: without the BCC
 /// header, and with `reply_to` in place of the pseudo-queue's name.
 pub(crate) fn rewrite(properties: &Properties<'_>, reply_to: Option<&str>) -> Option<Vec<u8>> {
-    let mut properties = *properties;
-    let mut stripped = properties.headers.map(FieldTable::from).unwrap_or_default();
-    let mut changed = stripped.remove("BCC");
-    if changed {
-        properties.headers = Some(stripped.as_table());
+    let with_bcc = properties.headers.filter(|headers| headers.get("BCC").is_some());
+    if with_bcc.is_none() && reply_to.is_none() {
+        return None;
     }
-    if reply_to.is_some() {
-        properties.reply_to = reply_to;
-        changed = true;
-    }
-    changed.then(|| {
-        let mut encoded = Vec::new();
-        properties.encode(&mut encoded);
-        encoded
-    })
+    let mut stripped = with_bcc.map(FieldTable::from).unwrap_or_default();
+    stripped.remove("BCC");
+    let rewritten = Properties {
+        headers: with_bcc.map(|_| stripped.as_table()).or(properties.headers),
+        reply_to: reply_to.or(properties.reply_to),
+        ..*properties
+    };
+    let mut encoded = Vec::new();
+    rewritten.encode(&mut encoded);
+    Some(encoded)
 }

@@ -403,11 +403,6 @@ impl Exchange {
         Exchange { kind, durable, auto_delete, internal, arguments, alternate, router, bindings }
     }
 
-    /// The exchange that takes what this one cannot route.
-    pub fn alternate(&self) -> Option<&Arc<str>> {
-        self.alternate.as_ref()
-    }
-
     fn check_equivalent(&self, kind: ExchangeType, declare: &ExchangeDeclare<'_>, vhost: &str) -> Result<()> {
         let what = format!("exchange '{}'", declare.name);
         if self.kind != kind {

@@ -26,9 +26,7 @@ impl Channel {
     }
 
     fn note_settled(&mut self, run: Outstanding, how: Settle) {
-        if let Some(consumer) = run.consumer.and_then(|number| self.consumers.get_mut(&number)) {
-            consumer.unacked -= run.count;
-        }
+        self.release(&run);
         let settled = match &mut self.mode {
             Mode::Transaction(transaction) => transaction.settled_mut(),
             _ => &mut self.settled,
@@ -43,13 +41,18 @@ impl Channel {
         settled.push(Settled { run, how });
     }
 
+    /// The consumer of these deliveries, if it is still there, does not hold them any more.
+    fn release(&mut self, run: &Outstanding) {
+        if let Some(consumer) = run.consumer.and_then(|number| self.consumers.get_mut(&number)) {
+            consumer.unacked -= run.count;
+        }
+    }
+
     /// Requeues everything outstanding.
     pub fn recover(&mut self, session: &mut Session) {
         session.flush();
         for run in self.unacked.take_all() {
-            if let Some(consumer) = run.consumer.and_then(|number| self.consumers.get_mut(&number)) {
-                consumer.unacked -= run.count;
-            }
+            self.release(&run);
             self.settled.push(Settled { run, how: Settle::Requeue });
         }
         self.apply_settled();
