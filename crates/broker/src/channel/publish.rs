@@ -57,8 +57,8 @@ impl Channel {
     }
 
     /// What can be confirmed now: the highest tag, and whether it stands for several. To be called after
-    /// [`Session::flush`].
-    pub fn take_confirm(&mut self) -> Option<(u64, bool)> {
+    /// [`Session::flush`], and after [`crate::Event::Durable`] as long as [`Channel::awaits_log`].
+    pub fn take_confirm(&mut self, _session: &Session) -> Option<(u64, bool)> {
         match &mut self.mode {
             Mode::Confirm { published, confirmed } if published != confirmed => {
                 let multiple = *published - *confirmed > 1;
@@ -84,11 +84,14 @@ impl Channel {
 
     /// Makes the publishes and acks since the last commit take effect, all of them. Calls `returned` with each
     /// mandatory message that no queue takes. 406 without [`Channel::select_transaction`].
+    ///
+    /// True if it is done. False if the log has to be durable first: [`Channel::take_committed`] tells when, after
+    /// [`crate::Event::Durable`]. Until then nothing else that is answered should be done on this channel.
     pub fn commit(
         &mut self,
         session: &mut Session,
         mut returned: impl FnMut(crate::message::Message<'_>),
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let Transaction { mut runs, settled, unroutable, .. } = std::mem::take(self.transaction()?);
         session.flush();
         for (message, _) in messages(&unroutable) {
@@ -99,7 +102,17 @@ impl Channel {
         }
         self.settled = settled;
         self.apply_settled();
-        Ok(())
+        Ok(true)
+    }
+
+    /// Whether a commit that was not done at once has been done now. Says it once.
+    pub fn take_committed(&mut self, _session: &Session) -> bool {
+        false
+    }
+
+    /// Confirms or a commit wait for [`crate::Event::Durable`].
+    pub fn awaits_log(&self) -> bool {
+        false
     }
 
     /// Forgets the publishes and acks since the last commit; the acked deliveries are outstanding again.

@@ -29,7 +29,7 @@ pub struct Received {
 
 impl Client {
     pub fn new(broker: &Broker) -> Client {
-        let session = broker.open(broker.vhost("/").expect("the default virtual host"));
+        let session = broker.open_session(broker.vhost("/").expect("the default virtual host"));
         let (ready, cancelled, events, out) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         Client { session, channel: Channel::new(1), ready, cancelled, events, out }
     }

@@ -143,7 +143,7 @@ impl World {
         let words = Words::new(words);
         self.connections.entry(session).or_insert_with(|| {
             let vhost = self.broker.vhost("/").expect("the default virtual host");
-            Connection { session: self.broker.open(vhost), channels: BTreeMap::new() }
+            Connection { session: self.broker.open_session(vhost), channels: BTreeMap::new() }
         });
         let answer = match verb {
             "pull" => Ok(self.pull()),
@@ -198,7 +198,7 @@ impl Connection {
         let mut said: Vec<String> = Some(said).filter(|said| !said.is_empty()).into_iter().collect();
         for open in self.channels.values_mut() {
             open.channel.apply_settled();
-            if let Some((tag, multiple)) = open.channel.take_confirm() {
+            if let Some((tag, multiple)) = open.channel.take_confirm(&self.session) {
                 said.push(format!("confirmed {tag}{}", if multiple { " multiple" } else { "" }));
             }
         }

@@ -127,7 +127,7 @@ struct Woken {
 
 impl Connection {
     pub(super) fn new(stream: TcpStream, shared: Arc<Shared>, opened: Opened) -> Connection {
-        let mut session = shared.broker.open(opened.vhost);
+        let mut session = shared.broker.open_session(opened.vhost);
         session.set_live_prefetch(opened.client.py_amqp);
         Connection {
             stream,
@@ -303,10 +303,10 @@ impl Connection {
     /// Makes everything that was read so far take effect, and confirms it.
     pub(super) fn flush(&mut self) {
         self.session.flush();
-        let Connection { dirty, channels, out, .. } = self;
+        let Connection { dirty, channels, session, out, .. } = self;
         for number in dirty.drain(..) {
             if let Some(ChannelState::Open(open)) = channels.get_mut(&number) {
-                open.flush(number, out);
+                open.flush(number, session, out);
             }
         }
         if self.blocked.broker && self.publishes && !self.blocked.told {
@@ -330,6 +330,7 @@ impl Connection {
                 Event::Ready { channel, consumer } => self.ready.push_back((channel, consumer)),
                 Event::Cancelled { channel, consumer } => self.cancelled(channel, consumer),
                 Event::Relaxed => self.crowded = false,
+                Event::Durable => {}
                 Event::Blocked => {
                     self.blocked.broker = true;
                     if self.publishes && !self.blocked.told {
@@ -526,10 +527,10 @@ async fn drain(stream: &mut TcpStream, ignored: &mut [u8]) {
 
 impl OpenChannel {
     /// Applies collected acks and confirms what was published.
-    pub(super) fn flush(&mut self, number: u16, out: &mut Vec<u8>) {
+    pub(super) fn flush(&mut self, number: u16, session: &Session, out: &mut Vec<u8>) {
         self.is_dirty = false;
         self.broker.apply_settled();
-        if let Some((delivery_tag, multiple)) = self.broker.take_confirm() {
+        if let Some((delivery_tag, multiple)) = self.broker.take_confirm(session) {
             frame::write_method(out, number, &basic::Ack { delivery_tag, multiple }.into());
         }
     }

@@ -1,0 +1,102 @@
+//! The log: everything durable in one sequence of records (docs/format.md).
+
+mod format;
+
+use crate::disk::Disk;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Where and how a broker keeps what is durable.
+#[derive(Clone, Debug)]
+pub struct Storage {
+    /// The directory.
+    pub disk: Arc<dyn Disk>,
+    /// When a confirm goes out.
+    pub sync: Sync,
+    /// Bytes of a segment of the log.
+    pub segment_size: u32,
+    /// Start although segments or files are missing, and serve damaged queues without what is damaged.
+    pub accept_loss: bool,
+}
+
+impl Storage {
+    /// With the defaults: sync always, segments of 32 MiB.
+    pub fn new(disk: Arc<dyn Disk>) -> Storage {
+        Storage { disk, sync: Sync::Always, segment_size: 32 * 1024 * 1024, accept_loss: false }
+    }
+}
+
+/// When a confirm goes out. What is written survives a killed process in every case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sync {
+    /// After the sync of its batch: survives a power cut.
+    Always,
+    /// After the write; a sync follows within this time, and a power cut loses at most what came in it.
+    Interval(Duration),
+    /// After the write; the operating system writes to the disk when it likes.
+    Never,
+}
+
+/// What a start found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// Durable queues.
+    pub queues: u64,
+    /// Messages in them.
+    pub messages: u64,
+    /// Bytes of the log that had to be replayed.
+    pub replayed: u64,
+    /// Bytes at the end of the log that were never confirmed and did not survive.
+    pub torn: u64,
+    /// What was confirmed once and does not check now.
+    pub damage: Vec<Damage>,
+}
+
+/// Messages of a queue that cannot be read any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The file.
+    pub file: String,
+    /// Where in it.
+    pub offset: u64,
+    /// Bytes that do not check.
+    pub bytes: u64,
+    /// Virtual host and name of the queue; `None` if the bytes do not even say that.
+    pub queue: Option<(String, String)>,
+    /// The first of the messages, and how many; a position counts a queue's messages from its declaration on.
+    pub positions: Option<(u64, u64)>,
+}
+
+/// Why a data directory cannot be opened.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Reading or writing a file failed.
+    Io {
+        /// What was done to which file.
+        what: String,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// Something is missing without which a start would lose messages.
+    Missing(String),
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OpenError::Io { what, source } => write!(f, "cannot {what}: {source}"),
+            OpenError::Missing(what) => write!(f, "{what}; restore it, or start once with accept_loss"),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            OpenError::Io { source, .. } => Some(source),
+            OpenError::Missing(_) => None,
+        }
+    }
+}
