@@ -1,6 +1,7 @@
 //! The log: everything durable in one sequence of records (docs/format.md).
 
 mod format;
+mod record;
 
 use crate::disk::Disk;
 use std::fmt;
