@@ -1,12 +1,24 @@
 //! The log: everything durable in one sequence of records (docs/format.md).
 
+mod files;
 mod format;
 mod record;
+mod replay;
+mod writer;
+
+pub(crate) use format::Lsn;
+pub(crate) use record::{QueueId, Stretch, Target};
+pub(crate) use writer::{Log, Part, Place, Ticket, Unit};
 
 use crate::disk::Disk;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// The number of the segment or file that an LSN is in.
+pub(crate) fn file_of(lsn: Lsn) -> u32 {
+    format::split(lsn).0
+}
 
 /// Where and how a broker keeps what is durable.
 #[derive(Clone, Debug)]

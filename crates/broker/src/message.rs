@@ -162,6 +162,11 @@ impl Run {
         self.bytes.len()
     }
 
+    /// The records, one behind the other.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// True without a record.
     pub fn is_empty(&self) -> bool {
         self.count == 0
@@ -273,6 +278,11 @@ impl Block {
     /// Bytes of all records.
     pub fn len(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// The records, one behind the other.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// True without a record; no queue holds such a block.
