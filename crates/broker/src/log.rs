@@ -1,6 +1,8 @@
 //! The log: everything durable in one sequence of records (docs/format.md).
 
 mod format;
+mod index;
+mod merge;
 mod record;
 
 use crate::disk::Disk;
