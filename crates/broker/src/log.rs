@@ -2,6 +2,8 @@
 
 mod files;
 mod format;
+mod index;
+mod merge;
 mod record;
 mod replay;
 mod writer;
