@@ -8,7 +8,7 @@
 //! what of it is in memory, and what it takes next may have to be loaded first ([`Queue::missing`]).
 
 use crate::consumers::{Consumers, Wakes};
-use crate::log::{Place, QueueId};
+use crate::log::Place;
 use crate::mailbox::{Event, Mailbox};
 use crate::message::{Account, BLOCK_MAX, Block, OpenRun, Run};
 use crate::runs::{Counts, Runs};
@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 mod stored;
 
-pub(crate) use stored::{FileSpan, Missing, Restored, Snapshot, Wanted};
+pub(crate) use stored::{FileSpan, Journal, Missing, Restored, Snapshot, Wanted};
 use stored::Stored;
 
 /// What a consumer or basic.get took: records of one block, at consecutive positions.

@@ -56,6 +56,11 @@ pub(crate) fn slot_name(slot: u32) -> String {
     format!("{slot:08x}.log")
 }
 
+/// The name of a merged file.
+pub(crate) fn merged_name(number: u32) -> String {
+    format!("{number:08x}.merged")
+}
+
 /// What a file's name says: the number, and the kind behind the dot.
 pub(crate) fn parse_name(name: &str) -> Option<(u32, &str)> {
     let (number, kind) = name.split_once('.')?;
@@ -192,7 +197,7 @@ impl Files {
         if numbered.index.is_some() {
             self.disk.remove(&super::index::name(number))?;
         }
-        let Some(name) = numbered.slot else { return self.disk.remove(&super::merge::name(number)) };
+        let Some(name) = numbered.slot else { return self.disk.remove(&merged_name(number)) };
         let fits = numbered.file.len()? == u64::from(self.segment_size);
         let mut state = self.state.lock();
         if fits && state.spares.len() < SPARES_MAX {

@@ -33,8 +33,10 @@ pub(crate) struct Chain {
     pub(crate) durable: Lsn,
     /// Numbers that the chain leads to and that no file has.
     pub(crate) missing: Vec<u32>,
-    /// Log files that are no part of it.
-    pub(crate) unused: Vec<Slot>,
+    /// Log files that are no part of it, with the segment that they hold.
+    pub(crate) unused: Vec<(Slot, Option<u32>)>,
+    /// The highest segment number and epoch that were seen anywhere.
+    pub(crate) highest: (u32, u32),
 }
 
 /// What is met in a segment.
@@ -80,9 +82,14 @@ pub(crate) fn chain(
         }
         let file = disk.open(name).map_err(failed("open", name))?;
         let slot = Slot { name: slot, file };
-        match identify(log, &slot).map_err(failed("read", name))? {
+        let segment = identify(log, &slot).map_err(failed("read", name))?;
+        if let Some(segment) = &segment {
+            let (number, epoch) = chain.highest;
+            chain.highest = (number.max(segment.number), epoch.max(segment.epoch));
+        }
+        match segment {
             Some(segment) if segment.number >= split(replay).0 => segments.push(segment),
-            _ => chain.unused.push(slot),
+            other => chain.unused.push((slot, other.map(|segment| segment.number))),
         }
     }
     segments.sort_by_key(|segment| (segment.epoch, segment.number));
@@ -96,7 +103,7 @@ pub(crate) fn chain(
         }
         chain.durable = 0;
         while let Some(dropped) = segments.pop_if(|segment| segment.epoch == epoch) {
-            chain.unused.push(dropped.slot);
+            chain.unused.push((dropped.slot, None));
         }
     }
     chain.link(segments, replay);
@@ -122,18 +129,18 @@ impl Chain {
             match segments.iter().rposition(|segment| segment.number == number) {
                 Some(index) => {
                     let last = (offset != u32::MAX).then_some(offset);
-                    self.unused.extend(segments.drain(index + 1..).map(|segment| segment.slot));
+                    self.unused.extend(segments.drain(index + 1..).map(|it| (it.slot, None)));
                     next = segments.pop().map(|segment| (segment, last));
                 }
                 None => {
                     self.missing.push(number);
                     // What is before the gap is still worth having.
-                    self.unused.extend(segments.extract_if(.., |it| it.number > number).map(|segment| segment.slot));
+                    self.unused.extend(segments.extract_if(.., |it| it.number > number).map(|it| (it.slot, None)));
                     next = segments.pop().map(|segment| (segment, None));
                 }
             }
         }
-        self.unused.extend(segments.into_iter().map(|segment| segment.slot));
+        self.unused.extend(segments.into_iter().map(|it| (it.slot, None)));
         self.segments.reverse();
         let first = self.segments.first().map(|(segment, _)| segment.number);
         if replay != 0 && first.is_none_or(|first| first > split(replay).0) && !self.missing.contains(&split(replay).0) {
@@ -143,7 +150,7 @@ impl Chain {
 }
 
 /// Finds out which segment a log file holds.
-fn identify(log: LogId, slot: &Slot) -> io::Result<Option<Segment>> {
+pub(crate) fn identify(log: LogId, slot: &Slot) -> io::Result<Option<Segment>> {
     let mut head = [0; BATCH_HEAD];
     let mut best: Option<BatchHead> = None;
     let len = slot.file.len()?;

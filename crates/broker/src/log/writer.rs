@@ -510,7 +510,7 @@ impl Log {
 /// The place of what is appended after a failure: never durable.
 const NOWHERE: Place = Place { lsn: Lsn::MAX, length: 0 };
 
-fn sync_file(file: &dyn DiskFile) -> io::Result<()> {
+pub(crate) fn sync_file(file: &dyn DiskFile) -> io::Result<()> {
     #[cfg(feature = "mutants")]
     if crate::mutants::is_on(crate::mutants::Mutant::NoFsync) {
         return Ok(());

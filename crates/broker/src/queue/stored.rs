@@ -40,6 +40,8 @@ pub(super) struct Stored {
     /// Everything below is written.
     written: Lsn,
     journal: Journal,
+    /// Could not be read at the last attempt: this position.
+    unreadable: Option<u64>,
 }
 
 /// What a file has of the queue.
@@ -153,9 +155,19 @@ impl Queue {
         queue
     }
 
-    /// The id by which the log knows it; 0 if it does not.
-    pub(crate) fn log_id(&self) -> QueueId {
-        self.stored.as_ref().map_or(0, |stored| stored.id)
+    /// What its memory is charged to.
+    pub(crate) fn account(&self) -> &Account {
+        &self.account
+    }
+
+    /// A segment could not be read. True the first time: it is to be looked for again, by its positions.
+    pub(crate) fn look_up_again(&mut self, position: u64) -> bool {
+        let Some(stored) = &mut self.stored else { return true };
+        let first_time = stored.unreadable.replace(position) != Some(position);
+        if first_time && self.segments.get(&position).is_some_and(Segment::is_stored) && !stored.spans_of(position).is_empty() {
+            self.segments.remove(&position);
+        }
+        first_time
     }
 
     /// The position that the next message gets.
