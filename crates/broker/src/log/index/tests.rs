@@ -9,15 +9,17 @@ pub(in crate::log) const LOG: u64 = 0x1ee7;
 #[derive(Debug, Default)]
 pub(in crate::log) struct Memory {
     files: RwLock<BTreeMap<String, Arc<MemoryFile>>>,
+    /// More bytes than this do not fit in a new file.
+    pub(in crate::log) room: Option<usize>,
 }
 
+/// One of them.
 #[derive(Debug, Default)]
 pub(in crate::log) struct MemoryFile {
     pub(in crate::log) bytes: RwLock<Vec<u8>>,
     /// Lengths that were synced.
     pub(in crate::log) synced: RwLock<Vec<usize>>,
-    /// More bytes than this do not fit.
-    pub(in crate::log) room: Option<usize>,
+    room: Option<usize>,
 }
 
 impl Memory {
@@ -25,7 +27,8 @@ impl Memory {
         self.files.read()[name].clone()
     }
 
-    pub(in crate::log) fn insert(&self, name: &str, file: MemoryFile) {
+    pub(in crate::log) fn insert(&self, name: &str, bytes: Vec<u8>) {
+        let file = MemoryFile { bytes: RwLock::new(bytes), synced: RwLock::default(), room: self.room };
         self.files.write().insert(name.to_string(), Arc::new(file));
     }
 
@@ -43,7 +46,7 @@ impl Disk for Memory {
         if self.files.read().contains_key(name) {
             return Err(ErrorKind::AlreadyExists.into());
         }
-        self.insert(name, MemoryFile::default());
+        self.insert(name, Vec::new());
         Ok(self.file(name))
     }
 
@@ -161,7 +164,7 @@ fn an_empty_index_is_one_too() {
 #[test]
 fn what_a_crash_left_is_replaced() {
     let disk = Memory::default();
-    disk.insert(&name(1), MemoryFile { bytes: RwLock::new(vec![1; 100_000]), ..MemoryFile::default() });
+    disk.insert(&name(1), vec![1; 100_000]);
     let all = entries(&[(1, 0, 1), (1, 0, 1)]);
     write(&disk, LogId::new(LOG), 1, all.iter().copied()).unwrap();
     assert_eq!(read_all(&disk, 1).unwrap(), all);
@@ -174,7 +177,7 @@ fn an_index_belongs_to_its_log_and_file() {
     let error = Index::open(&disk, LogId::new(LOG + 1), 1).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidData);
     let bytes = disk.file(&name(1)).bytes.read().clone();
-    disk.insert(&name(2), MemoryFile { bytes: RwLock::new(bytes), ..MemoryFile::default() });
+    disk.insert(&name(2), bytes);
     let error = Index::open(&disk, LogId::new(LOG), 2).unwrap_err();
     assert_eq!(error.to_string(), "00000002.index: the block at 8192 is no footer of this index");
     assert_eq!(Index::open(&disk, LogId::new(LOG), 3).unwrap_err().kind(), ErrorKind::NotFound);
