@@ -108,6 +108,7 @@ impl ServeArgs {
             max_transaction_messages: self.max_transaction_messages,
             max_transaction_bytes: self.max_transaction_bytes,
             max_memory: self.max_memory.unwrap_or_else(default_memory),
+            min_free_disk: Limits::default().min_free_disk,
         }
     }
 

@@ -331,6 +331,7 @@ impl Connection {
                 Event::Cancelled { channel, consumer } => self.cancelled(channel, consumer),
                 Event::Relaxed => self.crowded = false,
                 Event::Durable => {}
+                Event::Failed => {}
                 Event::Blocked => {
                     self.blocked.broker = true;
                     if self.publishes && !self.blocked.told {
