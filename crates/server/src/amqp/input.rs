@@ -2,7 +2,7 @@
 
 use super::connection::{ChannelState, Connection, OpenChannel, State};
 use super::failure::Failure;
-use super::parking::Turn;
+use super::parking::{Parked, Turn};
 use leveret_wire::frame::{self, Frame};
 use leveret_wire::method::{Method, channel, connection};
 use std::time::{Duration, Instant};
@@ -123,7 +123,8 @@ impl Connection {
         }
         match self.channels.get(&number) {
             Some(ChannelState::Open(open)) => {
-                if let Some(content) = &open.content {
+                // Where the rest of the message is parked, what passes by does not interrupt it.
+                if let Some(content) = open.content.as_ref().filter(|_| open.parked == Parked::Nothing) {
                     return Err(content.interrupted());
                 }
                 match method {

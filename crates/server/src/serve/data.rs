@@ -200,7 +200,12 @@ mod tests {
     #[test]
     fn a_sync_level_is_shown_as_it_was_given_with_its_promise() {
         check("always", expect!["always: a confirm means synced: it survives a killed process and a power cut"]);
-        check("interval:250", expect!["interval:250: a confirm means written, and synced soon: a power cut takes what came in the interval"]);
+        check(
+            "interval:250",
+            expect![
+                "interval:250: a confirm means written, and synced soon: a power cut takes what came in the interval"
+            ],
+        );
         check("never", expect!["never: a confirm means written: it survives a killed process, but no power cut"]);
     }
 
