@@ -159,16 +159,25 @@ async fn run(args: ServeArgs) -> Result<()> {
     let environment = Environment { random: Box::new(random), now: Box::new(now) };
     let broker = args.data.open(args.broker_limits(), environment)?;
     let served = serve_clients(&args, &broker).await;
-    if broker.failure().is_none() {
-        let broker = broker.clone();
-        tokio::task::spawn_blocking(move || broker.shut_down()).await?.context("cannot close the data directory")?;
-    }
+    let closed = match broker.failure() {
+        None => close(broker.clone()).await,
+        Some(_) => Ok(()),
+    };
     if let Some(why) = broker.failure() {
-        bail!("the log has failed: {why}. What was confirmed before is safe; see to the disk, then start again");
+        bail!("the log has failed: {why}");
     }
-    served?;
+    served.and(closed)?;
     info!("stopped");
     Ok(())
+}
+
+/// Writes what is pending and a checkpoint.
+async fn close(broker: Broker) -> Result<()> {
+    let closed = tokio::task::spawn_blocking(move || broker.shut_down()).await;
+    closed
+        .map_err(std::io::Error::from)
+        .flatten()
+        .context("cannot write a checkpoint; nothing is lost, but the next start takes longer")
 }
 
 /// Listens until a signal comes or the log fails.
@@ -192,8 +201,8 @@ async fn serve_clients(args: &ServeArgs, broker: &Broker) -> Result<()> {
             info!("stopping: no new connections, open ones are closed");
             DRAIN
         }
-        why = watch_log(broker) => {
-            error!("the log has failed: {why}; nothing is confirmed any more, all connections are closed");
+        why = watch_log(&args.data, broker) => {
+            error!("the log has failed, all connections are closed: {why}");
             DRAIN_FAILED
         }
     };
@@ -209,11 +218,12 @@ fn random() -> u128 {
     u128::from_le_bytes(bytes)
 }
 
-/// Waits for the log to fail; says why.
-async fn watch_log(broker: &Broker) -> String {
+/// Waits for the log to fail; says why. Logs the damage that is met meanwhile.
+async fn watch_log(data: &DataArgs, broker: &Broker) -> String {
     let mut timer = tokio::time::interval(LOOK);
     loop {
         timer.tick().await;
+        data.report_damage(&broker.take_damage());
         if let Some(why) = broker.failure() {
             return why;
         }

@@ -451,7 +451,8 @@ impl Store {
                 let _ = disk.remove(&merge::name(file.number));
             }
         }
-        if let Some(number) = older {
+        // Before the first there was none.
+        if let Some(number) = older.filter(|number| *number > 0) {
             disk.remove(&checkpoint::name(number))?;
         }
         self.files.sync_names()

@@ -406,7 +406,7 @@ impl Log {
         match self.write_batches(&mut writer, sync) {
             Ok(()) => {
                 self.full.store(false, Ordering::Relaxed);
-                self.release(if sync { self.durable() } else { self.written() });
+                self.release(if sync || self.sync == Sync::Always { self.durable() } else { self.written() });
                 Round::Wrote
             }
             Err(error) if error.kind() == io::ErrorKind::StorageFull => {
