@@ -48,7 +48,7 @@ impl Family {
         self.sum("status", "RssAnon:") * 1024
     }
 
-    /// Bytes that the storage devices were given to write, in whole pages.
+    /// Bytes that the kernel accounts to them as written to a disk.
     pub fn written(&self) -> u64 {
         self.sum("io", "write_bytes:")
     }

@@ -118,8 +118,7 @@ fn nats(programs: &Programs, server: &Server, size: usize, seconds: f64) -> Comm
 
 /// Runs a load generator to its end and reads what it and the kernel say.
 fn loaded(server: &Server, row: &Row, command: &mut Command) -> Result<Sample> {
-    let before = server.family()?;
-    let (cpu, written) = (before.cpu_seconds(), before.written());
+    let (cpu, written) = (server.family()?.cpu_seconds(), server.written()?);
     let report = report(command)?;
     let cpu = server.family()?.cpu_seconds() - cpu;
     let mut sample = Sample::new();
@@ -136,7 +135,7 @@ fn loaded(server: &Server, row: &Row, command: &mut Command) -> Result<Sample> {
     take(Metric::ShareDeviation, deviation("min").zip(deviation("max")).map(|(min, max)| min.max(max)));
     if row.shows(Metric::WrittenPerByte) {
         server.settle(IDLE)?;
-        let written = server.family()?.written().saturating_sub(written) as f64;
+        let written = server.written()?.since(written) as f64;
         take(Metric::WrittenPerByte, report["total_published_bytes"].as_f64().map(|bytes| written / bytes));
     }
     Ok(sample)

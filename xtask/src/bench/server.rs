@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::disk::Written;
 use super::family::Family;
 use crate::servers::{Process, configure_rabbitmq, epmd, free_address, in_path, rabbitmq_binary};
 
@@ -169,6 +170,14 @@ impl Server {
     /// When /proc can't be read.
     pub fn family(&self) -> Result<Family> {
         Family::of(self.process.id())
+    }
+
+    /// What the server has written to the disk until now.
+    ///
+    /// # Errors
+    /// When /proc can't be read.
+    pub fn written(&self) -> Result<Written> {
+        Ok(Written::now(self.family()?.written(), &self.home))
     }
 
     /// On the disk that the server writes to.

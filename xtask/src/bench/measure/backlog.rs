@@ -47,14 +47,12 @@ struct Load<'r> {
 impl Load<'_> {
     /// `empty` is the server's memory without a file behind it, before.
     fn fill(&self, server: &Server, empty: u64, sample: &mut Sample) -> Result<()> {
-        let before = server.family()?;
-        let (memory, written) = (before.memory(), before.written());
+        let (memory, written) = (server.family()?.memory(), server.written()?);
         let mut command = self.bench(server, &["--fill-only", "--declared", "--count", &self.count.to_string()]);
         let report = report(command.args(self.backlog.fill))?;
         server.settle(self.quiet)?;
-        let after = server.family()?;
+        let (after, written) = (server.family()?, server.written()?.since(written) as f64);
         let memory = after.memory().saturating_sub(memory) as f64;
-        let written = after.written().saturating_sub(written) as f64;
         let bytes = report["total_published_bytes"].as_f64().context("nothing was published")?;
         sample.extend([
             (Metric::FillRate, report["publish_rate"].as_f64().context("nothing was published")?),
