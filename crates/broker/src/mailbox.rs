@@ -22,7 +22,8 @@ pub enum Event {
     },
     /// A queue that was crowded has little waiting now: go on publishing.
     Relaxed,
-    /// The log has become durable as far as this session was waiting for: confirms and commits may be due.
+    /// The log has become durable as far as this session was waiting for: confirms and commits may be due. Or it has
+    /// failed, see [`crate::Broker::failure`].
     Durable,
     /// Memory or disk runs out: publishers wait.
     Blocked,
