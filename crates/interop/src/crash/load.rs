@@ -17,6 +17,9 @@ use crate::crash::publisher::Publisher;
 use crate::crash::topology::{AUTO, COLD, DIRECT, FAN, FANOUT, Route, TOPIC_A, TOPIC_ALL, TOPIC_B, TOPICS, TX_OUT, to};
 use crate::crash::transactor::Transactor;
 
+/// Connections that work in transactions: the broker answers their commits in turn, so several are on their way at once.
+const TRANSACTORS: usize = 6;
+
 /// What clients share.
 pub struct Load {
     /// Where the broker is.
@@ -95,7 +98,7 @@ impl Clients {
         for subscriptions in consumers() {
             clients.add(Consumer::new(numbers(), subscriptions, chance.fork()));
         }
-        for _ in 0..2 {
+        for _ in 0..TRANSACTORS {
             clients.add(Transactor::new(numbers, chance.fork()));
         }
         clients
