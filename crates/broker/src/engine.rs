@@ -159,7 +159,11 @@ impl Broker {
     /// A step of the work behind the log: adopting, merging, checkpoints, removing, preparing files. False if there was
     /// nothing to do, or if it could not be done now because the disk is full.
     pub fn tend(&self) -> bool {
-        let tended = self.inner.durable.as_ref().map(|durable| durable.store.tend(&*self.inner));
+        let tend = |durable: &Arc<Durable>| match durable.store.tend(&*self.inner) {
+            Ok(false) => durable.store.merge(&*self.inner),
+            tended => tended,
+        };
+        let tended = self.inner.durable.as_ref().map(tend);
         match tended {
             None => false,
             Some(Ok(more)) => {

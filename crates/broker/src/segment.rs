@@ -132,6 +132,29 @@ impl Segment {
         }
     }
 
+    /// Both are on disk in the same file, and would not be too much to read at once.
+    pub(crate) fn can_join(&self, next: &Segment, max: u32) -> bool {
+        let bytes = |segment: &Segment| segment.places().iter().map(|(_, place)| place.length).sum::<u32>();
+        let whole = |segment: &Segment| segment.is_stored() && segment.live == segment.count;
+        let file = |segment: &Segment| segment.places().first().map(|(_, place)| place.file());
+        let small = |segment: &Segment| segment.places().len() < 4096;
+        whole(self)
+            && whole(next)
+            && small(self)
+            && file(self) == file(next)
+            && file(self).is_some()
+            && bytes(self) + bytes(next) <= max
+    }
+
+    /// Takes what follows, which [`Segment::can_join`] has allowed.
+    pub(crate) fn join(&mut self, next: &Segment) {
+        if let Places::At(places) = &mut self.places {
+            places.extend(next.places().iter().map(|(number, place)| (self.count + number, *place)));
+        }
+        self.count += next.count;
+        self.live += next.live;
+    }
+
     /// The messages as they were read from disk.
     pub(crate) fn load(&mut self, block: Arc<Block>) {
         if self.is_stored() && block.count() == self.count {

@@ -1,7 +1,9 @@
 //! What a durable broker has beside one in memory: the store, and which queue has which id in it.
 
 use super::{Broker, Inner, QueueDeclare, SharedQueue, VirtualHost};
-use crate::log::{Change, Contents, Damage, FileSpan, Lsn, OpenError, QueueId, Recovery, Round, Snapshot, Store, View};
+use crate::log::{
+    Change, Contents, Damage, Entry, FileSpan, Lsn, OpenError, QueueId, Recovery, Round, Snapshot, Store, View,
+};
 use crate::mailbox::Mailbox;
 use crate::queue::{Journal, Queue, RESIDENT};
 use crate::runs::Runs;
@@ -225,6 +227,18 @@ impl View for Inner {
         let queue = self.durable.as_ref().and_then(|durable| durable.queue(queue));
         if let Some(queue) = queue {
             queue.state.lock().living(position, count, out);
+        }
+    }
+
+    fn keep_living(&self, queue: QueueId, entries: &[Entry], out: &mut Vec<Entry>) {
+        let queue = self.durable.as_ref().and_then(|durable| durable.queue(queue));
+        if let Some(queue) = queue {
+            let (state, mut alive) = (queue.state.lock(), Vec::new());
+            out.extend(entries.iter().copied().filter(|entry| {
+                alive.clear();
+                state.living(entry.position, entry.count.into(), &mut alive);
+                !alive.is_empty()
+            }));
         }
     }
 

@@ -1,6 +1,6 @@
 //! The part of a durable queue that is on disk: what is gone, what is where, and what the log is to be told.
 
-use super::{CROWDED, Head, Queue};
+use super::{CROWDED, Head, Queue, Segments};
 use crate::log::{Entry, Lsn, Place, QueueId, QueueState, Span, Stretch};
 use crate::message::{Account, Block};
 use crate::runs::{Counts, Runs};
@@ -8,7 +8,7 @@ use crate::segment::{Places, Segment};
 use std::sync::Arc;
 
 /// While all messages in memory are fewer bytes than this, none is freed only because it is on disk as well.
-pub(crate) const RESIDENT: u64 = 8 * 1024 * 1024;
+pub(crate) const RESIDENT: u64 = 4 * 1024 * 1024;
 
 /// Loaded at a time, so that a backlog is read in larger pieces than a block.
 const READ_AHEAD: usize = 256 * 1024;
@@ -352,23 +352,33 @@ impl Queue {
             return;
         }
         let (written, head) = (stored.written, self.head.position);
-        let mut forgotten = Vec::new();
-        for (&first, segment) in self.segments.range_mut(stored.release_from..) {
+        while let Some((&first, segment)) = self.segments.range_mut(stored.release_from..).next() {
             let end = first + u64::from(segment.count());
             // The one that is being handed out is needed again at once.
-            if (first..end).contains(&head) && self.consumers.has_grants() {
-                stored.release_from = end;
-                continue;
-            }
-            match segment.release(written) {
-                Some(true) => {}
-                Some(false) => forgotten.push(first),
-                None if segment.is_persistent() => break,
-                None => {}
+            if !(self.consumers.has_grants() && (first..end).contains(&head)) {
+                match segment.release(written) {
+                    Some(true) => Self::join(&mut self.segments, first),
+                    Some(false) => drop(self.segments.remove(&first)),
+                    None if segment.is_persistent() => break,
+                    None => {}
+                }
             }
             stored.release_from = end;
         }
-        forgotten.iter().for_each(|first| drop(self.segments.remove(first)));
+    }
+
+    /// Joins a segment that is on disk with the one before it, if that is, too: messages that came one by one are
+    /// remembered in one place.
+    fn join(segments: &mut Segments, first: u64) {
+        let Some((&before, previous)) = segments.range(..first).next_back() else { return };
+        let Some(segment) = segments.get(&first) else { return };
+        if before + u64::from(previous.count()) != first || !previous.can_join(segment, SEGMENT_BYTES) {
+            return;
+        }
+        let Some(segment) = segments.remove(&first) else { return };
+        if let Some(previous) = segments.get_mut(&before) {
+            previous.join(&segment);
+        }
     }
 
     /// Frees memory of a segment all of which is handed out.
