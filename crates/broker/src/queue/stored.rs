@@ -295,7 +295,9 @@ impl Queue {
     /// Makes segments of messages that are on disk, where there are none yet.
     fn add_found(&mut self, found: Vec<(u64, u32, Place)>) {
         let Some(stored) = &self.stored else { return };
-        let mut open: Option<(u64, u32, u32, Vec<(u32, Place)>)> = None;
+        /// First position, messages, bytes and places of a segment.
+        type Open = (u64, u32, u32, Vec<(u32, Place)>);
+        let mut open: Option<Open> = None;
         let mut segments = Vec::new();
         for (mut position, mut count, place) in found {
             // Another segment may have the beginning of it, or the end.
