@@ -247,6 +247,14 @@ impl Store {
 
     /// A step of the work behind the log; false if there is nothing to do. `ENOSPC` is an error like others here.
     pub(crate) fn tend(&self, view: &dyn View) -> io::Result<bool> {
+        match self.tend_step(view) {
+            // A checkpoint is what gives space back: it may have that of a spare file.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull && self.files.give_up_spare()? => Ok(true),
+            tended => tended,
+        }
+    }
+
+    fn tend_step(&self, view: &dyn View) -> io::Result<bool> {
         if self.log.failure().is_some() {
             return Ok(false);
         }
@@ -267,7 +275,6 @@ impl Store {
     /// Writes a checkpoint now.
     pub(crate) fn checkpoint(&self, view: &dyn View) -> io::Result<()> {
         let mut keeper = self.keeper.lock();
-        keeper.sealed.extend(self.log.take_sealed());
         self.write_checkpoint(&mut keeper, view)
     }
 
@@ -381,6 +388,8 @@ impl Store {
     fn write_checkpoint(&self, keeper: &mut Keeper, view: &dyn View) -> io::Result<()> {
         let disk = self.files.disk.as_ref();
         let at = self.log.end();
+        // After the end was looked up: a segment that is closed from now on is at or behind it.
+        keeper.sealed.extend(self.log.take_sealed());
         let replay = keeper.sealed.first().map_or(lsn(file_of(at), 0), |(number, _)| lsn(*number, 0));
         let number = self.files.next_number();
         let next_queue = self.next_queue.load(Ordering::Relaxed);
