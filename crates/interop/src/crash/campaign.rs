@@ -15,7 +15,7 @@ use crate::crash::drain::{self, Stay};
 use crate::crash::ledger::{Findings, Ledger};
 use crate::crash::load::{Clients, Load};
 use crate::crash::message::Pattern;
-use crate::crash::topology::{self, COLD, QUEUES, RECEIPTS};
+use crate::crash::topology::{self, COLD, FIXED, RECEIPTS, SLOT, SLOTS};
 use crate::crash::victim::{BACKGROUND, Start, Victim, Way, copy, names, size};
 
 /// How long a cycle may take to get its confirms.
@@ -176,7 +176,7 @@ impl<'o> Campaign<'o> {
         self.summary.confirms += confirms;
         self.summary.commits += commits;
         self.summary.found += found as u64;
-        let backlog: usize = (0..QUEUES.len()).map(|queue| self.ledger.len(queue)).sum();
+        let backlog: usize = (0..FIXED).map(|queue| self.ledger.len(queue)).sum();
         let kills = self.summary.kills.since(&before);
         println!(
             "cycle {cycle}: {confirms} confirms, {commits} commits in {:.2} s; {kills}; start {} ms ({}); {found} found in {:.2} s, \
@@ -282,7 +282,7 @@ impl<'o> Campaign<'o> {
         let port = self.options.start.port;
         // In memory nothing is there any more, and each queue is found to be empty.
         topology::declare(port, self.options.start.data.is_some() || self.options.dry)?;
-        let queues: Vec<usize> = (0..QUEUES.len()).filter(|queue| with_cold || *queue != COLD).collect();
+        let queues: Vec<usize> = (0..FIXED).filter(|queue| with_cold || *queue != COLD).collect();
         let mut found = 0;
         let mut acknowledged = Vec::new();
         for &queue in &queues {
@@ -294,6 +294,13 @@ impl<'o> Campaign<'o> {
             let at = (!drained.committed).then(|| self.clock.elapsed().as_nanos() as u64);
             acknowledged.push((queue, drained.acknowledged, at));
         }
+        for slot in 0..SLOTS {
+            let findings = &mut self.summary.findings;
+            let found_here = drain::tear_down(port, &self.pattern, SLOT + slot, findings)?;
+            found += found_here.as_ref().map_or(0, Vec::len);
+            self.ledger.check_slot(slot, found_here.as_deref(), findings);
+        }
+        self.ledger.clear_slots();
         self.ledger.check_transactions(&mut self.summary.findings);
         self.ledger.settle(&queues, self.clock.elapsed().as_nanos() as u64);
         for (queue, ids, at) in acknowledged {

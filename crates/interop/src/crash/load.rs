@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::crash::account::{Account, Sent};
 use crate::crash::amqp::{Connection, Event, Outgoing};
+use crate::crash::builder::Builder;
 use crate::crash::chance::Chance;
 use crate::crash::consumer::{Consumer, Habit, Subscription};
 use crate::crash::message::{Id, LONGEST, Pattern, SHORTEST};
@@ -98,6 +99,7 @@ impl Clients {
         for subscriptions in consumers() {
             clients.add(Consumer::new(numbers(), subscriptions, chance.fork()));
         }
+        clients.add(Builder::new(numbers(), chance.fork()));
         for _ in 0..TRANSACTORS {
             clients.add(Transactor::new(numbers, chance.fork()));
         }
