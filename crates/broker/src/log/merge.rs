@@ -13,7 +13,7 @@ use super::format::LogId;
 use super::index::{self, Entry, Index, Span};
 use super::record::{QueueId, Target};
 use crate::disk::{Disk, DiskFile};
-use batch::{Batch, Wanted};
+use batch::{Batch, Fetched};
 use order::Order;
 use output::{Open, Output};
 use reading::{Body, Reader, Record, Run, Stretch, copy, warm};
@@ -158,8 +158,8 @@ fn run(
             break;
         }
         batch.fetch(sources)?;
-        for (wanted, runs, bytes) in batch.entries() {
-            placing.take(&mut reader, &wanted, runs, bytes, &mut scratch)?;
+        for fetched in batch.entries() {
+            placing.take(&mut reader, &fetched, &mut scratch)?;
         }
         batch.clear();
     }
@@ -247,21 +247,19 @@ impl Placing<'_, '_> {
     fn take(
         &mut self,
         reader: &mut Reader<'_>,
-        wanted: &Wanted,
-        runs: &[(u64, u64)],
-        bytes: Option<&[u8]>,
+        fetched: &Fetched<'_>,
         scratch: &mut Scratch,
     ) -> Result<(), MergeError> {
-        let Wanted { source, entry, .. } = *wanted;
+        let Fetched { source, entry, runs, .. } = *fetched;
         let key = (source, entry.offset);
         let shared = if self.shared.is_empty() { None } else { self.shared.remove(&key) };
         let Some(shared) = shared else {
-            let record = reader.record(wanted, bytes)?;
+            let record = reader.record(fetched)?;
             return self.place(&record, key, entry, runs, scratch);
         };
         let base = match shared.count == entry.count {
             true => entry.position,
-            false => reader.record(wanted, bytes)?.target.position,
+            false => reader.record(fetched)?.target.position,
         };
         // What was written is what lived then: some may have died since they were asked for.
         scratch.runs.clear();
@@ -459,7 +457,7 @@ impl Placing<'_, '_> {
     ) -> Result<(), MergeError> {
         let Body::Apart(pieces) = &record.body else { return Ok(()) };
         let mut open = None;
-        copy(record, pieces, stretches, &mut |at, bytes| {
+        copy(record, pieces, stretches, |at, bytes| {
             let (Stretch { run, begin, end }, targets) = (stretches[at], &targets[at]);
             let mut now = match open.take() {
                 Some(open) => open,

@@ -20,11 +20,21 @@ const READ: usize = WHOLE as usize;
 /// Fewer bytes than this between two records are read with them: a call costs as much.
 const SKIP: u64 = 8 * 1024;
 
-/// An entry with living messages.
+/// An entry with living messages, and what was read for it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Wanted {
+pub(super) struct Fetched<'b> {
     pub(super) source: u32,
     pub(super) entry: Entry,
+    /// The living messages, by position.
+    pub(super) runs: &'b [(u64, u64)],
+    /// Its record, unless that is long.
+    pub(super) record: Option<&'b [u8]>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Wanted {
+    source: u32,
+    entry: Entry,
     /// Its runs end here in the batch's list, and begin where those of the one before end.
     runs: u32,
     /// Where its record is among the batch's bytes.
@@ -121,15 +131,15 @@ impl Batch {
         Ok(())
     }
 
-    /// The entries, in order, with their runs and, if it was fetched, the record.
-    pub(super) fn entries(&self) -> impl Iterator<Item = (Wanted, &[(u64, u64)], Option<&[u8]>)> {
+    /// The entries, in order.
+    pub(super) fn entries(&self) -> impl Iterator<Item = Fetched<'_>> {
         let mut begin = 0;
-        self.wanted.iter().map(move |wanted| {
-            let runs = &self.runs[begin..wanted.runs as usize];
-            begin = wanted.runs as usize;
-            let at = wanted.at as usize;
-            let bytes = (wanted.at != ELSEWHERE).then(|| &self.bytes[at..at + wanted.entry.length as usize]);
-            (*wanted, runs, bytes)
+        self.wanted.iter().map(move |&Wanted { source, entry, runs: end, at }| {
+            let runs = &self.runs[begin..end as usize];
+            begin = end as usize;
+            let at = at as usize;
+            let record = (at != ELSEWHERE as usize).then(|| &self.bytes[at..at + entry.length as usize]);
+            Fetched { source, entry, runs, record }
         })
     }
 }

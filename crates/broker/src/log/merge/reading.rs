@@ -3,7 +3,7 @@
 use super::super::format::{Bad, LogId, RECORD_HEAD, RawRecord, lsn, u32_at};
 use super::super::index::Entry;
 use super::super::record::{CHUNK, ENQUEUE, Enqueue, LARGE, Target};
-use super::batch::Wanted;
+use super::batch::Fetched;
 use super::{MergeError, Source, failed};
 
 /// Records of at most this many bytes are read as a whole, longer ones piece by piece.
@@ -159,7 +159,7 @@ pub(super) fn copy(
     record: &Record<'_>,
     pieces: &[Piece],
     stretches: &[Stretch],
-    each: &mut dyn FnMut(usize, &[u8]) -> Result<(), MergeError>,
+    mut each: impl FnMut(usize, &[u8]) -> Result<(), MergeError>,
 ) -> Result<(), MergeError> {
     let source = record.source;
     let mut buffer = vec![0; STEP];
@@ -210,7 +210,7 @@ pub(super) fn warm(sources: &[Source]) {
     }
 }
 
-/// Reads records that were not fetched.
+/// Checks records, and reads those that were not fetched.
 #[derive(Debug)]
 pub(super) struct Reader<'a> {
     log: LogId,
@@ -223,11 +223,10 @@ impl<'a> Reader<'a> {
         Reader { log, sources, buffer: Vec::new() }
     }
 
-    /// The record of an entry, whose bytes may have been fetched. It has to be an enqueue with a target for the entry's
-    /// messages.
-    pub(super) fn record<'b>(&'b mut self, wanted: &Wanted, bytes: Option<&'b [u8]>) -> Result<Record<'b>, MergeError> {
-        let (log, source, entry) = (self.log, &self.sources[wanted.source as usize], &wanted.entry);
-        match bytes {
+    /// The record of an entry. It has to be an enqueue with a target for the entry's messages.
+    pub(super) fn record<'b>(&'b mut self, fetched: &Fetched<'b>) -> Result<Record<'b>, MergeError> {
+        let (log, source, entry) = (self.log, &self.sources[fetched.source as usize], &fetched.entry);
+        match fetched.record {
             Some(bytes) => decode(log, source, entry, bytes),
             None => decode(log, source, entry, self.read(source, entry)?),
         }
