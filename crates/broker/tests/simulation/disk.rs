@@ -120,6 +120,13 @@ impl SimDisk {
         SimDisk(Arc::new(Mutex::new(state)))
     }
 
+    /// As [`SimDisk::fork`], with another fate.
+    pub fn reseeded(&self, seed: u64) -> SimDisk {
+        let disk = self.fork();
+        disk.0.lock().random = Random::new(seed);
+        disk
+    }
+
     /// Says what the broker is about to do.
     pub fn enter(&self, phase: Phase) {
         self.0.lock().phase = phase;

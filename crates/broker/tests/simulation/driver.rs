@@ -28,6 +28,8 @@ pub struct Plan {
     pub patience: u64,
     /// Faults, crashes and restarts by chance; otherwise the caller does that.
     pub faults: bool,
+    /// What follows every crash; otherwise that is left to chance.
+    pub comeback: Option<Comeback>,
     /// Print what is done.
     pub trace: bool,
 }
@@ -36,14 +38,15 @@ impl Plan {
     pub fn of_seed(seed: u64) -> Plan {
         let mut random = Random::new(seed ^ 0x706c_616e);
         let (operations, patience) = (random.between(500, 700) as u32, random.pick(&[2, 5, 15]));
-        Plan { seed, operations, patience, faults: true, trace: false }
+        Plan { seed, operations, patience, faults: true, comeback: None, trace: false }
     }
 }
 
 /// Runs a plan to its end.
 pub fn run(plan: Plan) -> Result<Coverage, String> {
-    let mut sim = Sim::start(plan)?;
-    for _ in 0..plan.operations {
+    let mut sim = Sim::new(plan);
+    sim.begin()?;
+    while sim.operations() < plan.operations {
         sim.operation()?;
     }
     sim.end()
@@ -62,6 +65,7 @@ pub struct Sim {
     broker: Option<Broker>,
     conns: Vec<Conn>,
     crashes: u32,
+    operations: u32,
     /// A fault came in the way of a client's operation.
     stumbled: bool,
     /// A fault came in the way of anything in this life.
@@ -69,10 +73,10 @@ pub struct Sim {
 }
 
 impl Sim {
-    pub fn start(plan: Plan) -> Result<Sim, String> {
+    pub fn new(plan: Plan) -> Sim {
         let mut random = Random::new(plan.seed);
         let max_memory = random.pick(&[256 << 10, 2 << 20, 1 << 30]);
-        let mut sim = Sim {
+        Sim {
             plan,
             disk: SimDisk::new(plan.seed ^ 0x6469_736b),
             limits: Limits { max_memory, ..Limits::default() },
@@ -84,14 +88,32 @@ impl Sim {
             broker: None,
             conns: Vec::new(),
             crashes: 0,
+            operations: 0,
             stumbled: false,
             faulted: false,
-        };
-        let (broker, _) = sim.open(&sim.disk, false).map_err(|error| format!("an empty disk: {error}"))?;
-        sim.serve(broker);
-        sim.declare_all()?;
-        sim.arm();
-        Ok(sim)
+        }
+    }
+
+    /// Starts a broker on the empty disk, and declares everything.
+    pub fn begin(&mut self) -> Step {
+        self.disk.enter(Phase::Recover);
+        match self.open(&self.disk, false) {
+            Ok((broker, _)) if self.disk.death().is_none() => self.serve(broker),
+            Err(error) if self.disk.death().is_none() => return Err(format!("an empty disk: {error}")),
+            _ => self.crash(None)?,
+        }
+        self.declare_all()?;
+        self.arm();
+        Ok(())
+    }
+
+    pub fn crashes(&self) -> u32 {
+        self.crashes
+    }
+
+    /// Operations that were done.
+    pub fn operations(&self) -> u32 {
+        self.operations
     }
 
     fn open(&self, disk: &SimDisk, accept_loss: bool) -> Result<(Broker, Recovery), OpenError> {
@@ -159,6 +181,7 @@ impl Sim {
     /// Does one thing, and what follows from it.
     pub fn operation(&mut self) -> Step {
         self.model.seq += 1;
+        self.operations += 1;
         let done = if self.random.below(self.plan.patience) == 0 { self.work() } else { self.client() };
         self.note_fired();
         if self.disk.death().is_some() || self.stumbled {
@@ -419,6 +442,9 @@ impl Sim {
     }
 
     fn some_comeback(&mut self) -> Comeback {
+        if let Some(comeback) = self.plan.comeback {
+            return comeback;
+        }
         if self.disk.death() == Some(Fault::Kill) || self.random.chance(40) && self.disk.death().is_none() {
             return Comeback::Process;
         }

@@ -1,28 +1,26 @@
 //! Seeded runs of the real broker on a disk that fails, compared with a model too plain to be wrong.
 //!
-//! `LEVERET_SIM_SEEDS` says how many seeds, `LEVERET_SIM_FIRST` which is the first; `LEVERET_SIM_TRACE` prints what a
-//! run does. A seed that fails is added to `seeds.txt`, which every run begins with.
+//! `LEVERET_SIM_SEEDS` says how many seeds, `LEVERET_SIM_FIRST` which is the first; `LEVERET_SIM_TRACE` prints what that
+//! one does. A seed that fails is added to `seeds.txt`, which every run begins with.
+//!
+//! With the feature `mutants` there is one test, since what it switches is switched for the whole process.
 
 mod client;
 mod content;
 mod coverage;
 mod disk;
+#[cfg(not(feature = "mutants"))]
+mod disk_tests;
 mod driver;
+#[cfg(not(feature = "mutants"))]
+mod exhaustive;
 mod inspect;
 mod judge;
+#[cfg(not(feature = "mutants"))]
+mod judge_tests;
 mod model;
+#[cfg(feature = "mutants")]
+mod mutants;
 mod random;
+mod seeds;
 mod sites;
-
-#[test]
-fn smoke() {
-    for seed in 0..200 {
-        let plan = driver::Plan { faults: false, ..driver::Plan::of_seed(seed) };
-        let mut sim = driver::Sim::start(plan).unwrap();
-        for _ in 0..plan.operations {
-            if let Err(error) = sim.operation() {
-                panic!("seed {seed}: {error}");
-            }
-        }
-    }
-}
