@@ -3,6 +3,7 @@
 //! Acks are collected and applied in runs by [`Channel::apply_settled`], which the owner calls when its input is
 //! exhausted; every operation that could see the difference calls it first.
 
+mod commit;
 mod publish;
 mod settle;
 mod transaction;
@@ -12,11 +13,13 @@ use crate::consumers::{ConsumerId, UNLIMITED};
 use crate::engine::{QueueDeclare, QueueStatus, SharedQueue};
 use crate::error::{Error, Result};
 use crate::mailbox::Event;
-use crate::queue::{Delivery, Queue};
+use crate::publisher::Waiting;
+use crate::queue::{Delivery, Missing, Queue};
 use crate::session::Session;
 use crate::unacked::{Outstanding, Unacked};
 use leveret_wire::table::{Table, Value};
 use rustc_hash::FxHashMap;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Consuming from it means to receive the answers to one's own requests (RabbitMQ's direct reply-to).
@@ -37,6 +40,8 @@ pub struct Channel {
     mode: Mode,
     /// Settled and not applied yet.
     settled: Vec<Settled>,
+    /// A commit that has to be durable before it is done.
+    committing: Option<Waiting>,
     last_queue: Option<Arc<str>>,
     reply_queue: Option<Arc<SharedQueue>>,
 }
@@ -44,8 +49,17 @@ pub struct Channel {
 #[derive(Debug)]
 enum Mode {
     Plain,
-    Confirm { published: u64, confirmed: u64 },
+    Confirm(Confirms),
     Transaction(Box<Transaction>),
+}
+
+/// Publisher confirms of a channel.
+#[derive(Debug, Default)]
+struct Confirms {
+    published: u64,
+    confirmed: u64,
+    /// Up to this tag, and what has to be durable before.
+    waiting: VecDeque<(u64, Waiting)>,
 }
 
 #[derive(Debug)]
@@ -116,6 +130,7 @@ impl Channel {
             channel_prefetch: 0,
             mode: Mode::Plain,
             settled: Vec::new(),
+            committing: None,
             last_queue: None,
             reply_queue: None,
         }
@@ -323,16 +338,24 @@ impl Channel {
         let credit = self.credit(entry);
         let (id, no_ack, begin) = (entry.id, entry.no_ack, out.len());
         let mut wakes = Vec::new();
-        let take = |queue: &mut Queue| {
+        let mut take = |queue: &mut Queue| {
             let granted = queue.consumers.granted_to(id).min(credit);
             let taken = queue.take(granted, max_bytes, no_ack, out);
+            if taken == 0 && granted > 0 && let Some(missing) = queue.missing() {
+                return Err(missing);
+            }
             queue.consumers.pulled(id, taken);
             if credit != UNLIMITED {
                 queue.consumers.set_credit(id, credit - taken);
             }
-            (taken, queue.consumers.granted_to(id) > 0)
+            Ok((taken, queue.consumers.granted_to(id) > 0))
         };
-        let (taken, mut more) = entry.queue.change_quietly(take, &mut wakes);
+        let (taken, mut more) = loop {
+            match entry.queue.change_quietly(&mut take, &mut wakes) {
+                Ok(taken) => break taken,
+                Err(missing) => entry.queue.load(missing),
+            }
+        };
         let own = Event::Ready { channel: self.number, consumer };
         for (mailbox, event) in wakes {
             // A new grant to this very consumer needs no detour through the mailbox.
@@ -381,10 +404,19 @@ impl Channel {
         session.flush();
         let queue = session.vhost.queue(self.resolve_queue(queue)?, session.id)?;
         let mut out = Vec::new();
-        let left = queue.change(|state| {
-            state.take(1, 1, no_ack, &mut out);
-            state.ready()
-        });
+        let mut take = |state: &mut Queue| -> std::result::Result<u64, Missing> {
+            match state.take(1, 1, no_ack, &mut out) {
+                0 => state.missing().map_or(Ok(0), Err),
+                _ => Ok(state.ready()),
+            }
+        };
+        let left = loop {
+            match queue.change(&mut take) {
+                Ok(left) => break left,
+                Err(missing) => queue.load(missing),
+            }
+            queue.check_undamaged()?;
+        };
         let Some(delivery) = out.pop() else { return Ok(None) };
         let tag = self.next_tag;
         self.next_tag += 1;

@@ -1,27 +1,34 @@
-//! The only place with locks, wake-ups and shared ownership: the broker, its virtual hosts and its queues.
+//! The only place with locks, wake-ups, threads and shared ownership: the broker, its virtual hosts and its queues.
 //!
-//! Lock order: a virtual host's topology, then a queue, then a mailbox. No lock is held while a connection is woken.
+//! Lock order: a virtual host's topology, then a queue, then the log, then a mailbox. No lock is held while a connection
+//! is woken.
 
-use crate::arguments;
-use crate::consumers::Wakes;
-use crate::dead_letter::{self, Letter};
-use crate::error::{Error, Result};
+mod durable;
+mod shared_queue;
+mod threads;
+mod vhost;
+
+pub use shared_queue::SharedQueue;
+pub use vhost::VirtualHost;
+
+pub(crate) use self::durable::Durable;
+use self::threads::Threads;
 use crate::limits::Limits;
-use crate::log::{OpenError, Recovery, Storage};
+use crate::log::{self, OpenError, Recovered, Recovery, Storage, recover};
 use crate::mailbox::{Event, Mailbox};
-use crate::message::{Account, Message, Run, SHARE_MIN};
-use crate::queue::{Delivery, Queue};
-use crate::routing::Destination;
+use crate::message::Account;
+#[cfg(test)]
+use crate::queue::Queue;
 use crate::session::Session;
-use crate::topology::{
-    ExchangeDeclare, QueueRecord, Routed, SessionId, Topology, check_not_default, check_not_reserved,
-};
-use leveret_wire::table::{FieldTable, Table};
+use crate::topology::{SessionId, Topology};
+use leveret_wire::table::Table;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use rustc_hash::FxHashMap;
 use std::fmt;
+use std::sync::Arc;
+#[cfg(test)]
+use std::sync::Weak;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
 use std::task::Waker;
 
 /// What a broker does not know by itself. Tests pass counters.
@@ -52,6 +59,18 @@ struct Inner {
     sessions: Mutex<FxHashMap<SessionId, Arc<Mailbox>>>,
     next_session: AtomicU64,
     blocked: AtomicBool,
+    disk_full: AtomicBool,
+    durable: Option<Arc<Durable>>,
+    threads: Mutex<Threads>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.threads.lock().stop();
+        if let Some(durable) = &self.durable {
+            durable.store.log.write(true);
+        }
+    }
 }
 
 impl fmt::Debug for Broker {
@@ -63,54 +82,108 @@ impl fmt::Debug for Broker {
 impl Broker {
     /// A broker in memory with one virtual host, `/`.
     pub fn new(limits: Limits, environment: Environment) -> Broker {
-        let broker = Broker {
+        let broker = Broker::build(limits, environment, Account::default(), None);
+        broker.create_vhost("/");
+        broker
+    }
+
+    fn build(limits: Limits, environment: Environment, account: Account, durable: Option<Arc<Durable>>) -> Broker {
+        Broker {
             inner: Arc::new(Inner {
                 limits,
-                account: Account::default(),
+                account,
                 environment: Arc::new(environment),
                 vhosts: RwLock::default(),
                 sessions: Mutex::default(),
                 next_session: AtomicU64::new(1),
                 blocked: AtomicBool::new(false),
+                disk_full: AtomicBool::new(false),
+                durable,
+                threads: Mutex::default(),
             }),
-        };
-        broker.create_vhost("/");
-        broker
+        }
     }
 
     /// Opens a durable broker: recovers what `storage` holds and starts the threads that write and tend the log.
+    /// [`Broker::shut_down`] ends it; one that is dropped writes what is pending, too.
     ///
     /// # Errors
-    /// [`OpenError`] if the directory cannot be read or is not what it should be.
+    /// [`OpenError`] if the directory cannot be read, or if files are missing without which messages would be lost.
     pub fn open(
         limits: Limits,
         environment: Environment,
         storage: Storage,
     ) -> std::result::Result<(Broker, Recovery), OpenError> {
-        Broker::recover(limits, environment, storage)
+        let sync = storage.sync;
+        let (broker, recovery) = Broker::recover(limits, environment, storage)?;
+        broker.start(sync)?;
+        Ok((broker, recovery))
     }
 
-    /// As [`Broker::open`], without threads: the caller drives [`Broker::write_log`] and [`Broker::tend`].
+    fn start(&self, sync: log::Sync) -> std::result::Result<(), OpenError> {
+        let Some(durable) = &self.inner.durable else { return Ok(()) };
+        let threads = Threads::start(durable.clone(), Arc::downgrade(&self.inner), sync);
+        *self.inner.threads.lock() =
+            threads.map_err(|source| OpenError::Io { what: "start the log's threads".into(), source })?;
+        Ok(())
+    }
+
+    /// As [`Broker::open`], without threads: the caller drives [`Broker::write_log`] and [`Broker::tend`]. For
+    /// simulations.
+    ///
+    /// # Errors
+    /// As [`Broker::open`].
     pub fn recover(
         limits: Limits,
         environment: Environment,
-        _storage: Storage,
+        storage: Storage,
     ) -> std::result::Result<(Broker, Recovery), OpenError> {
-        Ok((Broker::new(limits, environment), Recovery::default()))
+        let account = Account::default();
+        let id = (environment.random)() as u64;
+        let Recovered { store, contents, mut recovery, damaged, unnamed } = recover(&storage, id, &account)?;
+        let durable = Arc::new(Durable::new(store));
+        let broker = Broker::build(limits, environment, account, Some(durable));
+        broker.create_vhost("/");
+        broker.restore(contents, &mut recovery, &damaged, unnamed && !storage.accept_loss)?;
+        if !storage.accept_loss {
+            broker.close_damaged(&recovery);
+        }
+        Ok((broker, recovery))
     }
 
     /// Writes and syncs what is pending in the log; false if there was nothing.
     pub fn write_log(&self) -> bool {
-        false
+        self.inner.durable.as_ref().is_some_and(|durable| durable.write())
     }
 
-    /// A step of the work behind the log: adopting, merging, checkpoints, deleting. False if there was nothing to do.
+    /// A step of the work behind the log: adopting, merging, checkpoints, removing, preparing files. False if there was
+    /// nothing to do, or if it could not be done now because the disk is full.
     pub fn tend(&self) -> bool {
-        false
+        let tended = self.inner.durable.as_ref().map(|durable| durable.store.tend(&*self.inner));
+        match tended {
+            None => false,
+            Some(Ok(more)) => {
+                self.set_disk_full(false);
+                more
+            }
+            Some(Err(error)) => {
+                self.note_tend_error(&error);
+                false
+            }
+        }
     }
 
     /// Writes what is pending and a checkpoint, and ends the threads. What is published later is not durable.
-    pub fn shut_down(&self) {}
+    ///
+    /// # Errors
+    /// If the log or the checkpoint cannot be written. Nothing that was confirmed is lost by that.
+    pub fn shut_down(&self) -> std::io::Result<()> {
+        let Some(durable) = &self.inner.durable else { return Ok(()) };
+        let mut threads = std::mem::take(&mut *self.inner.threads.lock());
+        threads.stop();
+        threads.join();
+        durable.store.shut_down(&*self.inner)
+    }
 
     /// The limits that it was made with.
     pub fn limits(&self) -> &Limits {
@@ -123,6 +196,9 @@ impl Broker {
         if !vhosts.contains_key(name) {
             let name: Arc<str> = name.into();
             let topology = Topology::new(&name, self.inner.limits.clone());
+            if let Some(durable) = &self.inner.durable {
+                durable.write_vhost(&name);
+            }
             let vhost = Arc::new_cyclic(|own| VirtualHost {
                 own: own.clone(),
                 name: name.clone(),
@@ -130,6 +206,7 @@ impl Broker {
                 topology: RwLock::new(topology),
                 account: self.inner.account.clone(),
                 environment: self.inner.environment.clone(),
+                durable: self.inner.durable.clone(),
             });
             vhosts.insert(name, vhost);
         }
@@ -169,19 +246,33 @@ impl Broker {
         name
     }
 
-    /// Bytes that messages hold in memory.
+    pub(crate) fn durable(&self) -> Option<&Arc<Durable>> {
+        self.inner.durable.as_ref()
+    }
+
+    /// Bytes that messages hold in memory, those on their way to the disk included.
     pub fn memory_used(&self) -> u64 {
-        self.inner.account.used()
+        self.inner.account.used() + self.inner.durable.as_ref().map_or(0, |durable| durable.store.log.pending())
     }
 
     /// Why the broker stops, if its log has failed: nothing is confirmed any more.
     pub fn failure(&self) -> Option<String> {
-        None
+        Some(self.inner.durable.as_ref()?.store.log.failure()?.to_string())
+    }
+
+    /// Damage that was met since the last call, in words.
+    pub fn take_damage(&self) -> Vec<String> {
+        self.inner.durable.as_ref().map(|durable| durable.take_reports()).unwrap_or_default()
     }
 
     /// What is blocking publishers, in RabbitMQ's words for connection.blocked.
     pub fn blocked_reason(&self) -> &'static str {
-        "low on memory"
+        let memory = self.memory_used() > self.inner.limits.max_memory / 10 * 9;
+        match (memory, self.inner.disk_full.load(Ordering::Relaxed)) {
+            (true, true) => "low on memory & disk",
+            (false, true) => "low on disk",
+            _ => "low on memory",
+        }
     }
 
     /// Publishers are blocked because memory or disk runs out.
@@ -205,6 +296,9 @@ impl Broker {
     }
 
     fn blocks_now(&self) -> bool {
+        if self.inner.disk_full.load(Ordering::Relaxed) {
+            return true;
+        }
         let (used, max) = (self.memory_used(), self.inner.limits.max_memory);
         if self.is_blocked() { used > max / 10 * 9 } else { used > max }
     }
@@ -220,62 +314,6 @@ fn tell(sessions: MutexGuard<'_, FxHashMap<SessionId, Arc<Mailbox>>>, event: Eve
     let wakers: Vec<_> = sessions.values().filter_map(|mailbox| mailbox.leave(event)).collect();
     drop(sessions);
     wakers.into_iter().for_each(Waker::wake);
-}
-
-/// A queue behind its lock.
-#[derive(Debug)]
-pub struct SharedQueue {
-    /// Its name.
-    pub name: Arc<str>,
-    /// Is deleted when its last consumer is gone.
-    pub auto_delete: bool,
-    dead_letters: Option<dead_letter::Target>,
-    vhost: Weak<VirtualHost>,
-    state: Mutex<Queue>,
-}
-
-impl SharedQueue {
-    /// Changes the queue, lets it grant what became ready, and wakes who was granted something.
-    pub(crate) fn change<R>(&self, change: impl FnOnce(&mut Queue) -> R) -> R {
-        let mut wakes = Wakes::new();
-        let result = self.change_quietly(change, &mut wakes);
-        wakes.into_iter().for_each(|(mailbox, event)| mailbox.post(event));
-        result
-    }
-
-    /// As [`SharedQueue::change`], with the wake-ups left to the caller.
-    pub(crate) fn change_quietly<R>(&self, change: impl FnOnce(&mut Queue) -> R, wakes: &mut Wakes) -> R {
-        let mut queue = self.state.lock();
-        let result = change(&mut queue);
-        queue.dispatch(wakes);
-        result
-    }
-
-    /// Rejected messages go somewhere.
-    pub(crate) fn has_dead_letters(&self) -> bool {
-        self.dead_letters.is_some()
-    }
-
-    /// Sends rejected messages to the dead-letter exchange. One that is missing, or has no queue for them, loses them
-    /// (RabbitMQ's rule).
-    pub(crate) fn send_dead_letters(&self, rejected: &[Delivery]) {
-        let (Some(target), Some(vhost)) = (&self.dead_letters, self.vhost.upgrade()) else { return };
-        let now = (vhost.environment.now)();
-        for delivery in rejected {
-            let mut at = delivery.offset;
-            for _ in 0..delivery.count {
-                let (message, next) = delivery.block.at(at);
-                let letter = dead_letter::rejected(&message, &self.name, target, now);
-                vhost.publish_dead_letter(target.exchange(), &letter, &message);
-                at = next;
-            }
-        }
-    }
-
-    fn status(&self) -> QueueStatus {
-        let queue = self.state.lock();
-        QueueStatus { name: self.name.clone(), ready: queue.ready(), consumers: queue.consumers.len() }
-    }
 }
 
 /// What queue.declare-ok tells.
@@ -304,265 +342,17 @@ pub struct QueueDeclare<'a> {
     pub arguments: Table<'a>,
 }
 
-/// One virtual host: a name space of exchanges and queues.
-#[derive(Debug)]
-pub struct VirtualHost {
-    /// For its queues, whose dead letters come back to it.
-    own: Weak<VirtualHost>,
-    name: Arc<str>,
-    topology: RwLock<Topology<Arc<SharedQueue>>>,
-    /// The topology's, to be read without its lock.
-    generation: AtomicU64,
-    account: Account,
-    environment: Arc<Environment>,
-}
-
-impl VirtualHost {
-    /// Its name.
-    pub fn name(&self) -> &Arc<str> {
-        &self.name
-    }
-
-    pub(crate) fn account(&self) -> &Account {
-        &self.account
-    }
-
-    pub(crate) fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Acquire)
-    }
-
-    fn change<R>(&self, change: impl FnOnce(&mut Topology<Arc<SharedQueue>>) -> R) -> R {
-        let mut topology = self.topology.write();
-        let result = change(&mut topology);
-        self.generation.store(topology.generation(), Ordering::Release);
-        result
-    }
-
-    /// Declares an exchange: 406 if it exists and differs, or if the type is unknown; 403 for reserved names.
-    pub fn declare_exchange(&self, declare: ExchangeDeclare<'_>) -> Result<()> {
-        self.change(|topology| topology.declare_exchange(declare))
-    }
-
-    /// Checks that an exchange exists (a passive declaration).
-    pub fn check_exchange(&self, name: &str) -> Result<()> {
-        check_not_default(name)?;
-        self.topology.read().exchange(name).map(|_| ())
-    }
-
-    /// Deletes an exchange with all its bindings. A missing one is no error; 406 with `if_unused` and bindings.
-    pub fn delete_exchange(&self, name: &str, if_unused: bool) -> Result<()> {
-        self.change(|topology| topology.delete_exchange(name, if_unused))
-    }
-
-    /// Binds a queue to an exchange on behalf of a connection.
-    pub fn bind_queue(&self, queue: &str, source: &str, key: &str, args: Table<'_>, session: SessionId) -> Result<()> {
-        self.change(|topology| {
-            let name = topology.queue_for(queue, session)?.name.clone();
-            check_not_default(source)?;
-            topology.bind(source, Destination::Queue(name), key, args)
-        })
-    }
-
-    /// Removes a queue's binding on behalf of a connection.
-    pub fn unbind_queue(
-        &self,
-        queue: &str,
-        source: &str,
-        key: &str,
-        args: Table<'_>,
-        session: SessionId,
-    ) -> Result<()> {
-        self.change(|topology| {
-            let name = topology.queue_for(queue, session)?.name.clone();
-            check_not_default(source)?;
-            topology.unbind(source, Destination::Queue(name), key, args)
-        })
-    }
-
-    /// Binds an exchange to an exchange (RabbitMQ's extension).
-    pub fn bind_exchange(&self, destination: &str, source: &str, key: &str, arguments: Table<'_>) -> Result<()> {
-        check_not_default(destination)?;
-        check_not_default(source)?;
-        self.change(|topology| topology.bind(source, Destination::Exchange(destination.into()), key, arguments))
-    }
-
-    /// Removes an exchange's binding.
-    pub fn unbind_exchange(&self, destination: &str, source: &str, key: &str, arguments: Table<'_>) -> Result<()> {
-        check_not_default(destination)?;
-        check_not_default(source)?;
-        self.change(|topology| topology.unbind(source, Destination::Exchange(destination.into()), key, arguments))
-    }
-
-    /// Declares a queue with a non-empty name. 406 if it exists and differs, 405 if it is another connection's, 403 if
-    /// it is new and the name is reserved, unless the broker has generated it.
-    pub(crate) fn declare_queue(
-        &self,
-        declare: QueueDeclare<'_>,
-        generated: bool,
-        session: SessionId,
-    ) -> Result<QueueStatus> {
-        let queue = self.change(|topology| {
-            if topology.queue(declare.name).is_ok() {
-                return self.check_equivalent(topology.queue_for(declare.name, session)?, &declare);
-            }
-            if !generated {
-                check_not_reserved("queue", declare.name)?;
-            }
-            arguments::check_queue(declare.arguments, declare.name, &self.name)?;
-            let name: Arc<str> = declare.name.into();
-            self.insert_queue(topology, name, declare, declare.exclusive.then_some(session))
-        })?;
-        Ok(queue.status())
-    }
-
-    fn insert_queue(
-        &self,
-        topology: &mut Topology<Arc<SharedQueue>>,
-        name: Arc<str>,
-        declare: QueueDeclare<'_>,
-        owner: Option<SessionId>,
-    ) -> Result<Arc<SharedQueue>> {
-        let state = Mutex::new(Queue::new(self.account.clone()));
-        let handle = Arc::new(SharedQueue {
-            name: name.clone(),
-            auto_delete: declare.auto_delete,
-            dead_letters: dead_letter::Target::from_arguments(declare.arguments),
-            vhost: self.own.clone(),
-            state,
-        });
-        let (durable, auto_delete) = (declare.durable, declare.auto_delete);
-        let arguments = FieldTable::from(declare.arguments);
-        topology.insert_queue(QueueRecord { name, durable, auto_delete, owner, arguments, handle: handle.clone() })?;
-        Ok(handle)
-    }
-
-    fn check_equivalent(
-        &self,
-        current: &QueueRecord<Arc<SharedQueue>>,
-        declare: &QueueDeclare<'_>,
-    ) -> Result<Arc<SharedQueue>> {
-        if current.owner.is_some() != declare.exclusive {
-            return Err(Error::resource_locked(declare.name, &self.name));
-        }
-        let what = format!("queue '{}'", declare.name);
-        arguments::check_flag("durable", current.durable, declare.durable, &what, &self.name)?;
-        arguments::check_flag("auto_delete", current.auto_delete, declare.auto_delete, &what, &self.name)?;
-        arguments::check_equal(current.arguments.as_table(), declare.arguments, &what, &self.name)?;
-        Ok(current.handle.clone())
-    }
-
-    /// Adds the hidden queue behind a direct reply-to consumer.
-    pub(crate) fn declare_reply_queue(&self, name: &str) -> Result<Arc<SharedQueue>> {
-        let (durable, exclusive, auto_delete, arguments) = (false, false, true, Table::EMPTY);
-        let declare = QueueDeclare { name, durable, exclusive, auto_delete, arguments };
-        self.change(|topology| self.insert_queue(topology, name.into(), declare, None))
-    }
-
-    /// Name and counts of a queue; 404 or 405 as in every use of it.
-    pub fn queue_status(&self, name: &str, session: SessionId) -> Result<QueueStatus> {
-        Ok(self.queue(name, session)?.status())
-    }
-
-    pub(crate) fn queue(&self, name: &str, session: SessionId) -> Result<Arc<SharedQueue>> {
-        Ok(self.topology.read().queue_for(name, session)?.handle.clone())
-    }
-
-    /// Drops a queue's ready messages; returns how many.
-    pub(crate) fn purge_queue(&self, name: &str, session: SessionId) -> Result<u64> {
-        Ok(self.queue(name, session)?.change(Queue::purge))
-    }
-
-    /// Deletes a queue; returns how many messages were ready. A missing one counts as empty (RabbitMQ since 3.2).
-    pub(crate) fn delete_queue(&self, name: &str, if_unused: bool, if_empty: bool, session: SessionId) -> Result<u64> {
-        let queue = match self.topology.read().queue_for(name, session) {
-            Ok(queue) => queue.handle.clone(),
-            Err(error) if error.code == 404 => return Ok(0),
-            Err(error) => return Err(error),
-        };
-        let refuse = |why| Err(Error::precondition(format!("queue '{name}' in vhost '{}' {why}", self.name)));
-        self.delete_queue_if(&queue, |queue| match () {
-            () if if_unused && !queue.consumers.is_empty() => refuse("in use"),
-            () if if_empty && queue.ready() > 0 => refuse("not empty"),
-            () => Ok(()),
-        })
-    }
-
-    /// Deletes the exclusive queues of a session that ends.
-    pub(crate) fn delete_owned_queues(&self, session: SessionId) {
-        let owned = self.topology.read().owned_by(session);
-        for queue in owned {
-            // Nothing is refused: there is no condition.
-            let _ = self.delete_queue_if(&queue, |_| Ok(()));
-        }
-    }
-
-    /// Deletes `queue` unless `check`, called under its lock, refuses. Its consumers are told.
-    fn delete_queue_if(&self, queue: &SharedQueue, check: impl FnOnce(&Queue) -> Result<()>) -> Result<u64> {
-        let (ready, remains, orphans) = self.change(|topology| {
-            let mut state = queue.state.lock();
-            check(&state)?;
-            if state.is_deleted() {
-                return Ok(Default::default());
-            }
-            topology.remove_queue(&queue.name);
-            let (ready, remains) = state.delete();
-            Ok((ready, remains, state.consumers.drain()))
-        })?;
-        drop(remains);
-        for (mailbox, event) in orphans {
-            if let Event::Ready { channel, consumer } = event {
-                mailbox.post(Event::Cancelled { channel, consumer });
-            }
-        }
-        Ok(ready)
-    }
-
-    /// Deletes an auto-delete queue if it has had consumers and has none now.
-    pub(crate) fn delete_if_abandoned(&self, queue: &SharedQueue) {
-        if !queue.auto_delete {
-            return;
-        }
-        // A refusal means that somebody has come back: the queue stays.
-        let _ = self.delete_queue_if(queue, |queue| match queue.consumers.had_one() && queue.consumers.is_empty() {
-            true => Ok(()),
-            false => Err(Error::precondition("in use")),
-        });
-    }
-
-    fn publish_dead_letter(&self, exchange: &str, letter: &Letter, message: &Message<'_>) {
-        let keys: Vec<&str> = letter.keys.iter().map(String::as_str).collect();
-        let Ok(routed) = self.topology.read().route(exchange, &keys, letter.headers.as_table()) else { return };
-        let mut run = Run::default();
-        run.push(&letter.route, &letter.properties, message.body, message.persistent);
-        if run.len() < SHARE_MIN {
-            routed.queues.iter().for_each(|queue| queue.change(|queue| queue.append_run(&run)));
-        } else {
-            let block = run.seal(&self.account);
-            routed.queues.iter().for_each(|queue| queue.change(|queue| queue.append_block(block.clone())));
-        }
-    }
-
-    /// The queues of a message, and whether its exchange is internal.
-    pub(crate) fn route(
-        &self,
-        exchange: &str,
-        keys: &[&str],
-        headers: Table<'_>,
-    ) -> Result<(Routed<Arc<SharedQueue>>, u64)> {
-        let topology = self.topology.read();
-        if topology.exchange(exchange)?.internal {
-            return Err(Error::access_refused(format!(
-                "cannot publish to internal exchange '{exchange}' in vhost '{}'",
-                self.name
-            )));
-        }
-        Ok((topology.route(exchange, keys, headers)?, topology.generation()))
-    }
-}
-
 /// A queue that no virtual host knows.
 #[cfg(test)]
 pub(crate) fn detached_queue(name: &str) -> Arc<SharedQueue> {
-    let state = Mutex::new(Queue::new(Account::default()));
-    Arc::new(SharedQueue { name: name.into(), auto_delete: false, dead_letters: None, vhost: Weak::new(), state })
+    Arc::new(SharedQueue {
+        name: name.into(),
+        auto_delete: false,
+        id: 0,
+        dead_letters: None,
+        vhost: Weak::new(),
+        damaged: AtomicBool::new(false),
+        durable: None,
+        state: Mutex::new(Queue::new(Account::default())),
+    })
 }

@@ -15,6 +15,8 @@ mod limits;
 mod log;
 mod mailbox;
 pub mod message;
+#[cfg(feature = "mutants")]
+pub mod mutants;
 mod publisher;
 mod queue;
 mod routing;

@@ -19,6 +19,8 @@ pub struct Limits {
     pub max_transaction_bytes: usize,
     /// Bytes of all messages in memory; above it publishers are blocked.
     pub max_memory: u64,
+    /// Bytes that have to be free on the disk; with fewer, publishers are blocked. The default is RabbitMQ's.
+    pub min_free_disk: u64,
 }
 
 impl Default for Limits {
@@ -32,6 +34,7 @@ impl Default for Limits {
             max_transaction_messages: 100_000,
             max_transaction_bytes: 64 * 1024 * 1024,
             max_memory: 1024 * 1024 * 1024,
+            min_free_disk: 50_000_000,
         }
     }
 }

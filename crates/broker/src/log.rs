@@ -1,12 +1,37 @@
 //! The log: everything durable in one sequence of records (docs/format.md).
 
+mod adopt;
+mod checkpoint;
+mod contents;
+mod files;
 mod format;
+mod index;
+mod merge;
 mod record;
+mod recover;
+mod replay;
+mod store;
+mod writer;
+
+pub(crate) use contents::Contents;
+pub(crate) use format::Lsn;
+pub(crate) use index::{Entry, Span};
+pub(crate) use record::{Bound, Change, QueueId, QueueState, Stretch, Target};
+pub(crate) use recover::{Recovered, recover};
+pub(crate) use store::{ReadError, Store, View};
+pub(crate) use writer::{LARGE_MIN, Log, Part, Place, Round, Ticket, Unit};
+
+pub(crate) use crate::queue::{FileSpan, Snapshot};
 
 use crate::disk::Disk;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// The number of the segment or file that an LSN is in.
+pub(crate) fn file_of(lsn: Lsn) -> u32 {
+    format::split(lsn).0
+}
 
 /// Where and how a broker keeps what is durable.
 #[derive(Clone, Debug)]

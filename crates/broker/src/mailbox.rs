@@ -28,6 +28,8 @@ pub enum Event {
     Blocked,
     /// Publishers may go on.
     Unblocked,
+    /// The log has failed: nothing is confirmed any more.
+    Failed,
     /// Close with CONNECTION_FORCED (320): the broker stops.
     Shutdown,
 }

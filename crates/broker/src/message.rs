@@ -162,6 +162,11 @@ impl Run {
         self.bytes.len()
     }
 
+    /// The records, one behind the other.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// True without a record.
     pub fn is_empty(&self) -> bool {
         self.count == 0
@@ -256,6 +261,24 @@ impl Drop for OpenRun {
     }
 }
 
+/// The bytes of `count` records from the one that is `skip` records behind the first on. `None` if there are not so many, or
+/// if they are not what records look like: these bytes come from a disk.
+pub(crate) fn slice(bytes: &[u8], skip: u32, count: u32) -> Option<&[u8]> {
+    let (mut at, mut begin) = (0usize, 0);
+    for number in 0..skip.checked_add(count)? {
+        if number == skip {
+            begin = at;
+        }
+        let head = bytes.get(at..at.checked_add(HEAD)?)?;
+        let (route, rest) = (usize::from(u16::from_le_bytes([head[8], head[9]])), u32_at(head, 0) + u32_at(head, 4));
+        at = at.checked_add(HEAD + route)?.checked_add(rest)?;
+        if at > bytes.len() {
+            return None;
+        }
+    }
+    bytes.get(begin..at)
+}
+
 /// An immutable run of records, shared by the queues and consumers that refer to it.
 #[derive(Debug)]
 pub struct Block {
@@ -270,9 +293,20 @@ impl Block {
         self.count
     }
 
+    /// A block of records that [`slice`] has accepted.
+    pub(crate) fn from_disk(bytes: Vec<u8>, count: u32, account: &Account) -> Block {
+        account.charge(bytes.capacity());
+        Block { bytes, count, account: account.clone() }
+    }
+
     /// Bytes of all records.
     pub fn len(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// The records, one behind the other.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// True without a record; no queue holds such a block.

@@ -3,10 +3,12 @@
 //! Messages for the same queues are packed into one run and appended under one lock per queue. The owner
 //! calls [`Publisher::flush`] when its input is exhausted, so nothing waits longer than one read of the socket.
 
-use crate::engine::{SharedQueue, VirtualHost};
+use crate::engine::{Durable, SharedQueue, VirtualHost};
 use crate::error::{Error, Result};
+use crate::log::{LARGE_MIN, Log, Lsn, Part, Target, Ticket, Unit};
 use crate::mailbox::Mailbox;
-use crate::message::{BLOCK_MAX, Run, SHARE_MIN, decode_route};
+use crate::message::{BLOCK_MAX, Block, Run, SHARE_MIN, decode_route};
+use crate::segment::Places;
 use leveret_wire::properties::Properties;
 use leveret_wire::table::{FieldTable, Table, Value};
 use rustc_hash::FxHashMap;
@@ -50,34 +52,176 @@ pub enum Published {
 #[derive(Debug)]
 pub(crate) struct Route {
     pub(crate) queues: Box<[Arc<SharedQueue>]>,
+    /// One of them is durable.
+    durable: bool,
+}
+
+/// The last record of the log that has to be durable before something may be confirmed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Waiting {
+    pub(crate) lsn: Lsn,
+    /// A unit that has no place in the log yet.
+    ticket: Option<Arc<Ticket>>,
+}
+
+impl Waiting {
+    /// Waits for a unit.
+    pub(crate) fn of(ticket: Arc<Ticket>) -> Waiting {
+        Waiting { lsn: 0, ticket: Some(ticket) }
+    }
+
+    pub(crate) fn is_released(&self, log: &Log) -> bool {
+        let unit = self.ticket.as_ref().is_none_or(|ticket| ticket.lsn().is_some_and(|lsn| log.is_released(lsn)));
+        unit && (self.lsn == 0 || log.is_released(self.lsn))
+    }
+}
+
+/// What appending a run led to.
+#[derive(Debug, Default)]
+pub(crate) struct Appended {
+    /// One of the queues is crowded.
+    pub(crate) crowded: bool,
+    pub(crate) lsn: Lsn,
+    pub(crate) ticket: Option<Arc<Ticket>>,
 }
 
 impl Route {
+    pub(crate) fn new(queues: Box<[Arc<SharedQueue>]>) -> Route {
+        let durable = queues.iter().any(|queue| queue.is_durable());
+        Route { queues, durable }
+    }
+
+    /// Persistent messages on this route are recorded in the log.
+    pub(crate) fn is_durable(&self) -> bool {
+        self.durable
+    }
+
     pub(crate) fn same_queues(&self, other: &Route) -> bool {
         self.queues.len() == other.queues.len() && self.queues.iter().zip(&other.queues).all(|(a, b)| Arc::ptr_eq(a, b))
     }
 
-    /// Appends a run to every queue. True if one of them is crowded.
-    pub(crate) fn append(&self, run: &mut Run, vhost: &VirtualHost, publisher: &Arc<Mailbox>) -> bool {
+    /// Appends a run to every queue; with `logged`, to the log as well.
+    pub(crate) fn append(
+        &self,
+        run: &mut Run,
+        logged: bool,
+        vhost: &VirtualHost,
+        publisher: &Arc<Mailbox>,
+    ) -> Appended {
+        match vhost.durable.as_ref().filter(|_| logged && self.durable) {
+            Some(durable) => self.append_logged(run, durable, vhost, publisher),
+            None => Appended { crowded: self.append_transient(run, vhost, publisher), ..Appended::default() },
+        }
+    }
+
+    fn append_transient(&self, run: &mut Run, vhost: &VirtualHost, publisher: &Arc<Mailbox>) -> bool {
         let mut crowded = false;
         if run.len() >= SHARE_MIN {
             let block = run.seal(vhost.account());
             for queue in &self.queues {
                 crowded |= queue.change(|queue| {
-                    queue.append_block(block.clone());
+                    queue.append_block(block.clone(), Places::Nowhere);
                     queue.is_crowded(publisher)
                 });
             }
         } else {
             for queue in &self.queues {
                 crowded |= queue.change(|queue| {
-                    queue.append_run(run);
+                    queue.append_run(run, None);
                     queue.is_crowded(publisher)
                 });
             }
             run.clear();
         }
         crowded
+    }
+
+    fn append_logged(
+        &self,
+        run: &mut Run,
+        durable: &Durable,
+        vhost: &VirtualHost,
+        publisher: &Arc<Mailbox>,
+    ) -> Appended {
+        let log = &durable.store.log;
+        if run.len() >= LARGE_MIN {
+            return self.append_large(run, log, vhost, publisher);
+        }
+        let [only] = &*self.queues else { return self.append_to_several(run, log, vhost, publisher) };
+        let count = run.count();
+        let block = (run.len() >= SHARE_MIN).then(|| run.seal(vhost.account()));
+        let bytes = block.as_ref().map_or(run.bytes(), |block| block.bytes());
+        let crc = log.id.crc(bytes);
+        let appended = only.change(|queue| {
+            if queue.is_deleted() {
+                return Appended::default();
+            }
+            let target = Target { queue: only.id, position: queue.next_position() };
+            let place = log.enqueue(count, bytes, crc, &[target]);
+            match &block {
+                Some(block) => queue.append_block(block.clone(), Places::At(vec![(0, place)])),
+                None => queue.append_run(run, Some(place)),
+            }
+            queue.note_consumed_soon();
+            Appended { crowded: queue.is_crowded(publisher), lsn: place.lsn, ticket: None }
+        });
+        run.clear();
+        appended
+    }
+
+    /// Gives the durable queues' messages their positions.
+    pub(crate) fn reserve(&self, count: u32) -> Vec<Target> {
+        let durable = self.queues.iter().filter(|queue| queue.is_durable());
+        let targets = durable.map(|queue| Target { queue: queue.id, position: queue.change(|it| it.reserve(count)) });
+        targets.collect()
+    }
+
+    /// Lets all queues see what was reserved for, or appends it where nothing was.
+    pub(crate) fn fill(
+        &self,
+        block: &Arc<Block>,
+        targets: &[Target],
+        places: &Places,
+        publisher: &Arc<Mailbox>,
+    ) -> bool {
+        let (mut crowded, mut targets) = (false, targets.iter());
+        for shared in &self.queues {
+            let target = if shared.is_durable() { targets.next() } else { None };
+            crowded |= shared.change(|queue| {
+                match target {
+                    Some(target) => queue.fill(target.position, block.clone(), places.clone()),
+                    None => queue.append_block(block.clone(), Places::Nowhere),
+                }
+                queue.note_consumed_soon();
+                queue.is_crowded(publisher)
+            });
+        }
+        crowded
+    }
+
+    fn append_to_several(
+        &self,
+        run: &mut Run,
+        log: &Log,
+        vhost: &VirtualHost,
+        publisher: &Arc<Mailbox>,
+    ) -> Appended {
+        let block = run.seal(vhost.account());
+        let targets = self.reserve(block.count());
+        let place = log.enqueue(block.count(), block.bytes(), log.id.crc(block.bytes()), &targets);
+        let crowded = self.fill(&block, &targets, &Places::At(vec![(0, place)]), publisher);
+        Appended { crowded, lsn: place.lsn, ticket: None }
+    }
+
+    /// A large message is on its way to the log for longer; it can be consumed meanwhile.
+    fn append_large(&self, run: &mut Run, log: &Log, vhost: &VirtualHost, publisher: &Arc<Mailbox>) -> Appended {
+        let block = run.seal(vhost.account());
+        let (targets, place) = (self.reserve(block.count()), Arc::default());
+        let ticket: Arc<Ticket> = Arc::default();
+        let part = Part::Enqueue { block: block.clone(), targets: targets.clone(), place: Arc::clone(&place) };
+        log.unit(Unit { parts: vec![part], then: None, ticket: ticket.clone(), mailbox: publisher.clone() });
+        let crowded = self.fill(&block, &targets, &Places::Later(place), publisher);
+        Appended { crowded, lsn: 0, ticket: Some(ticket) }
     }
 }
 
@@ -101,11 +245,15 @@ pub(crate) struct Publisher {
     generation: u64,
     /// A queue that was appended to is crowded.
     crowded: bool,
+    /// The last of what was appended to the log.
+    waiting: Waiting,
 }
 
 #[derive(Debug)]
 struct OpenRoute {
     route: Arc<Route>,
+    /// The log records it: all its messages are persistent, and one of its queues is durable.
+    logged: bool,
     run: Run,
 }
 
@@ -117,12 +265,13 @@ impl Publisher {
             open: Vec::new(),
             targets: Vec::new(),
             last_key: Vec::new(),
-            route: Arc::new(Route { queues: Box::new([]) }),
+            route: Arc::new(Route::new(Box::new([]))),
             slot: None,
             cache: FxHashMap::default(),
             cached: 0,
             generation: 0,
             crowded: false,
+            waiting: Waiting::default(),
         }
     }
 
@@ -176,7 +325,7 @@ impl Publisher {
             self.forget_routes();
             self.generation = generation;
         }
-        Ok((Arc::new(Route { queues: routed.queues.into() }), routed.reads_headers))
+        Ok((Arc::new(Route::new(routed.queues.into())), routed.reads_headers))
     }
 
     fn forget_routes(&mut self) {
@@ -190,28 +339,60 @@ impl Publisher {
     /// Takes the message that was resolved into the run of its route.
     #[inline]
     pub(crate) fn push(&mut self, publish: &Publish<'_>, encoded: &[u8]) {
-        let slot = match self.slot {
-            Some(slot) => slot,
-            None => self.open_run(),
-        };
-        let run = &mut self.open[slot].run;
         let persistent = publish.properties.delivery_mode == Some(2);
+        let logged = persistent && self.route.durable;
+        let slot = match self.slot {
+            Some(slot) if self.open[slot].logged == logged => slot,
+            _ => self.open_run(logged),
+        };
+        // A large body gets a block of its own: it goes to the log in pieces.
+        let alone = logged && publish.body.len() >= BLOCK_MAX;
+        if alone {
+            self.append_slot(slot);
+        }
+        let run = &mut self.open[slot].run;
         run.push(publish.route, encoded, publish.body, persistent);
         if run.len() >= RUN_MAX {
-            let OpenRoute { route, run } = &mut self.open[slot];
-            self.crowded |= route.append(run, &self.vhost, &self.mailbox);
-            run.reserve_block(self.vhost.account());
+            self.append_slot(slot);
         }
     }
 
+    fn append_slot(&mut self, slot: usize) {
+        let OpenRoute { route, logged, run } = &mut self.open[slot];
+        if run.is_empty() {
+            return;
+        }
+        let appended = route.append(run, *logged, &self.vhost, &self.mailbox);
+        run.reserve_block(self.vhost.account());
+        self.note(appended);
+    }
+
+    fn note(&mut self, appended: Appended) {
+        self.crowded |= appended.crowded;
+        self.waiting.lsn = self.waiting.lsn.max(appended.lsn);
+        // Units get their places in their order, so the last stands for all.
+        if appended.ticket.is_some() {
+            self.waiting.ticket = appended.ticket;
+        }
+    }
+
+    /// What has to be durable before everything up to here may be confirmed.
+    pub(crate) fn waiting(&self) -> &Waiting {
+        &self.waiting
+    }
+
     /// Finds the open run of the current route, or opens one.
-    fn open_run(&mut self) -> usize {
+    fn open_run(&mut self, logged: bool) -> usize {
         let target = match &*self.route.queues {
             [queue] => Arc::as_ptr(queue) as usize,
             _ => 0,
         };
         let found = self.targets.iter().position(|open| *open == target);
         let found = found.filter(|&slot| target != 0 || self.open[slot].route.same_queues(&self.route));
+        if found.is_some_and(|slot| self.open[slot].logged != logged) {
+            self.append_open();
+        }
+        let found = found.filter(|&slot| slot < self.open.len());
         let slot = found.unwrap_or_else(|| {
             if target == 0 || self.targets.first() == Some(&0) || self.open.len() >= OPEN_MAX {
                 self.append_open();
@@ -220,7 +401,7 @@ impl Publisher {
             if self.open.is_empty() {
                 run.reserve_block(self.vhost.account());
             }
-            self.open.push(OpenRoute { route: self.route.clone(), run });
+            self.open.push(OpenRoute { route: self.route.clone(), logged, run });
             self.targets.push(target);
             self.open.len() - 1
         });
@@ -239,12 +420,15 @@ impl Publisher {
     fn append_open(&mut self) {
         self.slot = None;
         self.targets.clear();
-        for OpenRoute { route, mut run } in self.open.drain(..) {
+        let mut open = std::mem::take(&mut self.open);
+        for OpenRoute { route, logged, mut run } in open.drain(..) {
             if !run.is_empty() {
-                self.crowded |= route.append(&mut run, &self.vhost, &self.mailbox);
+                let appended = route.append(&mut run, logged, &self.vhost, &self.mailbox);
+                self.note(appended);
             }
             run.return_block(self.vhost.account());
         }
+        self.open = open;
     }
 
     /// Whether a queue has been crowded since the last call.

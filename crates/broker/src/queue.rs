@@ -1,16 +1,25 @@
 //! One queue: its messages by position, who may take them, and nothing about threads, sockets or time.
 //!
-//! Messages get consecutive positions. Blocks of them are kept in order of position; the head is the first position
-//! that was never handed out. A message that is taken with acknowledgement stays in its block until it is acked;
+//! Messages get consecutive positions. Segments of them are kept in order of position; the head is the first position
+//! that was never handed out. A message that is taken with acknowledgement stays in its segment until it is acked;
 //! requeued positions go before the head, so a message returns to where it was.
+//!
+//! A durable queue also knows, as runs, which positions are gone, and which files have the others: its segments are only
+//! what of it is in memory, and what it takes next may have to be loaded first ([`Queue::missing`]).
 
 use crate::consumers::{Consumers, Wakes};
+use crate::log::Place;
 use crate::mailbox::{Event, Mailbox};
 use crate::message::{Account, BLOCK_MAX, Block, OpenRun, Run};
-use crate::runs::Runs;
-use crate::segment::Segment;
+use crate::runs::{Counts, Runs};
+use crate::segment::{Places, Segment};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+mod stored;
+
+pub(crate) use stored::{FileSpan, Journal, Missing, Restored, Snapshot, Wanted};
+use stored::Stored;
 
 /// What a consumer or basic.get took: records of one block, at consecutive positions.
 #[derive(Debug)]
@@ -23,8 +32,10 @@ pub struct Delivery {
     pub count: u32,
     /// Position of the first.
     pub position: u64,
-    /// They were handed out before.
+    /// They were handed out before, or may have been before the broker was restarted.
     pub redelivered: bool,
+    /// How often they were returned to the queue.
+    pub returned: u64,
 }
 
 /// What a queue holds: position of the first message -> segment.
@@ -37,7 +48,10 @@ pub struct Queue {
     /// Position that the next message gets.
     next: u64,
     head: Head,
+    /// Messages from the head on.
+    ahead: u64,
     requeued: Runs,
+    returned: Counts,
     /// Handed out and not settled; no fewer than what is acked or requeued at once.
     unacked: u64,
     account: Account,
@@ -45,6 +59,8 @@ pub struct Queue {
     /// Who consumes, and how many messages each may take.
     pub consumers: Consumers,
     deleted: bool,
+    /// What a durable queue has beside that.
+    stored: Option<Box<Stored>>,
 }
 
 /// How fast messages come and go, in bytes of records.
@@ -70,7 +86,8 @@ const CROWDED: usize = 2 * 1024 * 1024;
 struct Head {
     position: u64,
     segment: u64,
-    offset: usize,
+    /// In the segment's block; `None` if that has to be found out.
+    offset: Option<usize>,
 }
 
 impl Queue {
@@ -80,18 +97,21 @@ impl Queue {
             segments: BTreeMap::new(),
             next: 0,
             head: Head::default(),
+            ahead: 0,
             requeued: Runs::default(),
+            returned: Counts::default(),
             unacked: 0,
             account,
             flow: Flow::default(),
             consumers: Consumers::default(),
             deleted: false,
+            stored: None,
         }
     }
 
     /// Messages that wait for a consumer.
     pub fn ready(&self) -> u64 {
-        self.next - self.head.position + self.requeued.len()
+        self.ahead + self.requeued.len() + self.stored.as_ref().map_or(0, |stored| stored.restored.len())
     }
 
     /// True once [`Queue::delete`] was called.
@@ -100,120 +120,171 @@ impl Queue {
     }
 
     /// Appends a block that other queues may share.
-    pub fn append_block(&mut self, block: Arc<Block>) {
+    pub fn append_block(&mut self, block: Arc<Block>, places: Places) {
+        if self.deleted {
+            return;
+        }
         self.flow.append(block.len());
-        self.push_segment(Segment::whole(block));
+        self.push_segment(Segment::whole(block, places));
     }
 
-    /// Appends a copy of a short run.
-    pub fn append_run(&mut self, run: &Run) {
+    /// Appends a copy of a short run; `place` is where it is on disk.
+    pub fn append_run(&mut self, run: &Run, place: Option<Place>) {
         if self.deleted {
             return;
         }
         self.flow.append(run.len());
+        let next = self.next;
         if let Some(mut last) = self.segments.last_entry()
-            && last.get_mut().append(run, BLOCK_MAX)
+            && *last.key() + u64::from(last.get().count()) == next
+            && last.get_mut().append(run, place, BLOCK_MAX)
         {
             self.next += u64::from(run.count());
+            self.ahead += u64::from(run.count());
             return;
         }
         let mut open = OpenRun::new(&self.account);
         open.extend(run);
-        self.push_segment(Segment::open(open, run.count()));
+        let places = place.map_or(Places::Nowhere, |place| Places::At(vec![(0, place)]));
+        self.push_segment(Segment::open(open, run.count(), places));
     }
 
     fn push_segment(&mut self, segment: Segment) {
-        if self.deleted || segment.count() == 0 {
+        if segment.count() == 0 {
             return;
         }
         // The segment before it grows no more, so what it has reserved and not used is given back.
         if let Some(mut last) = self.segments.last_entry() {
-            last.get_mut().seal();
+            last.get_mut().close();
         }
         if self.head.position == self.next {
-            self.head = Head { position: self.next, segment: self.next, offset: 0 };
+            self.head = Head { position: self.next, segment: self.next, offset: Some(0) };
         }
-        let count = segment.count();
+        let count = u64::from(segment.count());
         self.segments.insert(self.next, segment);
-        self.next += u64::from(count);
+        self.next += count;
+        self.ahead += count;
+        self.release();
     }
 
-    /// Hands out up to `max` messages, requeued ones first, until their records exceed `max_bytes`.
+    /// Hands out up to `max` messages, requeued ones first, until their records exceed `max_bytes`, or until
+    /// [`Queue::missing`] ones would be next.
     ///
     /// With `no_ack` they are gone; otherwise each is to be settled by [`Queue::ack`] or [`Queue::requeue`].
     /// Returns how many.
     pub fn take(&mut self, max: u64, max_bytes: usize, no_ack: bool, out: &mut Vec<Delivery>) -> u64 {
         let (mut left, mut bytes) = (max, 0);
         while left > 0 && bytes < max_bytes {
-            let Some(delivery) = self.take_requeued(left).or_else(|| self.take_head(left)) else { break };
+            let Some(delivery) = self.take_behind_head(left).or_else(|| self.take_head(left)) else { break };
             left -= u64::from(delivery.count);
             bytes += self.settle_taken(&delivery, no_ack);
             out.push(delivery);
         }
+        self.note_handed_out();
         max - left
     }
 
     /// Counts what was taken; returns about how many bytes it has: a part of its block.
     fn settle_taken(&mut self, delivery: &Delivery, no_ack: bool) -> usize {
         if no_ack {
-            self.drop_range(delivery.position, u64::from(delivery.count));
+            self.drop_range(delivery.position, u64::from(delivery.count), true);
         } else {
             self.unacked += u64::from(delivery.count);
+            self.release_taken(delivery.position);
         }
         delivery.block.len() * delivery.count as usize / delivery.block.count() as usize
     }
 
-    fn take_requeued(&mut self, max: u64) -> Option<Delivery> {
-        let (position, _) = self.requeued.first()?;
+    /// The next position before the head, and whether it was requeued (or else restored at a start).
+    fn next_behind_head(&self) -> Option<(u64, bool)> {
+        let requeued = self.requeued.first().map(|(position, _)| (position, true));
+        let restored = self.stored.as_ref().and_then(|stored| stored.restored.first());
+        requeued.into_iter().chain(restored.map(|(position, _)| (position, false))).min()
+    }
+
+    fn take_behind_head(&mut self, max: u64) -> Option<Delivery> {
+        let (position, requeued) = self.next_behind_head()?;
         let (&first, segment) = self.segments.range_mut(..=position).next_back()?;
+        let end = first + u64::from(segment.count());
+        if end <= position || segment.is_stored() {
+            return None;
+        }
         let block = segment.seal();
-        let in_segment = first + u64::from(segment.count()) - position;
-        let (position, count) = self.requeued.take_front(max.min(in_segment))?;
+        let (returned, same) = self.returned.get(position, max.min(end - position));
+        let (count, redelivered) = match &mut self.stored {
+            Some(stored) if !requeued => stored.take_restored(position, same),
+            _ => (self.requeued.take_at(position, same), true),
+        };
         let offset = segment.offset((position - first) as u32);
-        Some(Delivery { block, offset, count: count as u32, position, redelivered: true })
+        Some(Delivery { block, offset, count: count as u32, position, redelivered, returned })
     }
 
     fn take_head(&mut self, max: u64) -> Option<Delivery> {
-        let Head { position, segment: first, offset } = self.head;
-        if position == self.next {
+        if self.ahead == 0 || self.next_behind_head().is_some() {
             return None;
         }
-        let segment = self.segments.get_mut(&first)?;
-        let block = segment.seal();
-        let end = first + u64::from(segment.count());
+        self.skip_hidden();
+        let Head { position, mut segment, mut offset } = self.head;
+        let covers = |first: u64, segment: &Segment| (first..first + u64::from(segment.count())).contains(&position);
+        if !self.segments.get(&segment).is_some_and(|state| covers(segment, state)) {
+            (segment, offset) = (*self.segments.range(..=position).next_back()?.0, None);
+        }
+        let state = self.segments.get_mut(&segment)?;
+        if !covers(segment, state) || state.is_stored() {
+            return None;
+        }
+        let end = segment + u64::from(state.count());
+        let block = state.seal();
+        let offset = offset.unwrap_or_else(|| state.offset((position - segment) as u32));
         let count = max.min(end - position) as u32;
-        self.head.position += u64::from(count);
-        if self.head.position < end {
-            self.head.offset = block.skip(offset, count);
-            self.flow.take(self.head.offset - offset);
+        self.ahead -= u64::from(count);
+        let position_after = position + u64::from(count);
+        if position_after < end {
+            let after = block.skip(offset, count);
+            self.head = Head { position: position_after, segment, offset: Some(after) };
+            self.flow.take(after - offset);
         } else {
-            self.head = Head { position: end, segment: end, offset: 0 };
+            self.head = Head { position: end, segment: end, offset: self.segments.contains_key(&end).then_some(0) };
             self.flow.take(block.len() - offset);
         }
-        Some(Delivery { block, offset, count, position, redelivered: false })
+        Some(Delivery { block, offset, count, position, redelivered: false, returned: 0 })
     }
 
-    /// Handed-out messages once more, for whoever has to look at them before they are forgotten.
-    pub fn look_again(&mut self, position: u64, count: u64, out: &mut Vec<Delivery>) {
+    /// Handed-out messages once more, for whoever has to look at them before they are forgotten. False if some have to
+    /// be loaded first ([`Queue::missing_at`]): then `out` has those before them.
+    pub fn look_again(&mut self, position: u64, count: u64, out: &mut Vec<Delivery>) -> bool {
         let (mut at, end) = (position, position + count);
         while at < end && !self.deleted {
-            let Some((&first, segment)) = self.segments.range_mut(..=at).next_back() else {
-                unreachable!("position {at} was handed out, so its segment is there");
-            };
+            let Some((&first, segment)) = self.segments.range_mut(..=at).next_back() else { return false };
             let until = end.min(first + u64::from(segment.count()));
+            if until <= at || segment.is_stored() {
+                return false;
+            }
             let (block, offset) = (segment.seal(), segment.offset((at - first) as u32));
-            out.push(Delivery { block, offset, count: (until - at) as u32, position: at, redelivered: true });
-            at = until;
+            let (returned, same) = self.returned.get(at, until - at);
+            let count = same as u32;
+            out.push(Delivery { block, offset, count, position: at, redelivered: true, returned });
+            at += same;
         }
+        true
     }
 
     /// Forgets handed-out messages: they were processed, or rejected for good.
     pub fn ack(&mut self, position: u64, count: u64) {
+        self.settle_gone(position, count, true);
+    }
+
+    /// As [`Queue::ack`], of which the log knows already.
+    pub fn ack_logged(&mut self, position: u64, count: u64) {
+        self.settle_gone(position, count, false);
+    }
+
+    fn settle_gone(&mut self, position: u64, count: u64, journal: bool) {
         if self.deleted {
             return;
         }
         self.unacked -= count;
-        self.drop_range(position, count);
+        self.drop_range(position, count, journal);
     }
 
     /// Puts handed-out messages back to where they were.
@@ -223,17 +294,33 @@ impl Queue {
         }
         self.unacked -= count;
         self.requeued.insert(position, count);
+        self.returned.add(position, count);
+        if let Some(stored) = &mut self.stored {
+            stored.note_requeued(position, count);
+        }
     }
 
-    fn drop_range(&mut self, position: u64, count: u64) {
+    /// Forgets messages for good. With `journal`, the log is to be told of those that it knows.
+    fn drop_range(&mut self, position: u64, count: u64, journal: bool) {
         let end = position + count;
-        let mut at = position;
+        self.returned.remove(position, count);
+        let (mut at, mut logged) = (position, position);
         while at < end {
-            let Some((&first, segment)) = self.segments.range_mut(..=at).next_back() else {
-                unreachable!("position {at} was handed out, so its segment is there");
-            };
+            let Some(first) = self.segment_from(at) else { break };
+            if first >= end {
+                break;
+            }
+            let from = at.max(first);
+            let Some(segment) = self.segments.get_mut(&first) else { unreachable!("just found") };
             let until = end.min(first + u64::from(segment.count()));
-            segment.kill((at - first) as u32, (until - first) as u32);
+            if !segment.is_persistent() {
+                // Of these the log knows nothing.
+                if let Some(stored) = self.stored.as_mut().filter(|_| journal && logged < from) {
+                    stored.note_done(logged, from - logged);
+                }
+                logged = until;
+            }
+            segment.kill((from - first) as u32, (until - first) as u32);
             if segment.is_dead() {
                 self.segments.remove(&first);
             } else if first + u64::from(segment.count()) <= self.head.position {
@@ -241,17 +328,40 @@ impl Queue {
             }
             at = until;
         }
+        if let Some(stored) = &mut self.stored {
+            stored.gone.insert(position, count);
+            if journal && logged < end {
+                stored.note_done(logged, end - logged);
+            }
+        }
+    }
+
+    /// The key of the segment that has a position, or else of the next one.
+    fn segment_from(&self, position: u64) -> Option<u64> {
+        let before = self.segments.range(..=position).next_back();
+        match before.filter(|(first, segment)| **first + u64::from(segment.count()) > position) {
+            Some((&first, _)) => Some(first),
+            None => self.segments.range(position..).next().map(|(&first, _)| first),
+        }
     }
 
     /// Drops all ready messages; returns how many. Handed-out ones stay with their consumers.
     pub fn purge(&mut self) -> u64 {
         let purged = self.ready();
-        for (position, count) in self.requeued.drain().collect::<Vec<_>>() {
-            self.drop_range(position, count);
+        let mut runs: Vec<_> = self.requeued.drain().collect();
+        let ahead = (self.head.position, self.next - self.head.position);
+        match &mut self.stored {
+            Some(stored) => {
+                runs.extend(stored.restored.drain());
+                runs.extend(stored.hidden.gaps(ahead.0, ahead.1));
+            }
+            None => runs.extend([ahead].into_iter().filter(|run| run.1 > 0)),
         }
-        let unseen = self.next - self.head.position;
-        self.drop_range(self.head.position, unseen);
-        self.head = Head { position: self.next, segment: self.next, offset: 0 };
+        for (position, count) in runs {
+            self.drop_range(position, count, true);
+        }
+        self.head = Head { position: self.next, segment: self.next, offset: None };
+        self.ahead = 0;
         self.consumers.revoke_grants();
         self.flow.waiting = 0;
         purged
@@ -263,8 +373,10 @@ impl Queue {
         let ready = self.ready();
         let segments = std::mem::take(&mut self.segments);
         self.requeued = Runs::default();
-        self.head = Head { position: self.next, segment: self.next, offset: 0 };
-        self.unacked = 0;
+        self.returned = Counts::default();
+        self.stored = None;
+        self.head = Head { position: self.next, segment: self.next, offset: None };
+        (self.unacked, self.ahead) = (0, 0);
         self.flow.waiting = 0;
         self.deleted = true;
         (ready, segments)
@@ -300,7 +412,8 @@ impl Flow {
     }
 
     fn take(&mut self, bytes: usize) {
-        self.waiting -= bytes;
+        // Blocks that come back from disk may have other limits than those that went there.
+        self.waiting = self.waiting.saturating_sub(bytes);
         self.taken += bytes;
     }
 
@@ -333,7 +446,7 @@ mod tests {
             for _ in 0..64 {
                 run.push(&encode_route("", "q"), &[0, 0], &[0; 1000], false);
             }
-            queue.append_block(run.seal(&Account::default()));
+            queue.append_block(run.seal(&Account::default()), Places::Nowhere);
             pauses += usize::from(queue.is_crowded(&publisher));
             queue.dispatch(&mut wakes);
             owed += part * 64.0;
@@ -366,7 +479,7 @@ mod tests {
         for number in 0u32..100_000 {
             let mut run = Run::default();
             run.push(&encode_route("", "q"), &[0, 0], &number.to_le_bytes().repeat(25), false);
-            queue.append_run(&run);
+            queue.append_run(&run, None);
         }
         let (mut out, full) = (Vec::new(), account.used());
         queue.take(u64::MAX, usize::MAX, false, &mut out);

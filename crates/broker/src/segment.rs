@@ -1,7 +1,8 @@
-//! A queue's part of a block: which of its messages are still there.
+//! A queue's part of a block: which of its messages are still there, and where they are on disk.
 
+use crate::log::{Lsn, Place, file_of};
 use crate::message::{Block, OpenRun, Run};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// A block is rewritten without its dead messages when at most this part of them lives: copying one message then frees
 /// several, so the work stays in proportion.
@@ -20,6 +21,20 @@ pub(crate) struct Segment {
     /// Dead ones behind that, a bit each; empty as long as there are none.
     dead: Vec<u64>,
     data: Data,
+    places: Places,
+}
+
+/// Where a segment's messages are on disk.
+#[derive(Clone, Debug)]
+pub(crate) enum Places {
+    /// In memory only.
+    Nowhere,
+    /// In records of one file; each with the number of its first message in the segment.
+    At(Vec<(u32, Place)>),
+    /// In the record whose place is told when it is written.
+    Later(Arc<OnceLock<Place>>),
+    /// In files with an index, where the positions lead to them.
+    Indexed,
 }
 
 #[derive(Debug)]
@@ -30,24 +45,42 @@ enum Data {
     Whole(Arc<Block>),
     /// Only the messages whose numbers are listed.
     Compact(Arc<Block>, Box<[u32]>),
+    /// Nothing: they are on disk.
+    Stored,
 }
 
 impl Segment {
     /// All messages of a block.
-    pub(crate) fn whole(block: Arc<Block>) -> Segment {
-        let count = block.count();
-        Segment { count, live: count, dead_front: 0, dead: Vec::new(), data: Data::Whole(block) }
+    pub(crate) fn whole(block: Arc<Block>, places: Places) -> Segment {
+        Segment::new(block.count(), Data::Whole(block), places)
     }
 
     /// A segment that more can be appended to.
-    pub(crate) fn open(run: OpenRun, count: u32) -> Segment {
-        Segment { count, live: count, dead_front: 0, dead: Vec::new(), data: Data::Open(run) }
+    pub(crate) fn open(run: OpenRun, count: u32, places: Places) -> Segment {
+        Segment::new(count, Data::Open(run), places)
     }
 
-    /// Appends a run if it fits. False if the segment is closed or would become longer than `max` bytes.
-    pub(crate) fn append(&mut self, run: &Run, max: usize) -> bool {
+    /// Messages that are on disk only.
+    pub(crate) fn stored(count: u32, places: Vec<(u32, Place)>) -> Segment {
+        Segment::new(count, Data::Stored, Places::At(places))
+    }
+
+    fn new(count: u32, data: Data, places: Places) -> Segment {
+        Segment { count, live: count, dead_front: 0, dead: Vec::new(), data, places }
+    }
+
+    /// Appends a run if it fits. False if the segment is closed, would become longer than `max` bytes, or if the run is
+    /// not on disk where the segment is.
+    pub(crate) fn append(&mut self, run: &Run, place: Option<Place>, max: usize) -> bool {
         match &mut self.data {
             Data::Open(open) if open.len() + run.len() <= max => {
+                match (&mut self.places, place) {
+                    (Places::Nowhere, None) => {}
+                    (Places::At(places), Some(place)) if places.iter().all(|(_, at)| at.file() == place.file()) => {
+                        places.push((self.count, place));
+                    }
+                    _ => return false,
+                }
                 open.extend(run);
                 self.count += run.count();
                 self.live += run.count();
@@ -62,19 +95,78 @@ impl Segment {
         self.count
     }
 
+    /// It has to be loaded before its messages can be looked at.
+    pub(crate) fn is_stored(&self) -> bool {
+        matches!(self.data, Data::Stored)
+    }
+
+    /// It is on disk, or will be.
+    pub(crate) fn is_persistent(&self) -> bool {
+        !matches!(self.places, Places::Nowhere)
+    }
+
+    /// Where its records are; none if only an index tells.
+    pub(crate) fn places(&self) -> &[(u32, Place)] {
+        match &self.places {
+            Places::At(places) => places,
+            _ => &[],
+        }
+    }
+
+    /// Frees its memory if all of it is below `written` on disk. `None` if it is not; false if it can be forgotten, since
+    /// an index leads to its messages.
+    pub(crate) fn release(&mut self, written: Lsn) -> Option<bool> {
+        if let Places::Later(place) = &self.places
+            && let Some(place) = place.get()
+        {
+            self.places = Places::At(vec![(0, *place)]);
+        }
+        match &mut self.places {
+            Places::At(places) if places.iter().all(|(_, place)| place.lsn < written) => {
+                places.shrink_to_fit();
+                self.data = Data::Stored;
+                Some(true)
+            }
+            Places::Indexed => Some(false),
+            _ => None,
+        }
+    }
+
+    /// The messages as they were read from disk.
+    pub(crate) fn load(&mut self, block: Arc<Block>) {
+        if self.is_stored() && block.count() == self.count {
+            self.data = Data::Whole(block);
+        }
+    }
+
+    /// Records of these files are found through an index from now on. False if that makes the segment superfluous.
+    pub(crate) fn index(&mut self, files: &[u32]) -> bool {
+        let Places::At(places) = &self.places else { return true };
+        if places.first().is_none_or(|(_, place)| !files.contains(&file_of(place.lsn))) {
+            return true;
+        }
+        self.places = Places::Indexed;
+        !self.is_stored()
+    }
+
     /// No message is left.
     pub(crate) fn is_dead(&self) -> bool {
         self.live == 0
     }
 
-    /// The records as a block; what was open is closed by it.
-    pub(crate) fn seal(&mut self) -> Arc<Block> {
+    /// Closes it if it is open.
+    pub(crate) fn close(&mut self) {
         if let Data::Open(run) = &mut self.data {
             self.data = Data::Whole(run.seal());
         }
+    }
+
+    /// The records as a block; what was open is closed by it. It is in memory.
+    pub(crate) fn seal(&mut self) -> Arc<Block> {
+        self.close();
         match &self.data {
             Data::Whole(block) | Data::Compact(block, _) => block.clone(),
-            Data::Open(_) => unreachable!("sealed above"),
+            Data::Open(_) | Data::Stored => unreachable!("sealed above, loaded before"),
         }
     }
 
@@ -87,7 +179,7 @@ impl Segment {
                 assert_eq!(numbers.get(index), Some(&number), "a message that lives was kept");
                 block.skip(0, index as u32)
             }
-            Data::Open(_) => unreachable!("offsets are of sealed segments"),
+            Data::Open(_) | Data::Stored => unreachable!("offsets are of sealed segments in memory"),
         }
     }
 
@@ -118,7 +210,7 @@ impl Segment {
         let (block, numbers) = match &self.data {
             Data::Whole(block) => (block, None),
             Data::Compact(block, numbers) => (block, Some(numbers)),
-            Data::Open(_) => return,
+            Data::Open(_) | Data::Stored => return,
         };
         if block.len() < COMPACT_MIN || self.live > block.count() / SPARSE {
             return;
@@ -153,7 +245,7 @@ mod tests {
                 run.push(b"\0\0", &[0, 0], &[number as u8; 100], false);
             }
             let account = Account::default();
-            let mut segment = Segment::whole(run.seal(&account));
+            let mut segment = Segment::whole(run.seal(&account), Places::Nowhere);
             let whole = account.used();
             for (died, number) in order.iter().enumerate() {
                 segment.kill(*number, number + 1);

@@ -7,9 +7,12 @@ use crate::limits::Limits;
 #[cfg(doc)]
 use crate::mailbox::Event;
 use crate::mailbox::Mailbox;
-use crate::publisher::Publisher;
+use crate::publisher::{Publisher, Waiting};
 use crate::topology::SessionId;
 use std::sync::Arc;
+
+/// The log is written at once when more bytes than this are pending, whether or not somebody waits for a confirm.
+const WRITE_AT: u64 = 256 * 1024;
 
 /// The broker's side of a connection. Dropping it deletes its exclusive queues; its channels are to be closed before.
 #[derive(Debug)]
@@ -61,8 +64,25 @@ impl Session {
     #[inline]
     pub fn flush(&mut self) {
         self.publisher.flush();
+        if let Some(durable) = self.broker.durable()
+            && durable.store.log.pending() > WRITE_AT
+        {
+            durable.store.log.kick();
+        }
         if self.broker.memory_used() > self.broker.limits().max_memory {
             self.broker.check_memory();
+        }
+    }
+
+    /// Whether what was published up to here may be confirmed; if not, [`crate::Event::Durable`] will come.
+    pub(crate) fn is_released(&self, waiting: &Waiting) -> bool {
+        self.broker.durable().is_none_or(|durable| waiting.is_released(&durable.store.log))
+    }
+
+    /// Lets [`crate::Event::Durable`] come when this may be confirmed. Units see to it by themselves.
+    pub(crate) fn await_log(&self, waiting: &Waiting) {
+        if let Some(durable) = self.broker.durable().filter(|_| waiting.lsn != 0) {
+            durable.wait(waiting.lsn, &self.mailbox);
         }
     }
 

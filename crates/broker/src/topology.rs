@@ -6,6 +6,7 @@
 use crate::arguments::{check_equal, check_flag};
 use crate::error::{Error, Result};
 use crate::limits::Limits;
+use crate::log::{Bound, Change, QueueId};
 use crate::routing::{Destination, ExchangeType, Router};
 use leveret_wire::table::{FieldTable, Table, Value};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -27,6 +28,8 @@ pub struct Topology<Q> {
     bound_to: FxHashMap<Destination, FxHashSet<Binding>>,
     bindings: usize,
     generation: u64,
+    /// What the log has to be told: kinds and metas of records.
+    journal: Vec<(u8, Vec<u8>)>,
 }
 
 /// A queue as it was declared.
@@ -34,6 +37,8 @@ pub struct Topology<Q> {
 pub struct QueueRecord<Q> {
     /// Its name.
     pub name: Arc<str>,
+    /// The log knows it by this; 0 if it does not.
+    pub id: QueueId,
     /// Survives a restart.
     pub durable: bool,
     /// Is deleted when its last consumer is gone.
@@ -113,6 +118,7 @@ impl<Q: Clone> Topology<Q> {
             bound_to: FxHashMap::default(),
             bindings: 0,
             generation: 0,
+            journal: Vec::new(),
         };
         let predeclared = [
             ("", ExchangeType::Direct),
@@ -131,6 +137,50 @@ impl<Q: Clone> Topology<Q> {
     /// Counts up with every change that can alter a route.
     pub fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// Lets every route be looked up anew.
+    pub(crate) fn touch(&mut self) {
+        self.generation += 1;
+    }
+
+    /// What the log has to be told since the last call.
+    pub(crate) fn take_journal(&mut self) -> Vec<(u8, Vec<u8>)> {
+        std::mem::take(&mut self.journal)
+    }
+
+    fn note(&mut self, change: &Change<'_>) {
+        let mut meta = Vec::new();
+        let kind = change.encode(&mut meta);
+        self.journal.push((kind, meta));
+    }
+
+    /// Says everything durable.
+    pub(crate) fn say<E>(
+        &self,
+        say: &mut dyn FnMut(&Change<'_>) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        let vhost = &*self.vhost;
+        let durable = self.exchanges.iter().filter(|(name, exchange)| exchange.durable && !is_predeclared(name));
+        durable.map(|(name, exchange)| exchange.change(vhost, name)).try_for_each(|change| say(&change))?;
+        let durable = self.queues.values().filter(|queue| queue.id != 0);
+        durable.map(|queue| queue.change(vhost)).try_for_each(|change| say(&change))?;
+        for (to, bindings) in self.bound_to.iter().filter(|(to, _)| self.is_durable(to)) {
+            let durable = bindings.iter().filter(|binding| self.is_durable_exchange(&binding.source));
+            durable.map(|binding| bound(vhost, to, binding)).try_for_each(|bound| say(&Change::Binding(bound)))?;
+        }
+        Ok(())
+    }
+
+    fn is_durable(&self, to: &Destination) -> bool {
+        match to {
+            Destination::Queue(name) => self.queues.get(name).is_some_and(|queue| queue.id != 0),
+            Destination::Exchange(name) => self.is_durable_exchange(name),
+        }
+    }
+
+    fn is_durable_exchange(&self, name: &str) -> bool {
+        self.exchanges.get(name).is_some_and(|exchange| exchange.durable)
     }
 
     /// The exchange of this name, or 404.
@@ -162,6 +212,9 @@ impl<Q: Clone> Topology<Q> {
         let arguments = FieldTable::from(declare.arguments);
         let exchange =
             Exchange::new(kind, declare.durable, declare.auto_delete, declare.internal, arguments, alternate);
+        if exchange.durable {
+            self.note(&exchange.change(&self.vhost.clone(), declare.name));
+        }
         self.exchanges.insert(declare.name.into(), exchange);
         self.generation += 1;
         Ok(())
@@ -188,6 +241,9 @@ impl<Q: Clone> Topology<Q> {
         while let Some(name) = todo.pop() {
             let Some((name, exchange)) = self.exchanges.remove_entry(&name) else { continue };
             self.generation += 1;
+            if exchange.durable {
+                self.note(&Change::ExchangeDeleted { vhost: &self.vhost.clone(), name: &name });
+            }
             for (to, key, arguments) in exchange.bindings {
                 self.forget_binding(&to, &Binding { source: name.clone(), key, arguments });
             }
@@ -242,8 +298,14 @@ impl<Q: Clone> Topology<Q> {
             return Err(Error::limit("bindings", "max_bindings", self.limits.max_bindings as u64));
         }
         exchange.router.insert(key, &entry.2, &entry.0);
+        let source_name = source.clone();
         let binding = Binding { source, key: entry.1.clone(), arguments: entry.2.clone() };
+        let durable = exchange.durable;
+        if durable && self.is_durable(&entry.0) {
+            self.note(&Change::Binding(bound(&self.vhost.clone(), &entry.0, &binding)));
+        }
         self.bound_to.entry(entry.0.clone()).or_default().insert(binding);
+        let Some(exchange) = self.exchanges.get_mut(source_name.as_ref()) else { unreachable!("looked up above") };
         exchange.bindings.insert(entry);
         self.bindings += 1;
         self.generation += 1;
@@ -257,6 +319,9 @@ impl<Q: Clone> Topology<Q> {
         let binding = Binding { source: source.into(), key: key.into(), arguments: FieldTable::from(arguments) };
         if !self.bound_to.get(&to).is_some_and(|set| set.contains(&binding)) {
             return Ok(());
+        }
+        if self.is_durable_exchange(source) && self.is_durable(&to) {
+            self.note(&Change::Unbound(bound(&self.vhost.clone(), &to, &binding)));
         }
         self.forget_binding(&to, &binding);
         if self.remove_from_source(&to, &binding) {
@@ -305,6 +370,9 @@ impl<Q: Clone> Topology<Q> {
         if let Some(owner) = queue.owner {
             self.owned.entry(owner).or_default().insert(queue.name.clone());
         }
+        if queue.id != 0 {
+            self.note(&queue.change(&self.vhost.clone()));
+        }
         let before = self.queues.insert(queue.name.clone(), queue);
         assert!(before.is_none(), "the queue's name was free");
         Ok(())
@@ -314,6 +382,9 @@ impl<Q: Clone> Topology<Q> {
     pub fn remove_queue(&mut self, name: &str) -> Option<QueueRecord<Q>> {
         let queue = self.queues.remove(name)?;
         self.generation += 1;
+        if queue.id != 0 {
+            self.note(&Change::QueueDeleted { id: queue.id });
+        }
         if let Some(owner) = queue.owner
             && let Some(names) = self.owned.get_mut(&owner)
         {
@@ -390,7 +461,29 @@ impl<Q: Clone> Walk<'_, Q> {
     }
 }
 
+fn bound<'a>(vhost: &'a str, to: &Destination, binding: &'a Binding) -> Bound<'a> {
+    let (to, arguments) = (to.clone(), binding.arguments.as_table());
+    Bound { vhost, source: &binding.source, to, key: &binding.key, arguments }
+}
+
+/// The default exchange and the `amq.*` ones are there in any case.
+fn is_predeclared(exchange: &str) -> bool {
+    exchange.is_empty() || exchange.starts_with("amq.")
+}
+
+impl<Q> QueueRecord<Q> {
+    fn change<'a>(&'a self, vhost: &'a str) -> Change<'a> {
+        let (id, auto_delete, arguments) = (self.id, self.auto_delete, self.arguments.as_table());
+        Change::Queue { id, vhost, name: &self.name, auto_delete, arguments }
+    }
+}
+
 impl Exchange {
+    fn change<'a>(&'a self, vhost: &'a str, name: &'a str) -> Change<'a> {
+        let (auto_delete, internal, arguments) = (self.auto_delete, self.internal, self.arguments.as_table());
+        Change::Exchange { vhost, name, kind: self.kind.name(), auto_delete, internal, arguments }
+    }
+
     fn new(
         kind: ExchangeType,
         durable: bool,

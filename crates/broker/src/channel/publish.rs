@@ -1,9 +1,9 @@
 //! Publishing: plain, confirmed or in a transaction.
 
 use super::transaction::Transaction;
-use super::{Channel, Mode, REPLY_TO};
+use super::{Channel, Confirms, Mode, REPLY_TO, Settle, Settled};
 use crate::error::{Error, Result};
-use crate::publisher::{Publish, Published, rewrite};
+use crate::publisher::{Publish, Published, Waiting, rewrite};
 use crate::session::Session;
 
 impl Channel {
@@ -11,8 +11,8 @@ impl Channel {
     #[inline]
     pub fn publish(&mut self, session: &mut Session, publish: &Publish<'_>) -> Result<Published> {
         session.publisher.resolve(publish)?;
-        if let Mode::Confirm { published, .. } = &mut self.mode {
-            *published += 1;
+        if let Mode::Confirm(confirms) = &mut self.mode {
+            confirms.published += 1;
         }
         let rewritten = match publish.properties.headers.is_some() || publish.properties.reply_to == Some(REPLY_TO) {
             true => self.rewritten(publish)?,
@@ -43,9 +43,9 @@ impl Channel {
     pub fn select_confirm(&mut self) -> Result<()> {
         match self.mode {
             Mode::Transaction(_) => Err(Error::precondition("cannot switch from tx to confirm mode")),
-            Mode::Confirm { .. } => Ok(()),
+            Mode::Confirm(_) => Ok(()),
             Mode::Plain => {
-                self.mode = Mode::Confirm { published: 0, confirmed: 0 };
+                self.mode = Mode::Confirm(Confirms::default());
                 Ok(())
             }
         }
@@ -53,26 +53,36 @@ impl Channel {
 
     /// Publisher confirms are on.
     pub fn confirms(&self) -> bool {
-        matches!(self.mode, Mode::Confirm { .. })
+        matches!(self.mode, Mode::Confirm(_))
     }
 
     /// What can be confirmed now: the highest tag, and whether it stands for several. To be called after
     /// [`Session::flush`], and after [`crate::Event::Durable`] as long as [`Channel::awaits_log`].
-    pub fn take_confirm(&mut self, _session: &Session) -> Option<(u64, bool)> {
-        match &mut self.mode {
-            Mode::Confirm { published, confirmed } if published != confirmed => {
-                let multiple = *published - *confirmed > 1;
-                *confirmed = *published;
-                Some((*published, multiple))
+    pub fn take_confirm(&mut self, session: &Session) -> Option<(u64, bool)> {
+        let Mode::Confirm(confirms) = &mut self.mode else { return None };
+        let noted = confirms.waiting.back().map_or(confirms.confirmed, |(tag, _)| *tag);
+        if noted != confirms.published {
+            let waiting = session.publisher.waiting();
+            if confirms.waiting.is_empty() && session.is_released(waiting) {
+                return confirms.confirm(confirms.published);
             }
-            _ => None,
+            session.await_log(waiting);
+            confirms.waiting.push_back((confirms.published, waiting.clone()));
         }
+        let mut upto = None;
+        while let Some((tag, waiting)) = confirms.waiting.front()
+            && session.is_released(waiting)
+        {
+            upto = Some(*tag);
+            confirms.waiting.pop_front();
+        }
+        upto.and_then(|tag| confirms.confirm(tag))
     }
 
     /// Starts transactions. 406 in confirm mode.
     pub fn select_transaction(&mut self) -> Result<()> {
         match self.mode {
-            Mode::Confirm { .. } => Err(Error::precondition("cannot switch from confirm to tx mode")),
+            Mode::Confirm(_) => Err(Error::precondition("cannot switch from confirm to tx mode")),
             Mode::Transaction(_) => Ok(()),
             Mode::Plain => {
                 self.apply_settled();
@@ -97,8 +107,16 @@ impl Channel {
         for (message, _) in messages(&unroutable) {
             returned(message);
         }
-        for (route, run) in &mut runs {
-            route.append(run, &session.vhost, &session.mailbox);
+        settled.iter().for_each(|settled| self.release(&settled.run));
+        let is_logged = |settled: &Settled| settled.run.queue.is_durable() && settled.how != Settle::Requeue;
+        let durable = session.broker.durable().cloned();
+        if let Some(durable) = durable.filter(|_| runs.iter().any(|held| held.logged) || settled.iter().any(is_logged)) {
+            let ticket = super::commit::append(&durable.store.log, session, runs, settled);
+            self.committing = Some(Waiting::of(ticket));
+            return Ok(self.take_committed(session));
+        }
+        for held in &mut runs {
+            held.route.append(&mut held.run, false, &session.vhost, &session.mailbox);
         }
         self.settled = settled;
         self.apply_settled();
@@ -106,22 +124,24 @@ impl Channel {
     }
 
     /// Whether a commit that was not done at once has been done now. Says it once.
-    pub fn take_committed(&mut self, _session: &Session) -> bool {
-        false
+    pub fn take_committed(&mut self, session: &Session) -> bool {
+        let done = self.committing.as_ref().is_some_and(|waiting| session.is_released(waiting));
+        if done {
+            self.committing = None;
+            self.announce_credit();
+        }
+        done
     }
 
     /// Confirms or a commit wait for [`crate::Event::Durable`].
     pub fn awaits_log(&self) -> bool {
-        false
+        self.committing.is_some() || matches!(&self.mode, Mode::Confirm(confirms) if !confirms.waiting.is_empty())
     }
 
     /// Forgets the publishes and acks since the last commit; the acked deliveries are outstanding again.
     pub fn rollback(&mut self) -> Result<()> {
         let transaction = std::mem::take(self.transaction()?);
         for settled in transaction.settled {
-            if let Some(consumer) = settled.run.consumer.and_then(|number| self.consumers.get_mut(&number)) {
-                consumer.unacked += settled.run.count;
-            }
             self.unacked.insert(settled.run);
         }
         Ok(())
@@ -139,6 +159,15 @@ impl Channel {
             Mode::Transaction(transaction) => Ok(transaction),
             _ => Err(Error::precondition("channel is not transactional")),
         }
+    }
+}
+
+impl Confirms {
+    /// Everything up to `tag` is confirmed now.
+    fn confirm(&mut self, tag: u64) -> Option<(u64, bool)> {
+        let multiple = tag - self.confirmed > 1;
+        self.confirmed = tag;
+        Some((tag, multiple))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::{Channel, Mode, Settle, Settled};
 use crate::error::{Error, Result};
+use crate::queue::Queue;
 use crate::session::Session;
 use crate::unacked::Outstanding;
 
@@ -26,7 +27,10 @@ impl Channel {
     }
 
     fn note_settled(&mut self, run: Outstanding, how: Settle) {
-        self.release(&run);
+        // In a transaction the consumer holds them until the commit.
+        if !matches!(self.mode, Mode::Transaction(_)) {
+            self.release(&run);
+        }
         let settled = match &mut self.mode {
             Mode::Transaction(transaction) => transaction.settled_mut(),
             _ => &mut self.settled,
@@ -42,7 +46,7 @@ impl Channel {
     }
 
     /// The consumer of these deliveries, if it is still there, does not hold them any more.
-    fn release(&mut self, run: &Outstanding) {
+    pub(super) fn release(&mut self, run: &Outstanding) {
         if let Some(consumer) = run.consumer.and_then(|number| self.consumers.get_mut(&number)) {
             consumer.unacked -= run.count;
         }
@@ -71,28 +75,35 @@ impl Channel {
         for Settled { run, how } in &settled {
             let consumer = run.consumer.and_then(|number| self.consumers.get(&number));
             let credit = consumer.map(|consumer| (consumer.id, self.credit(consumer)));
-            let (keep, mut rejected) = (*how == Settle::Reject && run.queue.has_dead_letters(), Vec::new());
-            run.queue.change(|queue| {
-                if keep {
-                    queue.look_again(run.position, run.count, &mut rejected);
-                }
-                match how {
-                    Settle::Ack | Settle::Reject => queue.ack(run.position, run.count),
-                    Settle::Requeue => queue.requeue(run.position, run.count),
-                }
+            run.settle(*how, |queue| {
                 if let Some((id, credit)) = credit {
                     queue.consumers.set_credit(id, credit);
                 }
             });
-            if keep {
-                run.queue.send_dead_letters(&rejected);
-            }
         }
         if self.channel_prefetch > 0 {
             self.announce_credit();
         }
         self.settled = settled;
         self.settled.clear();
+    }
+}
+
+impl Outstanding {
+    /// Settles these deliveries in their queue, and does something else under the same lock. Rejected ones go to the
+    /// dead-letter exchange before they are forgotten, so that none is lost in between.
+    pub(super) fn settle(&self, how: Settle, also: impl FnOnce(&mut Queue)) {
+        let Outstanding { position, count, queue, .. } = self;
+        if how == Settle::Reject && queue.has_dead_letters() {
+            queue.send_dead_letters(&queue.look_again(*position, *count));
+        }
+        queue.change(|queue| {
+            match how {
+                Settle::Ack | Settle::Reject => queue.ack(*position, *count),
+                Settle::Requeue => queue.requeue(*position, *count),
+            }
+            also(queue);
+        });
     }
 }
 

@@ -3,7 +3,7 @@
 use super::Settled;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
-use crate::message::Run;
+use crate::message::{BLOCK_MAX, Run};
 use crate::publisher::{Publish, Route};
 use std::sync::Arc;
 
@@ -11,12 +11,21 @@ use std::sync::Arc;
 #[derive(Debug, Default)]
 pub(super) struct Transaction {
     /// In order of publishing; consecutive messages for the same queues share a run.
-    pub(super) runs: Vec<(Arc<Route>, Run)>,
+    pub(super) runs: Vec<Held>,
     pub(super) settled: Vec<Settled>,
     /// Mandatory messages without a queue: returned at the commit.
     pub(super) unroutable: Run,
     messages: usize,
     bytes: usize,
+}
+
+/// Messages for the same queues.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) route: Arc<Route>,
+    /// The log records them.
+    pub(super) logged: bool,
+    pub(super) run: Run,
 }
 
 impl Transaction {
@@ -47,11 +56,13 @@ impl Transaction {
                 false => return Ok(()),
             }
         } else {
-            if self.runs.last().is_none_or(|(last, _)| !last.same_queues(route)) {
-                self.runs.push((route.clone(), Run::default()));
+            let logged = persistent && route.is_durable();
+            let fits = |last: &Held| last.logged == logged && last.run.len() < BLOCK_MAX && last.route.same_queues(route);
+            if !self.runs.last().is_some_and(fits) {
+                self.runs.push(Held { route: route.clone(), logged, run: Run::default() });
             }
-            let Some((_, run)) = self.runs.last_mut() else { unreachable!("pushed above") };
-            run
+            let Some(held) = self.runs.last_mut() else { unreachable!("pushed above") };
+            &mut held.run
         };
         run.push(publish.route, encoded, publish.body, persistent);
         Ok(())

@@ -20,7 +20,6 @@ const BINDING: u8 = 13;
 const UNBOUND: u8 = 14;
 pub(crate) const CHECKPOINT: u8 = 32;
 pub(crate) const QUEUE_STATE: u8 = 33;
-pub(crate) const END: u8 = 34;
 
 /// A queue's id in the log; 0 is a queue that is not in it.
 pub(crate) type QueueId = u64;
@@ -266,8 +265,6 @@ pub(crate) struct Checkpoint {
     pub(crate) epoch: u32,
     /// Where replay begins.
     pub(crate) replay: Lsn,
-    /// From here on `requeued` records count.
-    pub(crate) counted: Lsn,
     pub(crate) next_queue: QueueId,
     /// The number that the next segment or file gets, at least.
     pub(crate) next_number: u32,
@@ -276,18 +273,17 @@ pub(crate) struct Checkpoint {
 impl Checkpoint {
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         put32(out, [self.number, self.epoch]);
-        put64(out, [self.replay, self.counted, self.next_queue]);
+        put64(out, [self.replay, self.next_queue]);
         put32(out, [self.next_number, 0]);
     }
 
     pub(crate) fn decode(meta: &[u8]) -> Option<Checkpoint> {
-        (meta.len() == 40).then(|| Checkpoint {
+        (meta.len() == 32).then(|| Checkpoint {
             number: u32_at(meta, 0),
             epoch: u32_at(meta, 4),
             replay: u64_at(meta, 8),
-            counted: u64_at(meta, 16),
-            next_queue: u64_at(meta, 24),
-            next_number: u32_at(meta, 32),
+            next_queue: u64_at(meta, 16),
+            next_number: u32_at(meta, 24),
         })
     }
 }
@@ -300,6 +296,8 @@ pub(crate) struct QueueState {
     pub(crate) next: u64,
     /// Lower positions may have been handed out.
     pub(crate) delivered: u64,
+    /// From here on `requeued` records count.
+    pub(crate) counted: Lsn,
     /// Runs of positions that are done: first and count.
     pub(crate) gone: Vec<(u64, u64)>,
     /// Runs of positions with the same delivery count: first, count, deliveries.
@@ -308,16 +306,16 @@ pub(crate) struct QueueState {
 
 impl QueueState {
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        put64(out, [self.queue, self.next, self.delivered]);
+        put64(out, [self.queue, self.next, self.delivered, self.counted]);
         put32(out, [self.gone.len() as u32, self.counts.len() as u32]);
         self.gone.iter().for_each(|run| put64(out, [run.0, run.1]));
         self.counts.iter().for_each(|run| put64(out, [run.0, run.1, run.2]));
     }
 
     pub(crate) fn decode(meta: &[u8]) -> Option<QueueState> {
-        let (head, rest) = meta.split_at_checked(32)?;
-        let (gone, counts) = rest.split_at_checked((u32_at(head, 24) as usize).checked_mul(16)?)?;
-        if counts.len() != (u32_at(head, 28) as usize).checked_mul(24)? {
+        let (head, rest) = meta.split_at_checked(40)?;
+        let (gone, counts) = rest.split_at_checked((u32_at(head, 32) as usize).checked_mul(16)?)?;
+        if counts.len() != (u32_at(head, 36) as usize).checked_mul(24)? {
             return None;
         }
         let gone: Vec<_> = gone.chunks_exact(16).map(|run| (u64_at(run, 0), u64_at(run, 8))).collect();
@@ -327,7 +325,8 @@ impl QueueState {
         if ends.into_iter().any(|(first, count)| first.checked_add(count).is_none()) {
             return None;
         }
-        Some(QueueState { queue: u64_at(head, 0), next: u64_at(head, 8), delivered: u64_at(head, 16), gone, counts })
+        let (queue, next, delivered, counted) = (u64_at(head, 0), u64_at(head, 8), u64_at(head, 16), u64_at(head, 24));
+        Some(QueueState { queue, next, delivered, counted, gone, counts })
     }
 }
 
@@ -414,7 +413,14 @@ mod tests {
         Enqueue::encode(3, &targets, &mut plain);
         let pieces = [Piece { offset: 4096, length: 100 }];
         Enqueue::encode_large(1, &targets, &pieces, &mut large);
-        let said = QueueState { queue: 7, next: 9, delivered: 8, gone: vec![(0, 3), (5, 1)], counts: vec![(3, 1, 2)] };
+        let said = QueueState {
+            queue: 7,
+            next: 9,
+            delivered: 8,
+            counted: 5,
+            gone: vec![(0, 3), (5, 1)],
+            counts: vec![(3, 1, 2)],
+        };
         said.encode(&mut state);
         let enqueue = Enqueue::decode(ENQUEUE, &plain).expect("whole");
         assert_eq!((enqueue.count, enqueue.targets().collect::<Vec<_>>()), (3, targets.to_vec()));

@@ -1,0 +1,250 @@
+//! What a durable broker has beside one in memory: the store, and which queue has which id in it.
+
+use super::{Broker, Inner, QueueDeclare, SharedQueue, VirtualHost};
+use crate::log::{Change, Contents, Damage, FileSpan, Lsn, OpenError, QueueId, Recovery, Round, Snapshot, Store, View};
+use crate::mailbox::Mailbox;
+use crate::queue::{Journal, Queue};
+use crate::routing::ExchangeType;
+use crate::runs::Runs;
+use crate::topology::{ExchangeDeclare, QueueRecord, Topology};
+use parking_lot::{Mutex, RwLock};
+use rustc_hash::FxHashMap;
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+
+/// Reports of damage that are kept until somebody asks.
+const REPORTS: usize = 1000;
+
+/// The store and the queues in it.
+#[derive(Debug)]
+pub(crate) struct Durable {
+    pub(crate) store: Store,
+    queues: RwLock<FxHashMap<QueueId, Weak<SharedQueue>>>,
+    reports: Mutex<Vec<String>>,
+}
+
+impl Durable {
+    pub(super) fn new(store: Store) -> Durable {
+        Durable { store, queues: RwLock::default(), reports: Mutex::default() }
+    }
+
+    /// Writes and syncs what is pending.
+    pub(super) fn write(&self) -> bool {
+        self.store.log.write(true) == Round::Wrote
+    }
+
+    pub(super) fn add_queue(&self, queue: &Arc<SharedQueue>) {
+        self.queues.write().insert(queue.id, Arc::downgrade(queue));
+    }
+
+    pub(super) fn remove_queue(&self, id: QueueId) {
+        self.queues.write().remove(&id);
+    }
+
+    fn queue(&self, id: QueueId) -> Option<Arc<SharedQueue>> {
+        self.queues.read().get(&id)?.upgrade()
+    }
+
+    /// Tells the log what happened to a queue's messages.
+    pub(super) fn write_journal(&self, id: QueueId, journal: Journal) {
+        if !journal.done.is_empty() {
+            self.store.log.done(&journal.done);
+        }
+        if !journal.requeued.is_empty() {
+            self.store.log.requeued(&journal.requeued);
+        }
+        if let Some(upto) = journal.handed_out {
+            self.store.log.delivered(id, upto);
+        }
+    }
+
+    /// Tells the log of changes of topology: kinds and metas.
+    pub(super) fn write_changes(&self, changes: &[(u8, Vec<u8>)]) {
+        changes.iter().for_each(|(kind, meta)| drop(self.store.log.copy(*kind, meta, &[])));
+        self.store.log.kick();
+    }
+
+    pub(super) fn write_vhost(&self, name: &str) {
+        self.store.log.change(&Change::Vhost(name));
+    }
+
+    /// Asks for [`crate::Event::Durable`] when a record may be confirmed; false if it may already.
+    pub(crate) fn wait(&self, lsn: Lsn, mailbox: &Arc<Mailbox>) -> bool {
+        self.store.log.wait(lsn, mailbox)
+    }
+
+    pub(super) fn report(&self, vhost: &str, queue: &str, text: String) {
+        let mut reports = self.reports.lock();
+        if reports.len() < REPORTS {
+            reports.push(format!("queue '{queue}' in vhost '{vhost}': {text}"));
+        }
+    }
+
+    pub(super) fn take_reports(&self) -> Vec<String> {
+        std::mem::take(&mut self.reports.lock())
+    }
+}
+
+impl Broker {
+    /// Builds what a start has found. With `suspicious`, a queue with gaps that nothing explains counts as damaged.
+    pub(super) fn restore(
+        &self,
+        mut contents: Contents,
+        recovery: &mut Recovery,
+        damaged: &[QueueId],
+        suspicious: bool,
+    ) -> Result<(), OpenError> {
+        let Some(durable) = &self.inner.durable else { return Ok(()) };
+        contents.vhosts.iter().for_each(|name| self.create_vhost(name));
+        for ((vhost, name), found) in &contents.exchanges {
+            let declare = ExchangeDeclare {
+                name,
+                kind: &found.kind,
+                durable: true,
+                auto_delete: found.auto_delete,
+                internal: found.internal,
+                arguments: found.arguments.as_table(),
+            };
+            let Some(vhost) = self.vhost(vhost) else { continue };
+            vhost.restore(|topology| topology.declare_exchange(declare))?;
+        }
+        for ((vhost_name, name), found) in std::mem::take(&mut contents.queues) {
+            let Some(vhost) = self.vhost(&vhost_name) else { continue };
+            let mut read = |span: &FileSpan, out: &mut Vec<_>| durable.store.entries(span, out);
+            let failed = |source| OpenError::Io { what: format!("read the index of queue '{name}'"), source };
+            let (restored, unknown) = contents.restore(found.id, &mut read).map_err(failed)?;
+            recovery.messages += restored.live.len();
+            if suspicious && unknown.len() > 0 {
+                recovery.damage.extend(unexplained(&vhost_name, &name, &unknown));
+            }
+            let (arguments, auto_delete) = (found.arguments, found.auto_delete);
+            let table = arguments.as_table();
+            let declare = QueueDeclare { name: &name, durable: true, exclusive: false, auto_delete, arguments: table };
+            let name: Arc<str> = name.as_str().into();
+            let state = Queue::restore(vhost.account.clone(), found.id, restored);
+            let handle = vhost.share_queue(name.clone(), found.id, declare, state);
+            handle.damaged.store(damaged.contains(&found.id), Ordering::Relaxed);
+            durable.add_queue(&handle);
+            let (id, durable, owner) = (found.id, true, None);
+            let record = QueueRecord { name, id, durable, auto_delete, owner, arguments, handle };
+            vhost.restore(|topology| topology.insert_queue(record))?;
+        }
+        for ((vhost, to), bindings) in &contents.bindings {
+            let Some(vhost) = self.vhost(vhost) else { continue };
+            for (source, key, arguments) in bindings {
+                // An end that is not durable, or was deleted since, is no error.
+                let _ = vhost.restore(|topology| topology.bind(source, to.clone(), key, arguments.as_table()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes the queues of which a start reports damage.
+    pub(super) fn close_damaged(&self, recovery: &Recovery) {
+        for (vhost, queue) in recovery.damage.iter().filter_map(|damage| damage.queue.as_ref()) {
+            let Some(vhost) = self.vhost(vhost) else { continue };
+            let queue = vhost.topology.read().queue(queue).map(|queue| queue.handle.clone());
+            if let Ok(queue) = queue {
+                queue.damaged.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Background work that failed is tried again; a full disk blocks publishers.
+    pub(super) fn note_tend_error(&self, error: &io::Error) {
+        let Some(durable) = &self.inner.durable else { return };
+        match error.kind() {
+            io::ErrorKind::StorageFull => self.set_disk_full(true),
+            _ => {
+                let mut reports = durable.reports.lock();
+                if reports.len() < REPORTS {
+                    reports.push(format!("the work behind the log stopped and will be tried again: {error}"));
+                }
+            }
+        }
+    }
+
+    /// Blocks or unblocks publishers because of the disk: without a free log file, or with less space than the limit.
+    pub(super) fn set_disk_full(&self, full: bool) {
+        self.inner.set_disk_full(full);
+        self.check_memory();
+    }
+}
+
+impl Inner {
+    pub(super) fn set_disk_full(&self, full: bool) {
+        let Some(durable) = &self.durable else { return };
+        let low = durable.store.files.disk.free().is_ok_and(|free| free < self.limits.min_free_disk);
+        self.disk_full.store(full || low || durable.store.log.is_full(), Ordering::Relaxed);
+    }
+}
+
+/// Positions that are neither there nor done, next to damage that hid what they were.
+fn unexplained(vhost: &str, queue: &str, unknown: &Runs) -> Vec<Damage> {
+    let damage = |positions| Damage {
+        file: "the log".to_string(),
+        offset: 0,
+        bytes: 0,
+        queue: Some((vhost.to_string(), queue.to_string())),
+        positions: Some(positions),
+    };
+    unknown.iter().map(damage).collect()
+}
+
+impl VirtualHost {
+    /// Changes topology without telling the log, which knows.
+    fn restore<R>(
+        &self,
+        change: impl FnOnce(&mut Topology<Arc<SharedQueue>>) -> crate::Result<R>,
+    ) -> Result<R, OpenError> {
+        let mut topology = self.topology.write();
+        let result = change(&mut topology);
+        self.generation.store(topology.generation(), Ordering::Release);
+        topology.take_journal();
+        result.map_err(|error| OpenError::Missing(format!("the broker's limits are too low for what is stored: {error}")))
+    }
+}
+
+impl View for Inner {
+    fn living(&self, queue: QueueId, position: u64, count: u64, out: &mut Vec<(u64, u64)>) {
+        let queue = self.durable.as_ref().and_then(|durable| durable.queue(queue));
+        if let Some(queue) = queue {
+            queue.state.lock().living(position, count, out);
+        }
+    }
+
+    fn index(&self, queue: QueueId, removed: &[u32], added: &[FileSpan]) {
+        let queue = self.durable.as_ref().and_then(|durable| durable.queue(queue));
+        if let Some(queue) = queue {
+            queue.state.lock().index(removed, added);
+        }
+    }
+
+    fn changes(&self, say: &mut dyn FnMut(&Change<'_>) -> io::Result<()>) -> io::Result<()> {
+        for (name, vhost) in self.vhosts.read().iter() {
+            say(&Change::Vhost(name))?;
+            vhost.topology.read().say(say)?;
+        }
+        Ok(())
+    }
+
+    fn snapshots(&self, say: &mut dyn FnMut(Snapshot) -> io::Result<()>) -> io::Result<()> {
+        let Some(durable) = &self.durable else { return Ok(()) };
+        let queues: Vec<_> = durable.queues.read().values().filter_map(Weak::upgrade).collect();
+        for queue in queues {
+            let snapshot = {
+                let mut state = queue.state.lock();
+                let end = durable.store.log.end();
+                state.snapshot(end)
+            };
+            snapshot.map_or(Ok(()), &mut *say)?;
+        }
+        Ok(())
+    }
+}
+
+/// The kinds that [`crate::topology`] names exchange types by in the log.
+pub(crate) fn type_name(kind: ExchangeType) -> &'static str {
+    kind.name()
+}

@@ -1,0 +1,169 @@
+//! A queue behind its lock, and the way from it to the log.
+
+use super::durable::Durable;
+use super::{QueueStatus, VirtualHost};
+use crate::consumers::Wakes;
+use crate::dead_letter;
+use crate::error::{Error, Result};
+use crate::log::QueueId;
+use crate::mailbox::Event;
+use crate::queue::{Delivery, Missing, Queue};
+use parking_lot::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+
+/// A queue behind its lock.
+#[derive(Debug)]
+pub struct SharedQueue {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Is deleted when its last consumer is gone.
+    pub auto_delete: bool,
+    /// The log knows it by this; 0 if it does not.
+    pub(crate) id: QueueId,
+    pub(super) dead_letters: Option<dead_letter::Target>,
+    pub(super) vhost: Weak<VirtualHost>,
+    /// Messages of it are damaged on disk: nothing is published to it or consumed from it.
+    pub(super) damaged: AtomicBool,
+    pub(super) durable: Option<Arc<Durable>>,
+    pub(super) state: Mutex<Queue>,
+}
+
+impl SharedQueue {
+    /// Changes the queue, lets it grant what became ready, and wakes who was granted something.
+    pub(crate) fn change<R>(&self, change: impl FnOnce(&mut Queue) -> R) -> R {
+        let mut wakes = Wakes::new();
+        let result = self.change_quietly(change, &mut wakes);
+        wakes.into_iter().for_each(|(mailbox, event)| mailbox.post(event));
+        result
+    }
+
+    /// As [`SharedQueue::change`], with the wake-ups left to the caller.
+    pub(crate) fn change_quietly<R>(&self, change: impl FnOnce(&mut Queue) -> R, wakes: &mut Wakes) -> R {
+        let mut queue = self.state.lock();
+        let Some(durable) = &self.durable else {
+            let result = change(&mut queue);
+            queue.dispatch(wakes);
+            return result;
+        };
+        queue.set_written(durable.store.log.written());
+        let result = change(&mut queue);
+        if let Some(journal) = queue.take_journal() {
+            durable.write_journal(self.id, journal);
+        }
+        queue.dispatch(wakes);
+        result
+    }
+
+    /// The part of a route that the log records: this queue's.
+    pub(crate) fn is_durable(&self) -> bool {
+        self.durable.is_some()
+    }
+
+    /// Reads what has to be in memory before the queue can go on. Called without its lock.
+    pub(crate) fn load(&self, missing: Missing) {
+        let Some(durable) = &self.durable else { return };
+        match missing {
+            Missing::Blocks(wanted) => {
+                for wanted in wanted {
+                    let account = self.state.lock().account().clone();
+                    match durable.store.read(self.id, &wanted, &account) {
+                        Ok(block) => self.state.lock().load(wanted.first, block),
+                        // Whoever asks next looks again: the files may have been merged in between.
+                        Err(error) => return self.unreadable(wanted.first, &error.to_string()),
+                    }
+                }
+            }
+            Missing::Lookup { position, spans } => match durable.store.lookup(position, &spans) {
+                Ok(Some((file, entries))) => self.state.lock().found(file, &entries),
+                Ok(None) => self.unreadable(position, "no file has it"),
+                Err(error) => self.unreadable(position, &error.to_string()),
+            },
+        }
+    }
+
+    /// A message could not be read. The first time it is looked for again, in case its file was merged meanwhile; after
+    /// that the queue is closed.
+    fn unreadable(&self, position: u64, why: &str) {
+        let mut state = self.state.lock();
+        if state.look_up_again(position) {
+            return;
+        }
+        let text = format!("message {position} cannot be read: {why}");
+        let orphans = state.consumers.drain();
+        drop(state);
+        self.close_damaged(text);
+        for (mailbox, event) in orphans {
+            if let Event::Ready { channel, consumer } = event {
+                mailbox.post(Event::Cancelled { channel, consumer });
+            }
+        }
+    }
+
+    /// Refuses everything but deletion from now on.
+    pub(super) fn close_damaged(&self, text: String) {
+        self.damaged.store(true, Ordering::Relaxed);
+        let Some(vhost) = self.vhost.upgrade() else { return };
+        vhost.forget_routes();
+        if let Some(durable) = &self.durable {
+            durable.report(vhost.name(), &self.name, text);
+        }
+    }
+
+    /// 406 if messages of it are damaged.
+    pub(crate) fn check_undamaged(&self) -> Result<()> {
+        match self.damaged.load(Ordering::Relaxed) {
+            false => Ok(()),
+            true => Err(Error::precondition(format!(
+                "queue '{}' is closed: messages of it are damaged on disk; 'leveret check' lists them, deleting the \
+                 queue or a start with --accept-loss gives them up",
+                self.name
+            ))),
+        }
+    }
+
+    /// Handed-out messages once more; fewer if they cannot be read.
+    pub(crate) fn look_again(&self, position: u64, count: u64) -> Vec<Delivery> {
+        let (mut found, mut at, end) = (Vec::new(), position, position + count);
+        while at < end && !self.damaged.load(Ordering::Relaxed) {
+            let mut state = self.state.lock();
+            let complete = state.look_again(at, end - at, &mut found);
+            at = found.last().map_or(at, |last| last.position + u64::from(last.count));
+            let missing = if complete { None } else { state.missing_at(at) };
+            drop(state);
+            match missing {
+                Some(missing) => self.load(missing),
+                None if complete => break,
+                None => {}
+            }
+        }
+        found
+    }
+
+    /// Rejected messages go somewhere.
+    pub(crate) fn has_dead_letters(&self) -> bool {
+        self.dead_letters.is_some()
+    }
+
+    /// Sends rejected messages to the dead-letter exchange. One that is missing, or has no queue for them, loses them
+    /// (RabbitMQ's rule).
+    pub(crate) fn send_dead_letters(&self, rejected: &[Delivery]) {
+        let (Some(target), Some(vhost)) = (&self.dead_letters, self.vhost.upgrade()) else { return };
+        let now = (vhost.environment.now)();
+        for delivery in rejected {
+            let mut at = delivery.offset;
+            for _ in 0..delivery.count {
+                let (message, next) = delivery.block.at(at);
+                let letter = dead_letter::rejected(&message, &self.name, target, now);
+                vhost.publish_dead_letter(target.exchange(), &letter, &message);
+                at = next;
+            }
+        }
+    }
+
+    pub(super) fn status(&self) -> QueueStatus {
+        let queue = self.state.lock();
+        QueueStatus { name: self.name.clone(), ready: queue.ready(), consumers: queue.consumers.len() }
+    }
+}
+

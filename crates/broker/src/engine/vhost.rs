@@ -1,0 +1,314 @@
+//! A virtual host: AMQP's operations on its exchanges, queues and bindings.
+
+use super::durable::Durable;
+use super::{Environment, QueueDeclare, QueueStatus, SharedQueue};
+use crate::arguments;
+use crate::dead_letter::{self, Letter};
+use crate::error::{Error, Result};
+use crate::log::QueueId;
+use crate::mailbox::Event;
+use crate::message::{Account, Message, Run};
+use crate::publisher::Route;
+use crate::queue::Queue;
+use crate::routing::Destination;
+use crate::topology::{
+    ExchangeDeclare, QueueRecord, Routed, SessionId, Topology, check_not_default, check_not_reserved,
+};
+use leveret_wire::table::{FieldTable, Table};
+use parking_lot::{Mutex, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+/// One virtual host: a name space of exchanges and queues.
+#[derive(Debug)]
+pub struct VirtualHost {
+    /// For its queues, whose dead letters come back to it.
+    pub(super) own: Weak<VirtualHost>,
+    pub(super) name: Arc<str>,
+    pub(super) topology: RwLock<Topology<Arc<SharedQueue>>>,
+    /// The topology's, to be read without its lock.
+    pub(super) generation: AtomicU64,
+    pub(super) account: Account,
+    pub(super) environment: Arc<Environment>,
+    pub(crate) durable: Option<Arc<Durable>>,
+}
+
+impl VirtualHost {
+    /// Its name.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    pub(crate) fn account(&self) -> &Account {
+        &self.account
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    fn change<R>(&self, change: impl FnOnce(&mut Topology<Arc<SharedQueue>>) -> R) -> R {
+        let mut topology = self.topology.write();
+        let result = change(&mut topology);
+        self.generation.store(topology.generation(), Ordering::Release);
+        let journal = topology.take_journal();
+        if let Some(durable) = self.durable.as_ref().filter(|_| !journal.is_empty()) {
+            durable.write_changes(&journal);
+        }
+        result
+    }
+
+    /// Lets every publisher look up its routes anew.
+    pub(super) fn forget_routes(&self) {
+        self.change(Topology::touch);
+    }
+
+    /// Declares an exchange: 406 if it exists and differs, or if the type is unknown; 403 for reserved names.
+    pub fn declare_exchange(&self, declare: ExchangeDeclare<'_>) -> Result<()> {
+        self.change(|topology| topology.declare_exchange(declare))
+    }
+
+    /// Checks that an exchange exists (a passive declaration).
+    pub fn check_exchange(&self, name: &str) -> Result<()> {
+        check_not_default(name)?;
+        self.topology.read().exchange(name).map(|_| ())
+    }
+
+    /// Deletes an exchange with all its bindings. A missing one is no error; 406 with `if_unused` and bindings.
+    pub fn delete_exchange(&self, name: &str, if_unused: bool) -> Result<()> {
+        self.change(|topology| topology.delete_exchange(name, if_unused))
+    }
+
+    /// Binds a queue to an exchange on behalf of a connection.
+    pub fn bind_queue(&self, queue: &str, source: &str, key: &str, args: Table<'_>, session: SessionId) -> Result<()> {
+        self.change(|topology| {
+            let name = topology.queue_for(queue, session)?.name.clone();
+            check_not_default(source)?;
+            topology.bind(source, Destination::Queue(name), key, args)
+        })
+    }
+
+    /// Removes a queue's binding on behalf of a connection.
+    pub fn unbind_queue(
+        &self,
+        queue: &str,
+        source: &str,
+        key: &str,
+        args: Table<'_>,
+        session: SessionId,
+    ) -> Result<()> {
+        self.change(|topology| {
+            let name = topology.queue_for(queue, session)?.name.clone();
+            check_not_default(source)?;
+            topology.unbind(source, Destination::Queue(name), key, args)
+        })
+    }
+
+    /// Binds an exchange to an exchange (RabbitMQ's extension).
+    pub fn bind_exchange(&self, destination: &str, source: &str, key: &str, arguments: Table<'_>) -> Result<()> {
+        check_not_default(destination)?;
+        check_not_default(source)?;
+        self.change(|topology| topology.bind(source, Destination::Exchange(destination.into()), key, arguments))
+    }
+
+    /// Removes an exchange's binding.
+    pub fn unbind_exchange(&self, destination: &str, source: &str, key: &str, arguments: Table<'_>) -> Result<()> {
+        check_not_default(destination)?;
+        check_not_default(source)?;
+        self.change(|topology| topology.unbind(source, Destination::Exchange(destination.into()), key, arguments))
+    }
+
+    /// Declares a queue with a non-empty name. 406 if it exists and differs, 405 if it is another connection's, 403 if
+    /// it is new and the name is reserved, unless the broker has generated it.
+    pub(crate) fn declare_queue(
+        &self,
+        declare: QueueDeclare<'_>,
+        generated: bool,
+        session: SessionId,
+    ) -> Result<QueueStatus> {
+        let queue = self.change(|topology| {
+            if topology.queue(declare.name).is_ok() {
+                return self.check_equivalent(topology.queue_for(declare.name, session)?, &declare);
+            }
+            if !generated {
+                check_not_reserved("queue", declare.name)?;
+            }
+            arguments::check_queue(declare.arguments, declare.name, &self.name)?;
+            let name: Arc<str> = declare.name.into();
+            self.insert_queue(topology, name, declare, declare.exclusive.then_some(session))
+        })?;
+        Ok(queue.status())
+    }
+
+    fn insert_queue(
+        &self,
+        topology: &mut Topology<Arc<SharedQueue>>,
+        name: Arc<str>,
+        declare: QueueDeclare<'_>,
+        owner: Option<SessionId>,
+    ) -> Result<Arc<SharedQueue>> {
+        // An exclusive queue ends with its connection, so at a restart there is none.
+        let durable = self.durable.as_ref().filter(|_| declare.durable && owner.is_none());
+        let id = durable.map_or(0, |durable| durable.store.next_queue());
+        let state = match durable {
+            Some(_) => Queue::durable(self.account.clone(), id),
+            None => Queue::new(self.account.clone()),
+        };
+        let handle = self.share_queue(name.clone(), id, declare, state);
+        let (durable, auto_delete) = (declare.durable, declare.auto_delete);
+        let arguments = FieldTable::from(declare.arguments);
+        let record = QueueRecord { name, id, durable, auto_delete, owner, arguments, handle: handle.clone() };
+        topology.insert_queue(record)?;
+        if let Some(durable) = &handle.durable {
+            durable.add_queue(&handle);
+        }
+        Ok(handle)
+    }
+
+    /// Puts a queue behind its lock.
+    pub(super) fn share_queue(
+        &self,
+        name: Arc<str>,
+        id: QueueId,
+        declare: QueueDeclare<'_>,
+        state: Queue,
+    ) -> Arc<SharedQueue> {
+        Arc::new(SharedQueue {
+            name,
+            auto_delete: declare.auto_delete,
+            id,
+            dead_letters: dead_letter::Target::from_arguments(declare.arguments),
+            vhost: self.own.clone(),
+            damaged: AtomicBool::new(false),
+            durable: self.durable.clone().filter(|_| id != 0),
+            state: Mutex::new(state),
+        })
+    }
+
+    fn check_equivalent(
+        &self,
+        current: &QueueRecord<Arc<SharedQueue>>,
+        declare: &QueueDeclare<'_>,
+    ) -> Result<Arc<SharedQueue>> {
+        if current.owner.is_some() != declare.exclusive {
+            return Err(Error::resource_locked(declare.name, &self.name));
+        }
+        let what = format!("queue '{}'", declare.name);
+        arguments::check_flag("durable", current.durable, declare.durable, &what, &self.name)?;
+        arguments::check_flag("auto_delete", current.auto_delete, declare.auto_delete, &what, &self.name)?;
+        arguments::check_equal(current.arguments.as_table(), declare.arguments, &what, &self.name)?;
+        Ok(current.handle.clone())
+    }
+
+    /// Adds the hidden queue behind a direct reply-to consumer.
+    pub(crate) fn declare_reply_queue(&self, name: &str) -> Result<Arc<SharedQueue>> {
+        let (durable, exclusive, auto_delete, arguments) = (false, false, true, Table::EMPTY);
+        let declare = QueueDeclare { name, durable, exclusive, auto_delete, arguments };
+        self.change(|topology| self.insert_queue(topology, name.into(), declare, None))
+    }
+
+    /// Name and counts of a queue; 404 or 405 as in every use of it.
+    pub fn queue_status(&self, name: &str, session: SessionId) -> Result<QueueStatus> {
+        Ok(self.queue(name, session)?.status())
+    }
+
+    pub(crate) fn queue(&self, name: &str, session: SessionId) -> Result<Arc<SharedQueue>> {
+        let queue = self.topology.read().queue_for(name, session)?.handle.clone();
+        queue.check_undamaged()?;
+        Ok(queue)
+    }
+
+    /// Drops a queue's ready messages; returns how many.
+    pub(crate) fn purge_queue(&self, name: &str, session: SessionId) -> Result<u64> {
+        Ok(self.queue(name, session)?.change(Queue::purge))
+    }
+
+    /// Deletes a queue; returns how many messages were ready. A missing one counts as empty (RabbitMQ since 3.2).
+    pub(crate) fn delete_queue(&self, name: &str, if_unused: bool, if_empty: bool, session: SessionId) -> Result<u64> {
+        let queue = match self.topology.read().queue_for(name, session) {
+            Ok(queue) => queue.handle.clone(),
+            Err(error) if error.code == 404 => return Ok(0),
+            Err(error) => return Err(error),
+        };
+        let refuse = |why| Err(Error::precondition(format!("queue '{name}' in vhost '{}' {why}", self.name)));
+        self.delete_queue_if(&queue, |queue| match () {
+            () if if_unused && !queue.consumers.is_empty() => refuse("in use"),
+            () if if_empty && queue.ready() > 0 => refuse("not empty"),
+            () => Ok(()),
+        })
+    }
+
+    /// Deletes the exclusive queues of a session that ends.
+    pub(crate) fn delete_owned_queues(&self, session: SessionId) {
+        let owned = self.topology.read().owned_by(session);
+        for queue in owned {
+            // Nothing is refused: there is no condition.
+            let _ = self.delete_queue_if(&queue, |_| Ok(()));
+        }
+    }
+
+    /// Deletes `queue` unless `check`, called under its lock, refuses. Its consumers are told.
+    fn delete_queue_if(&self, queue: &SharedQueue, check: impl FnOnce(&Queue) -> Result<()>) -> Result<u64> {
+        let (ready, remains, orphans) = self.change(|topology| {
+            let mut state = queue.state.lock();
+            check(&state)?;
+            if state.is_deleted() {
+                return Ok(Default::default());
+            }
+            topology.remove_queue(&queue.name);
+            if let Some(durable) = &queue.durable {
+                durable.remove_queue(queue.id);
+            }
+            let (ready, remains) = state.delete();
+            Ok((ready, remains, state.consumers.drain()))
+        })?;
+        drop(remains);
+        for (mailbox, event) in orphans {
+            if let Event::Ready { channel, consumer } = event {
+                mailbox.post(Event::Cancelled { channel, consumer });
+            }
+        }
+        Ok(ready)
+    }
+
+    /// Deletes an auto-delete queue if it has had consumers and has none now.
+    pub(crate) fn delete_if_abandoned(&self, queue: &SharedQueue) {
+        if !queue.auto_delete {
+            return;
+        }
+        // A refusal means that somebody has come back: the queue stays.
+        let _ = self.delete_queue_if(queue, |queue| match queue.consumers.had_one() && queue.consumers.is_empty() {
+            true => Ok(()),
+            false => Err(Error::precondition("in use")),
+        });
+    }
+
+    fn publish_dead_letter(&self, exchange: &str, letter: &Letter, message: &Message<'_>) {
+        let keys: Vec<&str> = letter.keys.iter().map(String::as_str).collect();
+        let Ok(routed) = self.topology.read().route(exchange, &keys, letter.headers.as_table()) else { return };
+        let route = Route::new(routed.queues.into());
+        let mut run = Run::default();
+        run.push(&letter.route, &letter.properties, message.body, message.persistent);
+        route.append(&mut run, message.persistent, self, &Arc::default());
+    }
+
+    /// The queues of a message, and whether its exchange is internal.
+    pub(crate) fn route(
+        &self,
+        exchange: &str,
+        keys: &[&str],
+        headers: Table<'_>,
+    ) -> Result<(Routed<Arc<SharedQueue>>, u64)> {
+        let topology = self.topology.read();
+        if topology.exchange(exchange)?.internal {
+            return Err(Error::access_refused(format!(
+                "cannot publish to internal exchange '{exchange}' in vhost '{}'",
+                self.name
+            )));
+        }
+        let routed = topology.route(exchange, keys, headers)?;
+        routed.queues.iter().try_for_each(|queue| queue.check_undamaged())?;
+        Ok((routed, topology.generation()))
+    }
+}
+

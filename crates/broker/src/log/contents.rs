@@ -1,0 +1,240 @@
+//! What a log says, gathered record by record: topology, and what each queue holds.
+
+use super::format::{Lsn, RawRecord};
+use super::index::{Entry, Span};
+use super::record::{self, Bound, Change, DELIVERED, DONE, ENQUEUE, Enqueue, LARGE, QUEUE_STATE, QueueId, QueueState};
+use super::record::{REQUEUED, decode_delivered, decode_stretches};
+use super::writer::Place;
+use crate::queue::{FileSpan, Restored};
+use crate::routing::Destination;
+use crate::runs::{Counts, Runs};
+use leveret_wire::table::FieldTable;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Everything that was found.
+#[derive(Debug, Default)]
+pub(crate) struct Contents {
+    pub(crate) vhosts: BTreeSet<String>,
+    /// By virtual host and name.
+    pub(crate) exchanges: BTreeMap<(String, String), ExchangeFound>,
+    pub(crate) queues: BTreeMap<(String, String), QueueFound>,
+    /// By virtual host and destination: source, key and arguments.
+    pub(crate) bindings: BTreeMap<(String, Destination), Vec<(String, String, FieldTable)>>,
+    names: BTreeMap<QueueId, (String, String)>,
+    messages: BTreeMap<QueueId, Content>,
+    pub(crate) highest_queue: QueueId,
+}
+
+/// An exchange as it was declared.
+#[derive(Debug)]
+pub(crate) struct ExchangeFound {
+    pub(crate) kind: String,
+    pub(crate) auto_delete: bool,
+    pub(crate) internal: bool,
+    pub(crate) arguments: FieldTable,
+}
+
+/// A queue as it was declared.
+#[derive(Debug)]
+pub(crate) struct QueueFound {
+    pub(crate) id: QueueId,
+    pub(crate) auto_delete: bool,
+    pub(crate) arguments: FieldTable,
+}
+
+/// The messages of a queue.
+#[derive(Debug, Default)]
+struct Content {
+    next: u64,
+    handed_out: u64,
+    counted: Lsn,
+    gone: Runs,
+    returned: Counts,
+    spans: Vec<FileSpan>,
+    found: Vec<(u64, u32, Place)>,
+}
+
+impl Contents {
+    /// Takes a record into account. False if it says nothing that a record can say.
+    pub(crate) fn apply(&mut self, kind: u8, meta: &[u8], place: Place) -> bool {
+        self.try_apply(kind, meta, place).is_some()
+    }
+
+    fn try_apply(&mut self, kind: u8, meta: &[u8], place: Place) -> Option<()> {
+        match kind {
+            ENQUEUE | LARGE => {
+                let enqueue = Enqueue::decode(kind, meta)?;
+                for target in enqueue.targets() {
+                    let content = self.content(target.queue);
+                    content.next = content.next.max(target.position.checked_add(enqueue.count.into())?);
+                    content.found.push((target.position, enqueue.count, place));
+                }
+            }
+            DONE => decode_stretches(meta)?.for_each(|it| {
+                let content = self.content(it.queue);
+                content.next = content.next.max(it.position + it.count);
+                content.gone.add(it.position, it.count);
+            }),
+            REQUEUED => decode_stretches(meta)?.for_each(|it| {
+                let content = self.content(it.queue);
+                if place.lsn >= content.counted {
+                    content.returned.add(it.position, it.count);
+                }
+            }),
+            DELIVERED => decode_delivered(meta)?.for_each(|(queue, upto)| {
+                let content = self.content(queue);
+                content.handed_out = content.handed_out.max(upto);
+            }),
+            QUEUE_STATE => self.state(QueueState::decode(meta)?),
+            record::CHUNK | record::CHECKPOINT | record::FILES => {}
+            kind => self.change(Change::decode(kind, meta)?),
+        }
+        Some(())
+    }
+
+    fn content(&mut self, queue: QueueId) -> &mut Content {
+        self.highest_queue = self.highest_queue.max(queue);
+        self.messages.entry(queue).or_default()
+    }
+
+    fn state(&mut self, state: QueueState) {
+        let content = self.content(state.queue);
+        content.next = content.next.max(state.next);
+        content.handed_out = content.handed_out.max(state.delivered);
+        content.counted = state.counted;
+        state.gone.iter().for_each(|&(first, count)| content.gone.add(first, count));
+        state.counts.iter().for_each(|&(first, count, deliveries)| content.returned.set(first, count, deliveries));
+    }
+
+    fn change(&mut self, change: Change<'_>) {
+        let key = |vhost: &str, name: &str| (vhost.to_string(), name.to_string());
+        match change {
+            Change::Vhost(name) => drop(self.vhosts.insert(name.to_string())),
+            Change::Exchange { vhost, name, kind, auto_delete, internal, arguments } => {
+                let (kind, arguments) = (kind.to_string(), arguments.into());
+                self.exchanges.insert(key(vhost, name), ExchangeFound { kind, auto_delete, internal, arguments });
+            }
+            Change::ExchangeDeleted { vhost, name } => {
+                self.exchanges.remove(&key(vhost, name));
+                self.bindings.remove(&(vhost.to_string(), Destination::Exchange(name.into())));
+                for ((_, _), bound) in self.bindings.iter_mut().filter(|((of, _), _)| of == vhost) {
+                    bound.retain(|(source, ..)| source != name);
+                }
+            }
+            Change::Queue { id, vhost, name, auto_delete, arguments } => {
+                self.highest_queue = self.highest_queue.max(id);
+                self.names.insert(id, key(vhost, name));
+                self.queues.insert(key(vhost, name), QueueFound { id, auto_delete, arguments: arguments.into() });
+            }
+            Change::QueueDeleted { id } => {
+                let Some((vhost, name)) = self.names.remove(&id) else { return };
+                self.messages.remove(&id);
+                let key = (vhost, name);
+                // A later one of the same name may be known already.
+                if self.queues.get(&key).is_some_and(|queue| queue.id == id) {
+                    self.queues.remove(&key);
+                    let (vhost, name) = key;
+                    self.bindings.remove(&(vhost, Destination::Queue(name.as_str().into())));
+                }
+            }
+            Change::Binding(bound) => {
+                let to = self.bindings.entry((bound.vhost.to_string(), bound.to.clone())).or_default();
+                let entry = entry_of(&bound);
+                if !to.contains(&entry) {
+                    to.push(entry);
+                }
+            }
+            Change::Unbound(bound) => {
+                let entry = entry_of(&bound);
+                if let Some(to) = self.bindings.get_mut(&(bound.vhost.to_string(), bound.to)) {
+                    to.retain(|other| *other != entry);
+                }
+            }
+        }
+    }
+
+    /// What an adopted or merged file has.
+    pub(crate) fn add_spans(&mut self, file: u32, spans: &[Span]) {
+        for &span in spans {
+            self.content(span.queue).spans.push(FileSpan { file, span });
+        }
+    }
+
+    /// Virtual host and name of a queue that is still declared.
+    pub(crate) fn name_of(&self, queue: QueueId) -> Option<(String, String)> {
+        self.names.get(&queue).cloned()
+    }
+
+    /// The parts of these positions that are not done: what is lost if their record is damaged.
+    pub(crate) fn undone(&self, queue: QueueId, position: u64, count: u64) -> Vec<(u64, u64)> {
+        match self.messages.get(&queue) {
+            Some(content) => content.gone.gaps(position, count).collect(),
+            None => Vec::new(),
+        }
+    }
+
+    /// Takes the messages of a queue; `read` gives the entries of a span that has gaps. Also tells whether positions are
+    /// neither there nor done: transient messages, or lost ones.
+    pub(crate) fn restore<E>(
+        &mut self,
+        queue: QueueId,
+        read: &mut dyn FnMut(&FileSpan, &mut Vec<Entry>) -> Result<(), E>,
+    ) -> Result<(Restored, Runs), E> {
+        let mut content = self.messages.remove(&queue).unwrap_or_default();
+        let (mut live, mut entries) = (Runs::default(), Vec::new());
+        for span in &content.spans {
+            if span.span.messages == span.span.last - span.span.first + 1 {
+                live.add(span.span.first, span.span.messages);
+                continue;
+            }
+            read(span, &mut entries)?;
+            entries.drain(..).for_each(|entry| live.add(entry.position, entry.count.into()));
+        }
+        content.found.sort_unstable_by_key(|found| (found.0, found.2.lsn));
+        content.found.iter().for_each(|found| live.add(found.0, found.1.into()));
+        let mut known = content.gone.clone();
+        live.iter().for_each(|(first, count)| known.add(first, count));
+        let mut unknown = Runs::default();
+        known.gaps(0, content.next).for_each(|(first, count)| unknown.insert(first, count));
+        content.gone.iter().for_each(|(first, count)| {
+            live.remove(first, count);
+            content.returned.remove(first, count);
+        });
+        let Content { next, handed_out, returned, spans, found, .. } = content;
+        Ok((Restored { next, handed_out, live, returned, spans, found }, unknown))
+    }
+}
+
+fn entry_of(bound: &Bound<'_>) -> (String, String, FieldTable) {
+    (bound.source.to_string(), bound.key.to_string(), bound.arguments.into())
+}
+
+/// The records of a transaction take effect when the last of them is there.
+#[derive(Debug, Default)]
+pub(crate) struct Group {
+    records: Vec<Owned>,
+}
+
+/// A record that outlives the buffer it was read into.
+#[derive(Clone, Debug)]
+pub(crate) struct Owned {
+    pub(crate) kind: u8,
+    pub(crate) meta: Vec<u8>,
+    pub(crate) body: Vec<u8>,
+    pub(crate) place: Place,
+}
+
+impl Group {
+    /// Takes a record, without its body unless asked; gives the whole transaction with its last one.
+    pub(crate) fn take(&mut self, record: &RawRecord<'_>, with_body: bool) -> Option<Vec<Owned>> {
+        let body = if with_body { record.body.to_vec() } else { Vec::new() };
+        let place = Place { lsn: record.lsn, length: record.len() as u32 };
+        self.records.push(Owned { kind: record.kind, meta: record.meta.to_vec(), body, place });
+        (record.flags & super::format::MORE == 0).then(|| std::mem::take(&mut self.records))
+    }
+
+    /// What has come so far of a transaction whose rest is damaged.
+    pub(crate) fn drain(&mut self) -> Vec<Owned> {
+        std::mem::take(&mut self.records)
+    }
+}

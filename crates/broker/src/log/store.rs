@@ -1,0 +1,467 @@
+//! Everything durable of a broker: the log, the files behind it, and the work that keeps both small.
+//!
+//! Segments that get old are adopted: an index leads to their messages. Files of which little lives are merged. A
+//! checkpoint says what there is, so that what came before it need not be replayed. Nothing is written over or removed
+//! that one of the last two checkpoints needs.
+
+use super::adopt;
+use super::checkpoint::{self, Writing};
+use super::files::{Files, Slot, read_exact};
+use super::format::{Lsn, RawRecord, lsn};
+use super::index::{self, Entry, Index};
+use super::merge::{self, MergeError, Source};
+use super::record::{Change, Checkpoint, ENQUEUE, Enqueue, FileRecord, LARGE, QueueId};
+use super::recover::{Held, read_pieces};
+use super::replay;
+use super::writer::{Log, Place, Round};
+use super::{Storage, file_of};
+use crate::message::{Account, Block, slice};
+use crate::queue::{FileSpan, Snapshot, Wanted};
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// So many segments behind the current one are left alone: most messages die young, and then nothing has to be done
+/// for their segment but to write over it.
+const GRACE: usize = 1;
+
+/// Sparse files are merged when there are so many of them,
+const MERGE_FILES: usize = 4;
+
+/// or when one of them is so many numbers old,
+const MERGE_AGE: u32 = 16;
+
+/// and so are adopted files in which a queue's messages lie scattered in pieces of less than so many bytes.
+const SCATTERED: u64 = 4096;
+
+/// A checkpoint is written when the log has grown by so many times the size of the last one.
+const CHECKPOINT_RATIO: u64 = 8;
+
+/// The engine's queues and topology, as the work behind the log sees them.
+pub(crate) trait View {
+    /// Appends the runs of these positions that are not done; none if the queue is gone.
+    fn living(&self, queue: QueueId, position: u64, count: u64, out: &mut Vec<(u64, u64)>);
+
+    /// Files have got an index, or were merged.
+    fn index(&self, queue: QueueId, removed: &[u32], added: &[FileSpan]);
+
+    /// Says all durable topology.
+    fn changes(&self, say: &mut dyn FnMut(&Change<'_>) -> io::Result<()>) -> io::Result<()>;
+
+    /// Says the state of all durable queues.
+    fn snapshots(&self, say: &mut dyn FnMut(Snapshot) -> io::Result<()>) -> io::Result<()>;
+}
+
+/// The log and what is behind it.
+#[derive(Debug)]
+pub(crate) struct Store {
+    pub(crate) log: Log,
+    pub(crate) files: Arc<Files>,
+    segment_size: u32,
+    next_queue: AtomicU64,
+    keeper: Mutex<Keeper>,
+}
+
+#[derive(Debug)]
+struct Keeper {
+    /// Segments that are closed and not adopted: number and end.
+    sealed: Vec<(u32, u32)>,
+    /// Adopted and merged files.
+    listed: Vec<Listed>,
+    checkpoint: Checkpoint,
+    /// The one before it.
+    previous: Option<u32>,
+    /// What is needed by checkpoints up to the second number only: a segment or file.
+    retired: Vec<(u32, u32)>,
+    /// As a start found it.
+    held: Held,
+    /// Bytes of the last checkpoint, and where the log was.
+    size: u64,
+    at: Lsn,
+    /// Adopted or merged since.
+    changed: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Listed {
+    file: FileRecord,
+    /// Bytes of it that live, as of the last checkpoint.
+    living: u64,
+    /// Entries in its index.
+    entries: u64,
+}
+
+/// Why messages could not be read.
+#[derive(Debug)]
+pub(crate) enum ReadError {
+    Io(io::Error),
+    /// A record does not check.
+    Damaged(Place),
+}
+
+impl std::fmt::Display for ReadError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            ReadError::Io(error) => write!(f, "{error}"),
+            ReadError::Damaged(place) => {
+                write!(f, "file {:08x} is damaged at offset {}", place.file(), place.lsn as u32)
+            }
+        }
+    }
+}
+
+impl From<io::Error> for ReadError {
+    fn from(error: io::Error) -> ReadError {
+        ReadError::Io(error)
+    }
+}
+
+impl Store {
+    #[expect(clippy::too_many_arguments, reason = "all that a start found, handed over once")]
+    pub(crate) fn new(
+        storage: &Storage,
+        log: Log,
+        files: Arc<Files>,
+        checkpoint: Checkpoint,
+        listed: Vec<FileRecord>,
+        sealed: Vec<(u32, u32)>,
+        highest_queue: QueueId,
+        held: Held,
+    ) -> Store {
+        let listed = listed.into_iter().map(|file| Listed { file, living: file.bytes, entries: 0 }).collect();
+        let at = log.end();
+        let keeper = Keeper {
+            sealed,
+            listed,
+            checkpoint,
+            previous: held.checkpoint,
+            retired: Vec::new(),
+            held,
+            size: 0,
+            at,
+            // The first checkpoint of an epoch makes the replay of the next start short.
+            changed: true,
+        };
+        let next_queue = AtomicU64::new(checkpoint.next_queue.max(highest_queue + 1));
+        Store { log, files, segment_size: storage.segment_size, next_queue, keeper: Mutex::new(keeper) }
+    }
+
+    /// An id for a new queue.
+    pub(crate) fn next_queue(&self) -> QueueId {
+        self.next_queue.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Reads the messages of a segment of a queue.
+    pub(crate) fn read(&self, queue: QueueId, wanted: &Wanted, account: &Account) -> Result<Arc<Block>, ReadError> {
+        let mut bytes = Vec::new();
+        for (index, (number, place)) in wanted.places.iter().enumerate() {
+            let until = wanted.places.get(index + 1).map_or(wanted.count, |(next, _)| *next);
+            self.read_place(queue, wanted.first + u64::from(*number), until - number, *place, &mut bytes)?;
+        }
+        bytes.shrink_to_fit();
+        Ok(Arc::new(Block::from_disk(bytes, wanted.count, account)))
+    }
+
+    fn read_place(
+        &self,
+        queue: QueueId,
+        position: u64,
+        count: u32,
+        place: Place,
+        out: &mut Vec<u8>,
+    ) -> Result<(), ReadError> {
+        let damaged = || ReadError::Damaged(place);
+        let number = file_of(place.lsn);
+        let file = self.files.file(number).ok_or_else(damaged)?;
+        let bytes = match read_exact(file.as_ref(), u64::from(place.lsn as u32), place.length as usize) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(damaged()),
+            read => read?,
+        };
+        let record = RawRecord::decode(self.log.id, place.lsn, &bytes).map_err(|_| damaged())?;
+        let enqueue = Enqueue::decode(record.kind, record.meta).filter(|_| matches!(record.kind, ENQUEUE | LARGE));
+        let enqueue = enqueue.ok_or_else(damaged)?;
+        let covers = |target: &super::Target| {
+            target.queue == queue && (target.position..target.position + u64::from(enqueue.count)).contains(&position)
+        };
+        let target = enqueue.targets().find(covers).ok_or_else(damaged)?;
+        let skip = (position - target.position) as u32;
+        let pieces = match record.kind {
+            LARGE => read_pieces(self.log.id, number, file.as_ref(), &enqueue).map_err(|error| match error.kind() {
+                io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => damaged(),
+                _ => ReadError::Io(error),
+            })?,
+            _ => Vec::new(),
+        };
+        let body = if record.kind == LARGE { &pieces } else { record.body };
+        out.extend_from_slice(slice(body, skip, count).ok_or_else(damaged)?);
+        Ok(())
+    }
+
+    /// Entries from the one with this position on, and the file that has them; none if no file does.
+    pub(crate) fn lookup(&self, position: u64, spans: &[FileSpan]) -> io::Result<Option<(u32, Vec<Entry>)>> {
+        /// As many as are worth remembering at a time.
+        const ENTRIES: usize = 256;
+        for span in spans {
+            let Some(index) = self.files.index(span.file) else { continue };
+            let mut entries = Vec::new();
+            index.find(&span.span, position, ENTRIES, &mut entries)?;
+            let has = |entry: &Entry| (entry.position..entry.position + u64::from(entry.count)).contains(&position);
+            if entries.first().is_some_and(has) {
+                return Ok(Some((span.file, entries)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The entries of a span.
+    pub(crate) fn entries(&self, span: &FileSpan, out: &mut Vec<Entry>) -> io::Result<()> {
+        match self.files.index(span.file) {
+            Some(index) => index.find(&span.span, span.span.first, usize::MAX, out),
+            None => Ok(()),
+        }
+    }
+
+    /// A step of the work behind the log; false if there is nothing to do. `ENOSPC` is an error like others here.
+    pub(crate) fn tend(&self, view: &dyn View) -> io::Result<bool> {
+        if self.log.failure().is_some() {
+            return Ok(false);
+        }
+        let mut keeper = self.keeper.lock();
+        keeper.sealed.extend(self.log.take_sealed());
+        // Room first: when the disk is full, giving files back is what helps.
+        if self.adopt_next(&mut keeper, view)? || self.merge_some(&mut keeper, view)? {
+            return Ok(true);
+        }
+        if keeper.wants_checkpoint(&self.log, self.segment_size) {
+            self.write_checkpoint(&mut keeper, view)?;
+            return Ok(true);
+        }
+        drop(keeper);
+        self.files.prepare_step()
+    }
+
+    /// Writes a checkpoint now.
+    pub(crate) fn checkpoint(&self, view: &dyn View) -> io::Result<()> {
+        let mut keeper = self.keeper.lock();
+        keeper.sealed.extend(self.log.take_sealed());
+        self.write_checkpoint(&mut keeper, view)
+    }
+
+    /// Writes everything that is pending, a checkpoint, and what says that all of it is durable.
+    pub(crate) fn shut_down(&self, view: &dyn View) -> io::Result<()> {
+        let failed = |log: &Log| io::Error::other(log.failure().unwrap_or("the disk is full").to_string());
+        loop {
+            match self.log.write(true) {
+                Round::Wrote => {}
+                Round::Idle => break,
+                Round::Full | Round::Failed => return Err(failed(&self.log)),
+            }
+        }
+        self.checkpoint(view)?;
+        match self.log.force_watermark(true) {
+            Round::Wrote => Ok(()),
+            _ => Err(failed(&self.log)),
+        }
+    }
+
+    /// Adopts the oldest closed segment, or gives it up if nothing in it lives.
+    fn adopt_next(&self, keeper: &mut Keeper, view: &dyn View) -> io::Result<bool> {
+        let durable = self.log.durable();
+        let Some(&(number, end)) = keeper.sealed.first().filter(|_| keeper.sealed.len() > GRACE) else { return Ok(false) };
+        if durable < lsn(number, end) || !self.log.is_released(lsn(number, end) - 1) {
+            return Ok(false);
+        }
+        let (Some(slot), Some(file)) = (self.files.slot(number), self.files.file(number)) else { return Ok(false) };
+        let segment = replay::identify(self.log.id, &Slot { name: slot, file })?;
+        let segment = segment.filter(|segment| segment.number == number);
+        let segment = segment.ok_or_else(|| damaged(number, "its beginning does not check"))?;
+        let (mut entries, mut alive) = (Vec::new(), Vec::new());
+        adopt::entries(self.log.id, &segment, end, &mut entries)?;
+        entries.retain(|entry| {
+            alive.clear();
+            view.living(entry.queue, entry.position, entry.count.into(), &mut alive);
+            !alive.is_empty()
+        });
+        keeper.sealed.remove(0);
+        keeper.changed = true;
+        if entries.is_empty() {
+            keeper.retire(self, number)?;
+            return Ok(true);
+        }
+        entries.sort_unstable_by_key(|entry| (entry.queue, entry.position));
+        let count = entries.len() as u64;
+        let spans = index::write(self.files.disk.as_ref(), self.log.id, number, entries.into_iter())?;
+        self.files.sync_names()?;
+        self.files.add_index(number, Index::open(self.files.disk.as_ref(), self.log.id, number)?.0);
+        let bytes = u64::from(end);
+        let file = FileRecord { number, merged: false, slot, bytes };
+        keeper.listed.push(Listed { file, living: spans.iter().map(|span| span.bytes).sum(), entries: count });
+        for span in spans {
+            view.index(span.queue, &[], &[FileSpan { file: number, span }]);
+        }
+        Ok(true)
+    }
+
+    /// Merges files of which little lives, or in which much is scattered.
+    fn merge_some(&self, keeper: &mut Keeper, view: &dyn View) -> io::Result<bool> {
+        let chosen = keeper.to_merge(self.files.numbers_below(), self.segment_size);
+        if chosen.is_empty() {
+            return Ok(false);
+        }
+        let (disk, log) = (self.files.disk.as_ref(), self.log.id);
+        let mut sources = Vec::new();
+        for &number in &chosen {
+            let Some(file) = self.files.file(number) else { continue };
+            let (index, spans) = Index::open(disk, log, number)?;
+            sources.push(Source { number, file, index, spans });
+        }
+        let number = self.files.next_number();
+        let mut live = |queue, position, count, out: &mut Vec<_>| view.living(queue, position, count, out);
+        let merged = match merge::merge(disk, log, self.log.epoch, &sources, number, &mut live) {
+            Ok(merged) => merged,
+            Err(MergeError::Io { source, .. }) => return Err(source),
+            Err(MergeError::Damaged { number, .. }) => return Err(damaged(number, "a record does not check")),
+        };
+        let mut queues: FxHashMap<QueueId, Vec<FileSpan>> = FxHashMap::default();
+        let all = sources.iter().flat_map(|source| &source.spans);
+        all.for_each(|span| drop(queues.entry(span.queue).or_default()));
+        if let Some(merged) = merged {
+            self.files.sync_names()?;
+            let file = disk.open(&merge::name(number))?;
+            self.files.add(number, None, file, Some(Index::open(disk, log, number)?.0));
+            let file = FileRecord { number, merged: true, slot: 0, bytes: merged.bytes };
+            let entries = merged.spans.iter().map(|span| u64::from(span.entries)).sum();
+            keeper.listed.push(Listed { file, living: merged.bytes, entries });
+            merged.spans.iter().for_each(|&span| {
+                queues.entry(span.queue).or_default().push(FileSpan { file: number, span });
+            });
+        }
+        queues.iter().for_each(|(queue, spans)| view.index(*queue, &chosen, spans));
+        keeper.listed.retain(|listed| !chosen.contains(&listed.file.number));
+        keeper.changed = true;
+        chosen.iter().try_for_each(|number| keeper.retire(self, *number))?;
+        Ok(true)
+    }
+
+    fn write_checkpoint(&self, keeper: &mut Keeper, view: &dyn View) -> io::Result<()> {
+        let disk = self.files.disk.as_ref();
+        let at = self.log.end();
+        let replay = keeper.sealed.first().map_or(lsn(file_of(at), 0), |(number, _)| lsn(*number, 0));
+        let number = self.files.next_number();
+        let next_queue = self.next_queue.load(Ordering::Relaxed);
+        let next_number = self.files.numbers_below();
+        let checkpoint = Checkpoint { number, epoch: self.log.epoch, replay, next_queue, next_number };
+        let written = self.write_state(keeper, view, &checkpoint);
+        let size = match written {
+            Ok(size) => size,
+            Err(error) => {
+                // Half of it is of no use; the next attempt has another name.
+                let _ = disk.remove(&checkpoint::name(number));
+                return Err(error);
+            }
+        };
+        let old = std::mem::replace(&mut keeper.checkpoint, checkpoint).number;
+        let older = keeper.previous.replace(old);
+        (keeper.size, keeper.at, keeper.changed) = (size, at, false);
+        self.free(keeper, older)
+    }
+
+    fn write_state(&self, keeper: &mut Keeper, view: &dyn View, checkpoint: &Checkpoint) -> io::Result<u64> {
+        let mut writing = Writing::begin(self.files.disk.as_ref(), self.log.id, checkpoint)?;
+        let files: Vec<FileRecord> = keeper.listed.iter().map(|listed| listed.file).collect();
+        writing.files(&files)?;
+        view.changes(&mut |change| writing.change(change))?;
+        let mut living: FxHashMap<u32, u64> = FxHashMap::default();
+        view.snapshots(&mut |snapshot| {
+            snapshot.files.iter().for_each(|(file, bytes)| *living.entry(*file).or_default() += bytes);
+            writing.queue(&snapshot.state)
+        })?;
+        for listed in &mut keeper.listed {
+            listed.living = living.get(&listed.file.number).copied().unwrap_or(0);
+        }
+        // What the states have seen must be on disk before they count: half a transaction could be among it.
+        let end = self.log.end();
+        while self.log.durable() < end {
+            match self.log.write(true) {
+                Round::Wrote => {}
+                Round::Idle => break,
+                Round::Full => return Err(io::ErrorKind::StorageFull.into()),
+                Round::Failed => return Err(io::Error::other("the log has failed")),
+            }
+        }
+        let size = writing.finish()?;
+        self.files.sync_names()?;
+        Ok(size)
+    }
+
+    /// Removes or gives back what neither checkpoint needs any more.
+    fn free(&self, keeper: &mut Keeper, older: Option<u32>) -> io::Result<()> {
+        let disk = self.files.disk.as_ref();
+        let needed_from = keeper.previous.unwrap_or(0);
+        let mut free = Vec::new();
+        keeper.retired.retain(|&(number, last)| {
+            let needed = last >= needed_from;
+            if !needed {
+                free.push(number);
+            }
+            needed
+        });
+        free.iter().try_for_each(|number| self.files.retire(*number))?;
+        let held = std::mem::take(&mut keeper.held);
+        held.slots.into_iter().for_each(|slot| self.files.add_spare(slot));
+        for file in held.files.iter().filter(|file| keeper.listed.iter().all(|it| it.file.number != file.number)) {
+            // Some may be gone: a start without them was accepted.
+            let _ = disk.remove(&index::name(file.number));
+            if file.merged {
+                let _ = disk.remove(&merge::name(file.number));
+            }
+        }
+        if let Some(number) = older {
+            disk.remove(&checkpoint::name(number))?;
+        }
+        self.files.sync_names()
+    }
+}
+
+impl Keeper {
+    /// A segment or file is not needed any more by what comes after the last checkpoint.
+    fn retire(&mut self, store: &Store, number: u32) -> io::Result<()> {
+        #[cfg(feature = "mutants")]
+        if crate::mutants::is_on(crate::mutants::Mutant::EarlyDelete) {
+            return store.files.retire(number);
+        }
+        let _ = store;
+        self.retired.push((number, self.checkpoint.number));
+        Ok(())
+    }
+
+    fn wants_checkpoint(&self, log: &Log, segment_size: u32) -> bool {
+        let (now, then) = (log.end(), self.at);
+        let grown = u64::from(file_of(now) - file_of(then)) * u64::from(segment_size);
+        if self.checkpoint.number == 0 {
+            return true;
+        }
+        (self.changed || !self.retired.is_empty() && grown > 0) && grown >= (self.size * CHECKPOINT_RATIO).min(1 << 30)
+    }
+
+    /// Which files to merge now, if any.
+    fn to_merge(&self, next_number: u32, segment_size: u32) -> Vec<u32> {
+        let sparse = |listed: &&Listed| listed.living * 2 < listed.file.bytes;
+        let old = |listed: &&Listed| listed.file.number + MERGE_AGE < next_number;
+        let chosen: Vec<&Listed> = self.listed.iter().filter(sparse).collect();
+        if chosen.len() >= MERGE_FILES || chosen.iter().any(old) || chosen.iter().any(|listed| listed.living == 0) {
+            return chosen.iter().map(|listed| listed.file.number).collect();
+        }
+        let scattered =
+            |listed: &&Listed| !listed.file.merged && listed.entries > 64 && listed.living / listed.entries < SCATTERED;
+        let scattered: Vec<u32> = self.listed.iter().filter(scattered).map(|listed| listed.file.number).collect();
+        let most = (u64::from(u32::MAX) / u64::from(segment_size)).min(16) as usize;
+        if scattered.len() >= MERGE_FILES * 2 { scattered.into_iter().take(most / 2).collect() } else { Vec::new() }
+    }
+}
+
+fn damaged(number: u32, what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("file {number:08x} of the log is damaged: {what}"))
+}

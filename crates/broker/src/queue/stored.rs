@@ -1,0 +1,419 @@
+//! The part of a durable queue that is on disk: what is gone, what is where, and what the log is to be told.
+
+use super::{CROWDED, Head, Queue};
+use crate::log::{Entry, Lsn, Place, QueueId, QueueState, Span, Stretch};
+use crate::message::{Account, Block};
+use crate::runs::{Counts, Runs};
+use crate::segment::{Places, Segment};
+use std::sync::Arc;
+
+/// While all messages in memory are fewer bytes than this, none is freed only because it is on disk as well.
+const RESIDENT: u64 = 8 * 1024 * 1024;
+
+/// Loaded at a time, so that a backlog is read in larger pieces than a block.
+const READ_AHEAD: usize = 256 * 1024;
+
+/// The log is told of hand-outs in steps of so many positions. After a crash up to so many messages more than
+/// necessary are flagged as redelivered.
+const HANDED_OUT_STEP: u64 = 1024;
+
+/// Messages that an index found become segments of about this size.
+const SEGMENT_BYTES: u32 = 64 * 1024;
+
+#[derive(Debug, Default)]
+pub(super) struct Stored {
+    id: QueueId,
+    /// Positions whose messages are done.
+    pub(super) gone: Runs,
+    /// Positions that were given out and whose messages cannot be seen yet.
+    pub(super) hidden: Runs,
+    /// Messages before the head that were not requeued: of an earlier run of the broker, or seen late.
+    pub(super) restored: Runs,
+    /// Of the restored ones, those below this position may have been handed out before.
+    flagged: u64,
+    /// The log says that positions below may have been handed out.
+    handed_out: u64,
+    /// Files that have messages of this queue.
+    spans: Vec<FileSpan>,
+    /// Segments before this position were released, or passed over.
+    release_from: u64,
+    /// Everything below is written.
+    written: Lsn,
+    journal: Journal,
+    /// Could not be read at the last attempt: this position.
+    unreadable: Option<u64>,
+}
+
+/// What a file has of the queue.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FileSpan {
+    pub(crate) file: u32,
+    pub(crate) span: Span,
+}
+
+/// What the log is to be told.
+#[derive(Debug, Default)]
+pub(crate) struct Journal {
+    pub(crate) done: Vec<Stretch>,
+    pub(crate) requeued: Vec<Stretch>,
+    pub(crate) handed_out: Option<u64>,
+}
+
+/// Messages that have to be read before they can be taken.
+#[derive(Debug)]
+pub(crate) enum Missing {
+    /// Segments whose places are known.
+    Blocks(Vec<Wanted>),
+    /// From this position on, in one of these files.
+    Lookup { position: u64, spans: Vec<FileSpan> },
+}
+
+/// A segment that is to be loaded.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    pub(crate) first: u64,
+    pub(crate) count: u32,
+    pub(crate) places: Vec<(u32, Place)>,
+}
+
+/// What a start found of a queue.
+#[derive(Debug, Default)]
+pub(crate) struct Restored {
+    pub(crate) next: u64,
+    pub(crate) handed_out: u64,
+    /// Positions of all messages.
+    pub(crate) live: Runs,
+    pub(crate) returned: Counts,
+    pub(crate) spans: Vec<FileSpan>,
+    /// Messages whose records are in the log: position, count, place. Sorted by position.
+    pub(crate) found: Vec<(u64, u32, Place)>,
+}
+
+/// A queue for a checkpoint.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) state: QueueState,
+    /// Of each file, about how many bytes of this queue live.
+    pub(crate) files: Vec<(u32, u64)>,
+}
+
+impl Stored {
+    pub(super) fn take_restored(&mut self, position: u64, max: u64) -> (u64, bool) {
+        let flagged = position < self.flagged;
+        let max = if flagged { max.min(self.flagged - position) } else { max };
+        (self.restored.take_at(position, max), flagged)
+    }
+
+    pub(super) fn note_requeued(&mut self, position: u64, count: u64) {
+        self.journal.requeued.push(Stretch { queue: self.id, position, count });
+    }
+
+    pub(super) fn note_done(&mut self, position: u64, count: u64) {
+        match self.journal.done.last_mut() {
+            Some(last) if last.position + last.count == position => last.count += count,
+            _ => self.journal.done.push(Stretch { queue: self.id, position, count }),
+        }
+    }
+
+    /// The files that may have a position.
+    fn spans_of(&self, position: u64) -> Vec<FileSpan> {
+        let covers = |span: &&FileSpan| (span.span.first..=span.span.last).contains(&position);
+        self.spans.iter().filter(covers).copied().collect()
+    }
+
+    /// Bytes of a span whose messages are not gone, in proportion.
+    fn living(&self, span: &Span) -> u64 {
+        let width = span.last - span.first + 1;
+        let live: u64 = self.gone.gaps(span.first, width).map(|(_, count)| count).sum();
+        match live {
+            0 => 0,
+            live => (span.bytes as u128 * u128::from(live) / u128::from(width)).max(1) as u64,
+        }
+    }
+}
+
+impl Queue {
+    /// An empty queue that the log knows by this id.
+    pub(crate) fn durable(account: Account, id: QueueId) -> Queue {
+        Queue { stored: Some(Box::new(Stored { id, ..Stored::default() })), ..Queue::new(account) }
+    }
+
+    /// A queue as it was found on disk.
+    pub(crate) fn restore(account: Account, id: QueueId, found: Restored) -> Queue {
+        let mut queue = Queue::durable(account, id);
+        let next = found.next.max(found.handed_out);
+        queue.next = next;
+        queue.head = Head { position: next, segment: next, offset: None };
+        queue.returned = found.returned;
+        let Some(stored) = &mut queue.stored else { unreachable!("it is durable") };
+        for (first, count) in found.live.gaps(0, next) {
+            stored.gone.insert(first, count);
+        }
+        (stored.flagged, stored.handed_out) = (found.handed_out, found.handed_out);
+        (stored.restored, stored.spans, stored.release_from) = (found.live, found.spans, next);
+        queue.add_found(found.found);
+        queue
+    }
+
+    /// What its memory is charged to.
+    pub(crate) fn account(&self) -> &Account {
+        &self.account
+    }
+
+    /// A segment could not be read. True the first time: it is to be looked for again, by its positions.
+    pub(crate) fn look_up_again(&mut self, position: u64) -> bool {
+        let Some(stored) = &mut self.stored else { return true };
+        let first_time = stored.unreadable.replace(position) != Some(position);
+        if first_time && self.segments.get(&position).is_some_and(Segment::is_stored) && !stored.spans_of(position).is_empty() {
+            self.segments.remove(&position);
+        }
+        first_time
+    }
+
+    /// The position that the next message gets.
+    pub(crate) fn next_position(&self) -> u64 {
+        self.next
+    }
+
+    /// Gives out positions whose messages come later, by [`Queue::fill`].
+    pub(crate) fn reserve(&mut self, count: u32) -> u64 {
+        let position = self.next;
+        if let Some(stored) = &mut self.stored {
+            self.next += u64::from(count);
+            stored.hidden.insert(position, count.into());
+        }
+        position
+    }
+
+    /// The messages of reserved positions: now they can be seen.
+    pub(crate) fn fill(&mut self, position: u64, block: Arc<Block>, places: Places) {
+        let Some(stored) = &mut self.stored else { return };
+        let count = u64::from(block.count());
+        stored.hidden.remove(position, count);
+        if position >= self.head.position {
+            self.ahead += count;
+            self.flow.append(block.len());
+        } else {
+            stored.restored.insert(position, count);
+        }
+        stored.release_from = stored.release_from.min(position);
+        self.segments.insert(position, Segment::whole(block, places));
+    }
+
+    /// Moves the head over positions whose messages cannot be seen yet: they are found behind it later.
+    pub(super) fn skip_hidden(&mut self) {
+        let Some(stored) = &self.stored else { return };
+        if let Some((first, count)) = stored.hidden.run_at(self.head.position) {
+            self.head = Head { position: first + count, segment: first + count, offset: None };
+        }
+    }
+
+    /// What has to be read before the next message can be taken; `None` if it is in memory, or if there is none.
+    pub(crate) fn missing(&mut self) -> Option<Missing> {
+        if self.ready() == 0 {
+            return None;
+        }
+        self.skip_hidden();
+        let position = self.next_behind_head().map_or(self.head.position, |(position, _)| position);
+        self.missing_at(position)
+    }
+
+    /// What has to be read before a message can be looked at.
+    pub(crate) fn missing_at(&self, position: u64) -> Option<Missing> {
+        let stored = self.stored.as_ref()?;
+        let (mut at, mut bytes, mut wanted) = (position, 0, Vec::new());
+        while bytes < READ_AHEAD {
+            let Some((&first, segment)) = self.segments.range(..=at).next_back() else { break };
+            let end = first + u64::from(segment.count());
+            if end <= at {
+                break;
+            }
+            if segment.is_stored() {
+                let places = segment.places().to_vec();
+                bytes += places.iter().map(|(_, place)| place.length as usize).sum::<usize>();
+                wanted.push(Wanted { first, count: segment.count(), places });
+            } else if wanted.is_empty() {
+                return None;
+            }
+            at = end;
+        }
+        if wanted.is_empty() {
+            return Some(Missing::Lookup { position, spans: stored.spans_of(position) });
+        }
+        Some(Missing::Blocks(wanted))
+    }
+
+    /// Messages of a segment as they were read.
+    pub(crate) fn load(&mut self, first: u64, block: Arc<Block>) {
+        if let Some(segment) = self.segments.get_mut(&first) {
+            segment.load(block);
+        }
+    }
+
+    /// What an index says of the positions from the one on that was missing.
+    pub(crate) fn found(&mut self, file: u32, entries: &[Entry]) {
+        let place = |entry: &Entry| Place { lsn: u64::from(file) << 32 | u64::from(entry.offset), length: entry.length };
+        self.add_found(entries.iter().map(|entry| (entry.position, entry.count, place(entry))).collect());
+    }
+
+    /// Makes segments of messages that are on disk, where there are none yet.
+    fn add_found(&mut self, found: Vec<(u64, u32, Place)>) {
+        let Some(stored) = &self.stored else { return };
+        let mut open: Option<(u64, u32, u32, Vec<(u32, Place)>)> = None;
+        let mut segments = Vec::new();
+        for (mut position, mut count, place) in found {
+            // Another segment may have the beginning of it, or the end.
+            if let Some((&first, segment)) = self.segments.range(..=position).next_back() {
+                let covered = (first + u64::from(segment.count())).saturating_sub(position).min(count.into());
+                (position, count) = (position + covered, count - covered as u32);
+            }
+            if let Some((&next, _)) = self.segments.range(position..).next() {
+                count = u64::from(count).min(next - position) as u32;
+            }
+            if count == 0 || stored.gone.gaps(position, count.into()).next().is_none() {
+                continue;
+            }
+            match &mut open {
+                Some((first, so_far, bytes, places))
+                    if *first + u64::from(*so_far) == position
+                        && *bytes + place.length <= SEGMENT_BYTES
+                        && places.iter().all(|(_, at)| at.file() == place.file()) =>
+                {
+                    places.push((*so_far, place));
+                    (*so_far, *bytes) = (*so_far + count, *bytes + place.length);
+                }
+                _ => segments.extend(open.replace((position, count, place.length, vec![(0, place)]))),
+            }
+        }
+        segments.extend(open);
+        for (first, count, _, mut places) in segments {
+            places.shrink_to_fit();
+            let mut segment = Segment::stored(count, places);
+            let mut at = first;
+            let end = first + u64::from(count);
+            for (alive, alive_count) in stored.gone.gaps(first, count.into()).chain([(end, 0)]) {
+                if alive > at {
+                    segment.kill((at - first) as u32, (alive - first) as u32);
+                }
+                at = alive + alive_count;
+            }
+            self.segments.insert(first, segment);
+        }
+    }
+
+    /// What the log has to be told since the last call, as far as there is anything.
+    pub(crate) fn take_journal(&mut self) -> Option<Journal> {
+        let journal = &mut self.stored.as_mut()?.journal;
+        let empty = journal.done.is_empty() && journal.requeued.is_empty() && journal.handed_out.is_none();
+        (!empty).then(|| std::mem::take(journal))
+    }
+
+    /// Notes how much of the log is written, and so can be read again.
+    pub(crate) fn set_written(&mut self, written: Lsn) {
+        if let Some(stored) = &mut self.stored {
+            stored.written = written;
+        }
+    }
+
+    /// The log learns in advance what will have been handed out soon: with the messages themselves, if somebody waits
+    /// for them.
+    pub(crate) fn note_consumed_soon(&mut self) {
+        if !self.consumers.is_empty() {
+            let next = self.next;
+            self.note_upto(next);
+        }
+    }
+
+    pub(super) fn note_handed_out(&mut self) {
+        if let Some(stored) = &self.stored {
+            // Restored ones go before the head, in order.
+            self.note_upto(stored.restored.first().map_or(self.head.position, |(first, _)| first));
+        }
+    }
+
+    fn note_upto(&mut self, position: u64) {
+        if let Some(stored) = &mut self.stored
+            && position > stored.handed_out
+        {
+            stored.handed_out = position + HANDED_OUT_STEP;
+            stored.journal.handed_out = Some(stored.handed_out);
+        }
+    }
+
+    /// Frees memory of messages that are on disk, if much is in use. Of a queue whose consumers keep up nothing is freed:
+    /// it would only be read again.
+    pub(crate) fn release(&mut self) {
+        let Some(stored) = &mut self.stored else { return };
+        if self.account.used() < RESIDENT || self.consumers.has_grants() && self.flow.waiting < CROWDED {
+            return;
+        }
+        let (written, head) = (stored.written, self.head.position);
+        let mut forgotten = Vec::new();
+        for (&first, segment) in self.segments.range_mut(stored.release_from..) {
+            let end = first + u64::from(segment.count());
+            // The one that is being handed out is needed again at once.
+            if (first..end).contains(&head) && self.consumers.has_grants() {
+                stored.release_from = end;
+                continue;
+            }
+            match segment.release(written) {
+                Some(true) => {}
+                Some(false) => forgotten.push(first),
+                None if segment.is_persistent() => break,
+                None => {}
+            }
+            stored.release_from = end;
+        }
+        forgotten.iter().for_each(|first| drop(self.segments.remove(first)));
+    }
+
+    /// Frees memory of a segment all of which is handed out.
+    pub(super) fn release_taken(&mut self, position: u64) {
+        let Some(stored) = &self.stored else { return };
+        if self.account.used() < RESIDENT {
+            return;
+        }
+        let Some((&first, segment)) = self.segments.range_mut(..=position).next_back() else { return };
+        let end = first + u64::from(segment.count());
+        let waits = |runs: &Runs| runs.gaps(first, end - first).map(|(_, count)| count).sum::<u64>() < end - first;
+        if end > self.head.position || waits(&stored.restored) || waits(&self.requeued) {
+            return;
+        }
+        if segment.release(stored.written) == Some(false) {
+            self.segments.remove(&first);
+        }
+    }
+
+    /// Files have got an index, or were merged into others.
+    pub(crate) fn index(&mut self, removed: &[u32], added: &[FileSpan]) {
+        let Some(stored) = &mut self.stored else { return };
+        stored.spans.retain(|span| !removed.contains(&span.file));
+        stored.spans.extend_from_slice(added);
+        let files: Vec<u32> = removed.iter().copied().chain(added.iter().map(|span| span.file)).collect();
+        self.segments.retain(|_, segment| segment.index(&files));
+    }
+
+    /// The runs of `position .. position + count` that are not gone.
+    pub(crate) fn living(&self, position: u64, count: u64, out: &mut Vec<(u64, u64)>) {
+        if let Some(stored) = &self.stored {
+            out.extend(stored.gone.gaps(position, count));
+        }
+    }
+
+    /// For a checkpoint; `end` is the end of the log now. Forgets files of which nothing lives.
+    pub(crate) fn snapshot(&mut self, end: Lsn) -> Option<Snapshot> {
+        let stored = self.stored.as_mut()?;
+        let files: Vec<_> = stored.spans.iter().map(|span| (span.file, stored.living(&span.span))).collect();
+        let mut alive = files.iter();
+        stored.spans.retain(|_| alive.next().is_some_and(|(_, bytes)| *bytes > 0));
+        let state = QueueState {
+            queue: stored.id,
+            next: self.next,
+            delivered: stored.handed_out,
+            counted: end,
+            gone: stored.gone.iter().collect(),
+            counts: self.returned.iter().collect(),
+        };
+        Some(Snapshot { state, files })
+    }
+}
