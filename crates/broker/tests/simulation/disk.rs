@@ -153,6 +153,11 @@ impl SimDisk {
         state.die_at = None;
     }
 
+    /// Ends its life now, between two calls.
+    pub fn die(&self, how: Fault) {
+        self.0.lock().death.get_or_insert(how);
+    }
+
     /// What ended its life.
     pub fn death(&self) -> Option<Fault> {
         self.0.lock().death

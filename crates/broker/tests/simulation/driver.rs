@@ -390,12 +390,17 @@ impl Sim {
         if self.random.chance(50) {
             self.conns.drain(..).for_each(Conn::close);
         }
-        self.in_phase(Phase::Stop, Broker::shut_down);
+        let mut stopped = Ok(());
+        self.in_phase(Phase::Stop, |broker| stopped = broker.shut_down());
         let quiet = !self.disk.has_fired();
         self.note_fired();
-        if quiet && !self.disk.is_full() {
-            self.model.seq += 1;
-            self.model.note_all_durable();
+        match stopped {
+            Ok(()) if self.disk.death().is_none() => {
+                self.model.seq += 1;
+                self.model.note_all_durable();
+            }
+            Err(error) if quiet && !self.disk.is_full() => return Err(format!("the broker does not stop: {error}")),
+            _ => {}
         }
         self.crash(None)
     }
@@ -405,10 +410,7 @@ impl Sim {
         self.crashes += 1;
         let how = how.unwrap_or_else(|| self.some_comeback());
         self.say(|| format!("crash: {how:?}; {}", self.disk.describe()));
-        self.conns.clear();
-        self.broker = None;
-        self.disk.disarm();
-        self.disk.set_full(false);
+        self.drop_broker();
         self.disk.come_back(how);
         for start in 0..STARTS {
             if self.plan.faults && start + 1 < STARTS {
@@ -439,6 +441,15 @@ impl Sim {
             self.disk.come_back(again);
         }
         unreachable!("nothing fails in the last start")
+    }
+
+    /// The process is gone before the broker could write anything on its way out.
+    fn drop_broker(&mut self) {
+        self.disk.die(Fault::Kill);
+        self.conns.clear();
+        self.broker = None;
+        self.disk.disarm();
+        self.disk.set_full(false);
     }
 
     fn some_comeback(&mut self) -> Comeback {
@@ -491,11 +502,8 @@ impl Sim {
     /// What was stored is not what is read: that is found out, or it doesn't matter.
     fn flip(&mut self) -> Step {
         self.model.seq += 1;
-        self.conns.clear();
-        self.broker = None;
-        self.disk.disarm();
-        self.disk.set_full(false);
         let how = self.some_comeback();
+        self.drop_broker();
         self.disk.come_back(how);
         let Some(flipped) = self.disk.flip() else { return Ok(()) };
         self.say(|| format!("{how:?}, flipped a bit of {flipped}"));

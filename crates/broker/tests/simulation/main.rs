@@ -2,21 +2,17 @@
 //!
 //! `LEVERET_SIM_SEEDS` says how many seeds, `LEVERET_SIM_FIRST` which is the first; `LEVERET_SIM_TRACE` prints what that
 //! one does. A seed that fails is added to `seeds.txt`, which every run begins with.
-//!
-//! With the feature `mutants` there is one test, since what it switches is switched for the whole process.
+//! The feature `mutants` adds the test of the tests.
 
 mod client;
 mod content;
 mod coverage;
 mod disk;
-#[cfg(not(feature = "mutants"))]
 mod disk_tests;
 mod driver;
-#[cfg(not(feature = "mutants"))]
 mod exhaustive;
 mod inspect;
 mod judge;
-#[cfg(not(feature = "mutants"))]
 mod judge_tests;
 mod model;
 #[cfg(feature = "mutants")]
