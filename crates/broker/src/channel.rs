@@ -341,7 +341,10 @@ impl Channel {
         let mut take = |queue: &mut Queue| {
             let granted = queue.consumers.granted_to(id).min(credit);
             let taken = queue.take(granted, max_bytes, no_ack, out);
-            if taken == 0 && granted > 0 && let Some(missing) = queue.missing() {
+            if taken == 0
+                && granted > 0
+                && let Some(missing) = queue.missing()
+            {
                 return Err(missing);
             }
             queue.consumers.pulled(id, taken);

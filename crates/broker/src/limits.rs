@@ -19,7 +19,8 @@ pub struct Limits {
     pub max_transaction_bytes: usize,
     /// Bytes of all messages in memory; above it publishers are blocked.
     pub max_memory: u64,
-    /// Bytes that have to be free on the disk; with fewer, publishers are blocked. The default is RabbitMQ's.
+    /// Bytes that must be free on the disk of the data directory; with less, publishers are blocked. The default is
+    /// RabbitMQ's.
     pub min_free_disk: u64,
 }
 

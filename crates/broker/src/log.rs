@@ -18,7 +18,7 @@ pub(crate) use format::Lsn;
 pub(crate) use index::{Entry, Span};
 pub(crate) use record::{Bound, Change, QueueId, QueueState, Stretch, Target};
 pub(crate) use recover::{Recovered, recover};
-pub(crate) use store::{ReadError, Store, View};
+pub(crate) use store::{Store, View};
 pub(crate) use writer::{LARGE_MIN, Log, Part, Place, Round, Ticket, Unit};
 
 pub(crate) use crate::queue::{FileSpan, Snapshot};

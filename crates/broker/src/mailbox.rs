@@ -22,14 +22,13 @@ pub enum Event {
     },
     /// A queue that was crowded has little waiting now: go on publishing.
     Relaxed,
-    /// The log has become durable as far as this session was waiting for: confirms and commits may be due.
+    /// The log has become durable as far as this session was waiting for: confirms and commits may be due. Or it has
+    /// failed, see [`crate::Broker::failure`].
     Durable,
     /// Memory or disk runs out: publishers wait.
     Blocked,
     /// Publishers may go on.
     Unblocked,
-    /// The log has failed: nothing is confirmed any more.
-    Failed,
     /// Close with CONNECTION_FORCED (320): the broker stops.
     Shutdown,
 }

@@ -199,13 +199,7 @@ impl Route {
         crowded
     }
 
-    fn append_to_several(
-        &self,
-        run: &mut Run,
-        log: &Log,
-        vhost: &VirtualHost,
-        publisher: &Arc<Mailbox>,
-    ) -> Appended {
+    fn append_to_several(&self, run: &mut Run, log: &Log, vhost: &VirtualHost, publisher: &Arc<Mailbox>) -> Appended {
         let block = run.seal(vhost.account());
         let targets = self.reserve(block.count());
         let place = log.enqueue(block.count(), block.bytes(), log.id.crc(block.bytes()), &targets);

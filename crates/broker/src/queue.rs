@@ -18,8 +18,8 @@ use std::sync::Arc;
 
 mod stored;
 
-pub(crate) use stored::{FileSpan, Journal, Missing, Restored, Snapshot, Wanted};
 use stored::Stored;
+pub(crate) use stored::{FileSpan, Journal, Missing, RESIDENT, Restored, Snapshot, Wanted};
 
 /// What a consumer or basic.get took: records of one block, at consecutive positions.
 #[derive(Debug)]

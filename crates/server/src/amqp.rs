@@ -3,12 +3,14 @@
 mod buffers;
 mod connection;
 mod content;
+mod durable;
 mod failure;
 mod handshake;
 mod heart;
 mod input;
 mod methods;
 mod output;
+mod parking;
 
 use crate::auth::Users;
 use crate::limits::ServerLimits;
@@ -23,8 +25,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tracing::{Instrument, debug, info, warn};
 
-/// How long a stopping broker waits for its connections to answer connection.close.
-const DRAIN: Duration = Duration::from_secs(5);
+/// When the broker stops: how long connections may take to answer connection.close. `None` as long as it runs.
+pub type Stop = watch::Receiver<Option<Duration>>;
 
 /// What every connection shares.
 #[derive(Debug)]
@@ -45,14 +47,14 @@ impl Shared {
     }
 }
 
-/// Accepts connections until `stop` turns true; then closes them with 320 and waits until they are gone.
-pub async fn listen(listener: TcpListener, shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
+/// Accepts connections until the broker stops; then closes them and waits until they are gone.
+pub async fn listen(listener: TcpListener, shared: Arc<Shared>, mut stop: Stop) {
     // Each connection holds a sender; when the last is gone, the receiver knows.
     let (alive, mut all_gone) = tokio::sync::mpsc::channel::<()>(1);
-    loop {
+    let drain = loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = stop.wait_for(|stop| *stop) => break,
+            drain = stop.wait_for(Option::is_some) => break drain.ok().and_then(|drain| *drain).unwrap_or_default(),
         };
         match accepted {
             Ok((stream, peer)) => accept(stream, peer, &shared, alive.clone(), stop.clone()),
@@ -62,21 +64,15 @@ pub async fn listen(listener: TcpListener, shared: Arc<Shared>, mut stop: watch:
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
-    }
+    };
     drop((listener, alive));
     shared.broker.broadcast(Event::Shutdown);
-    if tokio::time::timeout(DRAIN, all_gone.recv()).await.is_err() {
+    if tokio::time::timeout(drain, all_gone.recv()).await.is_err() {
         warn!(left = shared.connections.load(Ordering::Relaxed), "connections did not close in time");
     }
 }
 
-fn accept(
-    stream: TcpStream,
-    peer: SocketAddr,
-    shared: &Arc<Shared>,
-    alive: tokio::sync::mpsc::Sender<()>,
-    stop: watch::Receiver<bool>,
-) {
+fn accept(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>, alive: tokio::sync::mpsc::Sender<()>, stop: Stop) {
     let open = shared.connections.fetch_add(1, Ordering::Relaxed);
     let guard = Guard { shared: shared.clone(), _alive: alive };
     if open >= shared.limits.max_connections {
@@ -104,14 +100,14 @@ impl Drop for Guard {
     }
 }
 
-async fn serve(mut stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>, mut stop: watch::Receiver<bool>) {
+async fn serve(mut stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>, mut stop: Stop) {
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "cannot set TCP_NODELAY");
     }
     let limit = shared.limits.handshake;
     let handshake = tokio::select! {
         result = tokio::time::timeout(limit, handshake::run(&mut stream, peer, shared)) => result,
-        _ = stop.wait_for(|stop| *stop) => return,
+        _ = stop.wait_for(Option::is_some) => return,
     };
     match handshake {
         Ok(Ok(opened)) => {
@@ -132,11 +128,11 @@ fn begin(
     stream: TcpStream,
     shared: &Arc<Shared>,
     opened: handshake::Opened,
-    stop: &watch::Receiver<bool>,
+    stop: &Stop,
 ) -> Pin<Box<impl Future<Output = std::io::Result<()>> + use<>>> {
     let connection = Connection::new(stream, shared.clone(), opened);
     // It may have opened just behind the broadcast of the end.
-    if *stop.borrow() {
+    if stop.borrow().is_some() {
         connection.session.mailbox().post(Event::Shutdown);
     }
     Box::pin(connection.run())

@@ -20,6 +20,9 @@ pub struct ServerLimits {
     /// Bytes of messages that a connection has begun to publish and not finished, on all its channels together. Enough
     /// for 16 of the largest at a time.
     pub unfinished: u64,
+    /// Bytes of frames that a connection may send while memory or disk runs out and that are kept until it does not.
+    /// Beyond it nothing more is read from its socket; with 0 nothing is read behind the first message.
+    pub parked: usize,
 }
 
 impl Default for ServerLimits {
@@ -32,6 +35,7 @@ impl Default for ServerLimits {
             handshake: Duration::from_secs(10),
             output: 256 * 1024,
             unfinished: 256 * 1024 * 1024,
+            parked: 1024 * 1024,
         }
     }
 }

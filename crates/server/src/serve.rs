@@ -1,11 +1,14 @@
 //! `leveret serve`: from the command line to a running broker, and down again.
 
+mod data;
+
 use crate::amqp::{self, Shared};
 use crate::auth::Users;
 use crate::definitions;
 use crate::limits::{FRAME_MIN, ServerLimits};
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use data::DataArgs;
 use leveret_broker::{Broker, Environment, Limits};
 use leveret_wire::table;
 use std::net::SocketAddr;
@@ -14,10 +17,17 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
-/// How often the memory limit is looked at beside every publish: what consumers free counts too.
-const MEMORY_CHECK: Duration = Duration::from_millis(100);
+/// How often the memory limit is looked at beside every publish, because what consumers free counts too; and the log's
+/// health.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// How long connections may take to answer connection.close.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// The same when the log has failed: nothing good comes from waiting.
+const DRAIN_FAILED: Duration = Duration::from_millis(500);
 
 /// Bytes of messages that have to be gone before their memory is worth giving back.
 const TRIM: u64 = 64 * 1024 * 1024;
@@ -31,9 +41,8 @@ pub struct ServeArgs {
     /// Listen for AMQP here; a host name stands for all its addresses
     #[arg(long, value_name = "HOST:PORT", default_value = "localhost:5672")]
     amqp: String,
-    /// Keep everything in memory: what is in the broker is gone when it stops. (This version always does.)
-    #[arg(long)]
-    memory: bool,
+    #[command(flatten)]
+    data: DataArgs,
     /// Users, permissions and virtual hosts in RabbitMQ's JSON format. Without it: guest/guest, from this machine only
     #[arg(long, value_name = "FILE")]
     definitions: Option<PathBuf>,
@@ -70,6 +79,9 @@ pub struct ServeArgs {
     /// Bytes of messages that one connection has begun to publish and not finished
     #[arg(long, value_name = "BYTES", default_value_t = ServerLimits::default().unfinished, help_heading = "Limits")]
     max_unfinished_bytes: u64,
+    /// Bytes of messages that one connection may send while publishers are blocked, before its socket is not read
+    #[arg(long, value_name = "BYTES", default_value_t = ServerLimits::default().parked, help_heading = "Limits")]
+    max_parked_bytes: usize,
     /// Bytes that wait for one client's socket before nothing more is delivered to it
     #[arg(long, value_name = "BYTES", default_value_t = ServerLimits::default().output, help_heading = "Limits")]
     max_output_bytes: usize,
@@ -108,6 +120,7 @@ impl ServeArgs {
             max_transaction_messages: self.max_transaction_messages,
             max_transaction_bytes: self.max_transaction_bytes,
             max_memory: self.max_memory.unwrap_or_else(default_memory),
+            min_free_disk: self.data.min_free_disk(),
         }
     }
 
@@ -120,6 +133,7 @@ impl ServeArgs {
             handshake: Duration::from_secs(self.handshake_timeout),
             output: self.max_output_bytes,
             unfinished: self.max_unfinished_bytes,
+            parked: self.max_parked_bytes,
         }
     }
 }
@@ -127,7 +141,7 @@ impl ServeArgs {
 /// Runs the broker until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// If it cannot start: an address in use, an unreadable definitions file.
+/// If it cannot start: an address or a data directory in use, an unreadable definitions file. If the log fails.
 pub fn serve(args: ServeArgs) -> Result<()> {
     start_log(&args.log)?;
     raise_file_limit();
@@ -140,41 +154,75 @@ pub fn serve(args: ServeArgs) -> Result<()> {
 }
 
 async fn run(args: ServeArgs) -> Result<()> {
-    let random = || {
-        let mut bytes = [0; 16];
-        // Fails only on a machine without a source of randomness, where no name could be called unguessable.
-        getrandom::fill(&mut bytes).unwrap_or_else(|error| panic!("the system has no randomness: {error}"));
-        u128::from_le_bytes(bytes)
-    };
     // A clock before 1970 is as good as one at it.
     let now = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let environment = Environment { random: Box::new(random), now: Box::new(now) };
-    let broker = Broker::new(args.broker_limits(), environment);
+    let broker = args.data.open(args.broker_limits(), environment)?;
+    let served = serve_clients(&args, &broker).await;
+    if broker.failure().is_none() {
+        let broker = broker.clone();
+        tokio::task::spawn_blocking(move || broker.shut_down()).await.context("cannot close the data directory")?;
+    }
+    if let Some(why) = broker.failure() {
+        bail!("the log has failed: {why}. What was confirmed before is safe; see to the disk, then start again");
+    }
+    served?;
+    info!("stopped");
+    Ok(())
+}
+
+/// Listens until a signal comes or the log fails.
+async fn serve_clients(args: &ServeArgs, broker: &Broker) -> Result<()> {
     let users = match &args.definitions {
-        Some(file) => definitions::load(file, &broker)?,
+        Some(file) => definitions::load(file, broker)?,
         None => Users::guest_only((random() as u32).to_le_bytes()),
     };
     let listeners = bind(&args.amqp).await?;
     let shared = Arc::new(Shared::new(broker.clone(), users, args.server_limits()));
-    let (stop, stopping) = watch::channel(false);
+    let (stop, stopping) = watch::channel(None);
     let mut tasks = tokio::task::JoinSet::new();
     for listener in listeners {
         info!(address = %listener.local_addr()?, "listening for AMQP 0-9-1");
         tasks.spawn(amqp::listen(listener, shared.clone(), stopping.clone()));
     }
-    info!(max_memory = broker.limits().max_memory, "messages are kept in memory and end with this process");
-    tokio::spawn(watch_memory(broker));
-    wait_for_signal().await?;
-    info!("stopping: no new connections, open ones are closed");
-    stop.send_replace(true);
+    tokio::spawn(watch_memory(broker.clone()));
+    let drain = tokio::select! {
+        signal = wait_for_signal() => {
+            signal?;
+            info!("stopping: no new connections, open ones are closed");
+            DRAIN
+        }
+        why = watch_log(broker) => {
+            error!("the log has failed: {why}; nothing is confirmed any more, all connections are closed");
+            DRAIN_FAILED
+        }
+    };
+    stop.send_replace(Some(drain));
     while tasks.join_next().await.is_some() {}
-    info!("stopped");
     Ok(())
+}
+
+fn random() -> u128 {
+    let mut bytes = [0; 16];
+    // Fails only on a machine without a source of randomness, where no name could be called unguessable.
+    getrandom::fill(&mut bytes).unwrap_or_else(|error| panic!("the system has no randomness: {error}"));
+    u128::from_le_bytes(bytes)
+}
+
+/// Waits for the log to fail; says why.
+async fn watch_log(broker: &Broker) -> String {
+    let mut timer = tokio::time::interval(LOOK);
+    loop {
+        timer.tick().await;
+        if let Some(why) = broker.failure() {
+            return why;
+        }
+    }
 }
 
 /// Checks the memory limit, and gives memory back to the system when a backlog is gone: the allocator would keep it.
 async fn watch_memory(broker: Broker) {
-    let mut timer = tokio::time::interval(MEMORY_CHECK);
+    let mut timer = tokio::time::interval(LOOK);
     let mut highest = 0;
     loop {
         timer.tick().await;

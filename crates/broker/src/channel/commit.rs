@@ -4,16 +4,21 @@ use super::transaction::Held;
 use super::{Settle, Settled};
 use crate::engine::VirtualHost;
 use crate::log::{Log, Part, Place, Stretch, Target, Ticket, Unit};
+use crate::mailbox::Mailbox;
 use crate::message::Block;
 use crate::publisher::Route;
-use crate::session::Session;
-use crate::mailbox::Mailbox;
 use crate::segment::Places;
+use crate::session::Session;
 use std::sync::{Arc, OnceLock};
 
 /// What remains to be done once the unit is durable.
 enum Effect {
-    Fill { route: Arc<Route>, block: Arc<Block>, targets: Vec<Target>, place: Arc<OnceLock<Place>> },
+    Fill {
+        route: Arc<Route>,
+        block: Arc<Block>,
+        targets: Vec<Target>,
+        place: Arc<OnceLock<Place>>,
+    },
     Append(Held),
     Settle(Settled),
     /// The log knows of it.
@@ -46,7 +51,8 @@ pub(super) fn append(log: &Log, session: &Session, runs: Vec<Held>, settled: Vec
     if !done.is_empty() {
         parts.push(Part::Done(done));
     }
-    let (ticket, vhost, mailbox): (Arc<Ticket>, _, _) = (Arc::default(), session.vhost.clone(), session.mailbox.clone());
+    let (ticket, vhost, mailbox): (Arc<Ticket>, _, _) =
+        (Arc::default(), session.vhost.clone(), session.mailbox.clone());
     let own = mailbox.clone();
     let then = Box::new(move || effects.into_iter().for_each(|effect| effect.take(&vhost, &own)));
     log.unit(Unit { parts, then: Some(then), ticket: ticket.clone(), mailbox });

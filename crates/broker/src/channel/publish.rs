@@ -110,7 +110,8 @@ impl Channel {
         settled.iter().for_each(|settled| self.release(&settled.run));
         let is_logged = |settled: &Settled| settled.run.queue.is_durable() && settled.how != Settle::Requeue;
         let durable = session.broker.durable().cloned();
-        if let Some(durable) = durable.filter(|_| runs.iter().any(|held| held.logged) || settled.iter().any(is_logged)) {
+        if let Some(durable) = durable.filter(|_| runs.iter().any(|held| held.logged) || settled.iter().any(is_logged))
+        {
             let ticket = super::commit::append(&durable.store.log, session, runs, settled);
             self.committing = Some(Waiting::of(ticket));
             return Ok(self.take_committed(session));

@@ -57,7 +57,8 @@ impl Transaction {
             }
         } else {
             let logged = persistent && route.is_durable();
-            let fits = |last: &Held| last.logged == logged && last.run.len() < BLOCK_MAX && last.route.same_queues(route);
+            let fits =
+                |last: &Held| last.logged == logged && last.run.len() < BLOCK_MAX && last.route.same_queues(route);
             if !self.runs.last().is_some_and(fits) {
                 self.runs.push(Held { route: route.clone(), logged, run: Run::default() });
             }

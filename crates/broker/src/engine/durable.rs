@@ -3,8 +3,7 @@
 use super::{Broker, Inner, QueueDeclare, SharedQueue, VirtualHost};
 use crate::log::{Change, Contents, Damage, FileSpan, Lsn, OpenError, QueueId, Recovery, Round, Snapshot, Store, View};
 use crate::mailbox::Mailbox;
-use crate::queue::{Journal, Queue};
-use crate::routing::ExchangeType;
+use crate::queue::{Journal, Queue, RESIDENT};
 use crate::runs::Runs;
 use crate::topology::{ExchangeDeclare, QueueRecord, Topology};
 use parking_lot::{Mutex, RwLock};
@@ -61,7 +60,9 @@ impl Durable {
 
     /// Tells the log of changes of topology: kinds and metas.
     pub(super) fn write_changes(&self, changes: &[(u8, Vec<u8>)]) {
-        changes.iter().for_each(|(kind, meta)| drop(self.store.log.copy(*kind, meta, &[])));
+        for (kind, meta) in changes {
+            self.store.log.copy(*kind, meta, &[]);
+        }
         self.store.log.kick();
     }
 
@@ -165,6 +166,18 @@ impl Broker {
         }
     }
 
+    /// Frees memory of durable messages in queues that nobody uses at the moment.
+    pub(super) fn release_memory(&self) {
+        let Some(durable) = &self.inner.durable else { return };
+        if self.inner.account.used() < RESIDENT {
+            return;
+        }
+        let queues: Vec<_> = durable.queues.read().values().filter_map(Weak::upgrade).collect();
+        for queue in queues {
+            queue.change(Queue::release);
+        }
+    }
+
     /// Blocks or unblocks publishers because of the disk: without a free log file, or with less space than the limit.
     pub(super) fn set_disk_full(&self, full: bool) {
         self.inner.set_disk_full(full);
@@ -202,7 +215,8 @@ impl VirtualHost {
         let result = change(&mut topology);
         self.generation.store(topology.generation(), Ordering::Release);
         topology.take_journal();
-        result.map_err(|error| OpenError::Missing(format!("the broker's limits are too low for what is stored: {error}")))
+        result
+            .map_err(|error| OpenError::Missing(format!("the broker's limits are too low for what is stored: {error}")))
     }
 }
 
@@ -242,9 +256,4 @@ impl View for Inner {
         }
         Ok(())
     }
-}
-
-/// The kinds that [`crate::topology`] names exchange types by in the log.
-pub(crate) fn type_name(kind: ExchangeType) -> &'static str {
-    kind.name()
 }

@@ -166,4 +166,3 @@ impl SharedQueue {
         QueueStatus { name: self.name.clone(), ready: queue.ready(), consumers: queue.consumers.len() }
     }
 }
-

@@ -3,7 +3,6 @@
 use super::durable::Durable;
 use super::{Broker, Inner};
 use crate::log::{Round, Sync};
-use crate::mailbox::Event;
 use parking_lot::{Condvar, Mutex};
 use std::io;
 use std::sync::{Arc, Weak};
@@ -101,12 +100,8 @@ fn write(durable: &Durable, inner: &Weak<Inner>, stop: &Stop, sync: Sync) {
                     return;
                 }
             }
-            Round::Failed => {
-                if let Some(inner) = inner.upgrade() {
-                    Broker { inner }.broadcast(Event::Failed);
-                }
-                return;
-            }
+            // Whoever waited was told; `Broker::failure` says why.
+            Round::Failed => return,
         }
     }
 }

@@ -283,7 +283,7 @@ impl VirtualHost {
         });
     }
 
-    fn publish_dead_letter(&self, exchange: &str, letter: &Letter, message: &Message<'_>) {
+    pub(super) fn publish_dead_letter(&self, exchange: &str, letter: &Letter, message: &Message<'_>) {
         let keys: Vec<&str> = letter.keys.iter().map(String::as_str).collect();
         let Ok(routed) = self.topology.read().route(exchange, &keys, letter.headers.as_table()) else { return };
         let route = Route::new(routed.queues.into());
@@ -311,4 +311,3 @@ impl VirtualHost {
         Ok((routed, topology.generation()))
     }
 }
-

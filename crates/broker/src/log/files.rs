@@ -135,11 +135,6 @@ impl Files {
         Ok(slot.file)
     }
 
-    /// Ready log files.
-    pub(crate) fn spares(&self) -> usize {
-        self.state.lock().spares.len()
-    }
-
     fn create(&self) -> io::Result<Slot> {
         let name = {
             let mut state = self.state.lock();

@@ -73,7 +73,8 @@ pub(crate) fn recover(storage: &Storage, id: u64, account: &Account) -> Result<R
     let mut others = Vec::new();
     let older_slots = slots(&held.files);
     for (slot, segment) in chain.unused {
-        let needed = segment.is_some_and(|number| number >= split(older_replay).0 && number < split(checkpoint.replay).0);
+        let needed =
+            segment.is_some_and(|number| number >= split(older_replay).0 && number < split(checkpoint.replay).0);
         if needed || older_slots.contains(&slot.name) && !adopted.contains(&slot.name) {
             held.slots.push(slot);
         } else if slot.file.len().is_ok_and(|len| len == u64::from(storage.segment_size)) {
@@ -196,11 +197,15 @@ impl Start<'_> {
     }
 
     /// Makes the index of a file again, from its records.
-    fn rebuild(&mut self, file: &FileRecord, opened: &Arc<dyn crate::disk::DiskFile>) -> io::Result<(Index, Vec<index::Span>)> {
+    fn rebuild(
+        &mut self,
+        file: &FileRecord,
+        opened: &Arc<dyn crate::disk::DiskFile>,
+    ) -> io::Result<(Index, Vec<index::Span>)> {
         let mut entries = Vec::new();
         let slot = Slot { name: file.slot, file: opened.clone() };
         if file.merged {
-            super::merge::scan(self.log, file.number, opened.as_ref(), file.bytes, &mut entries)?;
+            super::adopt::merged_entries(self.log, file.number, opened.as_ref(), file.bytes, &mut entries)?;
         } else if let Some(segment) = replay::identify(self.log, &slot)? {
             let end = u32::try_from(file.bytes).unwrap_or(u32::MAX);
             super::adopt::entries(self.log, &segment, end, &mut entries)?;
@@ -215,12 +220,13 @@ impl Start<'_> {
     /// Replays the segments of the chain.
     fn replay(&mut self, files: &Files, chain: &replay::Chain) -> Result<End, OpenError> {
         let mut end = End { tail: Vec::new(), previous: 0, batch: 0, sealed: Vec::new(), free: Vec::new() };
-        let mut group = Group::default();
+        let (mut group, log) = (Group::default(), self.log);
         for (segment, last) in &chain.segments {
             let name = slot_name(segment.slot.name);
             let mut replayed = SegmentEnd::default();
-            let mut visit = |item: Item<'_>| self.visit(item, chain.durable, &name, &mut group, &mut replayed, &mut end);
-            replay::read_segment(self.log, segment, *last, &mut visit).map_err(failed("read", &name))?;
+            let mut visit =
+                |item: Item<'_>| self.visit(item, chain.durable, &name, &mut group, &mut replayed, &mut end);
+            replay::read_segment(log, segment, *last, &mut visit).map_err(failed("read", &name))?;
             self.recovery.replayed += u64::from(replayed.end);
             match replayed.head {
                 Some(head) => {
@@ -373,7 +379,12 @@ impl Start<'_> {
     }
 
     #[expect(clippy::type_complexity, reason = "a local pair of lists")]
-    fn append_unit(&self, log: &Log, records: Vec<Owned>, account: &Account) -> (Vec<Owned>, Vec<Arc<OnceLock<Place>>>) {
+    fn append_unit(
+        &self,
+        log: &Log,
+        records: Vec<Owned>,
+        account: &Account,
+    ) -> (Vec<Owned>, Vec<Arc<OnceLock<Place>>>) {
         let (mut parts, mut places) = (Vec::new(), Vec::new());
         for owned in &records {
             match owned.kind {

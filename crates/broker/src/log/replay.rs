@@ -114,7 +114,7 @@ impl Chain {
     /// Follows `previous` from the last segment back to where replay begins.
     fn link(&mut self, mut segments: Vec<Segment>, replay: Lsn) {
         let mut next = segments.pop().map(|segment| (segment, None));
-        while let Some((segment, last)) = next {
+        while let Some((segment, last)) = next.take() {
             let previous = match segment.first {
                 Some(head) => head.previous,
                 // Unknown: taken to be the segment before it, to its end.
@@ -122,7 +122,6 @@ impl Chain {
             };
             let (number, offset) = split(previous);
             self.segments.push((segment, last));
-            next = None;
             if previous == 0 || number < split(replay).0 {
                 break;
             }
@@ -143,7 +142,8 @@ impl Chain {
         self.unused.extend(segments.into_iter().map(|it| (it.slot, None)));
         self.segments.reverse();
         let first = self.segments.first().map(|(segment, _)| segment.number);
-        if replay != 0 && first.is_none_or(|first| first > split(replay).0) && !self.missing.contains(&split(replay).0) {
+        if replay != 0 && first.is_none_or(|first| first > split(replay).0) && !self.missing.contains(&split(replay).0)
+        {
             self.missing.push(split(replay).0);
         }
     }
@@ -154,7 +154,8 @@ pub(crate) fn identify(log: LogId, slot: &Slot) -> io::Result<Option<Segment>> {
     let mut head = [0; BATCH_HEAD];
     let mut best: Option<BatchHead> = None;
     let len = slot.file.len()?;
-    let segment = |head: BatchHead, first| Segment { number: head.segment, epoch: head.epoch, slot: slot.clone(), first };
+    let segment =
+        |head: BatchHead, first| Segment { number: head.segment, epoch: head.epoch, slot: slot.clone(), first };
     for offset in (0..len.min(PROBE)).step_by(ALIGN as usize) {
         let read = slot.file.read(offset, &mut head)?;
         let Some(found) = BatchHead::decode(log, &head[..read]) else { continue };

@@ -36,6 +36,9 @@ const MERGE_AGE: u32 = 16;
 /// and so are adopted files in which a queue's messages lie scattered in pieces of less than so many bytes.
 const SCATTERED: u64 = 4096;
 
+/// A merged file gets about so many bytes at most.
+const MERGED_MAX: u64 = 1 << 30;
+
 /// A checkpoint is written when the log has grown by so many times the size of the last one.
 const CHECKPOINT_RATIO: u64 = 8;
 
@@ -269,7 +272,9 @@ impl Store {
     /// Adopts the oldest closed segment, or gives it up if nothing in it lives.
     fn adopt_next(&self, keeper: &mut Keeper, view: &dyn View) -> io::Result<bool> {
         let durable = self.log.durable();
-        let Some(&(number, end)) = keeper.sealed.first().filter(|_| keeper.sealed.len() > GRACE) else { return Ok(false) };
+        let Some(&(number, end)) = keeper.sealed.first().filter(|_| keeper.sealed.len() > GRACE) else {
+            return Ok(false);
+        };
         if durable < lsn(number, end) || !self.log.is_released(lsn(number, end) - 1) {
             return Ok(false);
         }
@@ -322,11 +327,13 @@ impl Store {
         let merged = match merge::merge(disk, log, self.log.epoch, &sources, number, &mut live) {
             Ok(merged) => merged,
             Err(MergeError::Io { source, .. }) => return Err(source),
+            Err(error @ MergeError::TooLong { .. }) => return Err(io::Error::other(error.to_string())),
             Err(MergeError::Damaged { number, .. }) => return Err(damaged(number, "a record does not check")),
         };
         let mut queues: FxHashMap<QueueId, Vec<FileSpan>> = FxHashMap::default();
-        let all = sources.iter().flat_map(|source| &source.spans);
-        all.for_each(|span| drop(queues.entry(span.queue).or_default()));
+        for span in sources.iter().flat_map(|source| &source.spans) {
+            queues.entry(span.queue).or_default();
+        }
         if let Some(merged) = merged {
             self.files.sync_names()?;
             let file = disk.open(&merge::name(number))?;
@@ -452,13 +459,18 @@ impl Keeper {
         let old = |listed: &&Listed| listed.file.number + MERGE_AGE < next_number;
         let chosen: Vec<&Listed> = self.listed.iter().filter(sparse).collect();
         if chosen.len() >= MERGE_FILES || chosen.iter().any(old) || chosen.iter().any(|listed| listed.living == 0) {
-            return chosen.iter().map(|listed| listed.file.number).collect();
+            let mut bytes = 0;
+            let fits = |listed: &&&Listed| {
+                bytes += listed.living;
+                bytes <= MERGED_MAX
+            };
+            return chosen.iter().take_while(fits).map(|listed| listed.file.number).collect();
         }
         let scattered =
             |listed: &&Listed| !listed.file.merged && listed.entries > 64 && listed.living / listed.entries < SCATTERED;
         let scattered: Vec<u32> = self.listed.iter().filter(scattered).map(|listed| listed.file.number).collect();
-        let most = (u64::from(u32::MAX) / u64::from(segment_size)).min(16) as usize;
-        if scattered.len() >= MERGE_FILES * 2 { scattered.into_iter().take(most / 2).collect() } else { Vec::new() }
+        let most = (MERGED_MAX / u64::from(segment_size)).clamp(2, 16) as usize;
+        if scattered.len() >= MERGE_FILES * 2 { scattered.into_iter().take(most).collect() } else { Vec::new() }
     }
 }
 

@@ -65,7 +65,11 @@ impl Ticket {
 #[derive(Debug)]
 pub(crate) enum Part {
     /// `place` learns where it is.
-    Enqueue { block: Arc<Block>, targets: Vec<Target>, place: Arc<OnceLock<Place>> },
+    Enqueue {
+        block: Arc<Block>,
+        targets: Vec<Target>,
+        place: Arc<OnceLock<Place>>,
+    },
     Done(Vec<Stretch>),
 }
 

@@ -8,7 +8,7 @@ use crate::segment::{Places, Segment};
 use std::sync::Arc;
 
 /// While all messages in memory are fewer bytes than this, none is freed only because it is on disk as well.
-const RESIDENT: u64 = 8 * 1024 * 1024;
+pub(crate) const RESIDENT: u64 = 8 * 1024 * 1024;
 
 /// Loaded at a time, so that a backlog is read in larger pieces than a block.
 const READ_AHEAD: usize = 256 * 1024;
@@ -164,7 +164,10 @@ impl Queue {
     pub(crate) fn look_up_again(&mut self, position: u64) -> bool {
         let Some(stored) = &mut self.stored else { return true };
         let first_time = stored.unreadable.replace(position) != Some(position);
-        if first_time && self.segments.get(&position).is_some_and(Segment::is_stored) && !stored.spans_of(position).is_empty() {
+        if first_time
+            && self.segments.get(&position).is_some_and(Segment::is_stored)
+            && !stored.spans_of(position).is_empty()
+        {
             self.segments.remove(&position);
         }
         first_time
@@ -252,7 +255,8 @@ impl Queue {
 
     /// What an index says of the positions from the one on that was missing.
     pub(crate) fn found(&mut self, file: u32, entries: &[Entry]) {
-        let place = |entry: &Entry| Place { lsn: u64::from(file) << 32 | u64::from(entry.offset), length: entry.length };
+        let place =
+            |entry: &Entry| Place { lsn: u64::from(file) << 32 | u64::from(entry.offset), length: entry.length };
         self.add_found(entries.iter().map(|entry| (entry.position, entry.count, place(entry))).collect());
     }
 

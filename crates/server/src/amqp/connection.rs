@@ -12,10 +12,11 @@ use super::content::Content;
 use super::failure::{Failure, contain};
 use super::handshake::{Client, Opened};
 use super::heart::Heart;
+use super::parking::{Gate, Parked};
 use crate::auth::Access;
 use leveret_broker::{Channel, Delivery, Event, Scope, Session};
 use leveret_wire::frame;
-use leveret_wire::method::{Method, basic, channel, connection};
+use leveret_wire::method::{Method, basic, channel, connection, reply_code};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -63,6 +64,9 @@ pub(super) struct Connection {
     pub(super) unfinished: u64,
     /// Channels with something to flush.
     pub(super) dirty: Vec<u16>,
+    /// Channels whose confirms or commit wait for the log.
+    pub(super) awaiting: Vec<u16>,
+    pub(super) gate: Gate,
     /// The exchange that the user was last allowed to publish to, as a short string.
     pub(super) may_publish_to: Vec<u8>,
     /// Consumers with a grant to pull.
@@ -70,14 +74,12 @@ pub(super) struct Connection {
     paused: Vec<(u16, u32)>,
     deliveries: Vec<Delivery>,
     events: Vec<Event>,
-    heart: Heart,
+    pub(super) heart: Heart,
     pub(super) state: State,
     /// The client sent connection.close.
     pub(super) client_closed: bool,
     /// When the socket is closed even if the client does not answer, or does not take what is left.
     end_by: Option<Instant>,
-    pub(super) publishes: bool,
-    blocked: Blocked,
     /// Its consumers have much before them: input can wait for a moment.
     crowded: bool,
 }
@@ -107,14 +109,13 @@ pub(super) struct OpenChannel {
     /// A message whose body is not complete.
     pub(super) content: Option<Content>,
     pub(super) is_dirty: bool,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Blocked {
-    /// The broker wants publishers to wait.
-    broker: bool,
-    /// The client has been told so.
-    told: bool,
+    /// It is one of those that wait for the log.
+    pub(super) is_awaiting: bool,
+    /// tx.commit was not answered yet.
+    pub(super) commit_due: bool,
+    /// tx.select was answered.
+    pub(super) transacts: bool,
+    pub(super) parked: Parked,
 }
 
 /// What the task woke up for.
@@ -144,6 +145,8 @@ impl Connection {
             partial: opened.rest,
             unfinished: 0,
             dirty: Vec::new(),
+            awaiting: Vec::new(),
+            gate: Gate::default(),
             may_publish_to: Vec::new(),
             ready: VecDeque::new(),
             paused: Vec::new(),
@@ -153,8 +156,6 @@ impl Connection {
             state: State::Open,
             client_closed: false,
             end_by: None,
-            publishes: false,
-            blocked: Blocked::default(),
             crowded: false,
         }
     }
@@ -162,6 +163,7 @@ impl Connection {
     /// Serves the connection to its end.
     pub(super) async fn run(mut self) -> io::Result<()> {
         let ended = contain(self.serve()).await;
+        self.drop_all_parked();
         let Connection { stream, session, mut channels, client_closed, .. } = self;
         let channels = channels.drain().filter_map(|(_, channel)| match channel {
             ChannelState::Open(open) => Some(open.broker),
@@ -198,7 +200,7 @@ impl Connection {
             }
             if woken.readable {
                 self.receive()?;
-                if self.interrupted {
+                if self.interrupted && !self.gate.held {
                     tokio::task::yield_now().await;
                 }
             }
@@ -251,11 +253,10 @@ impl Connection {
         self.out.len() - self.written > 4 * self.shared.limits.output
     }
 
-    /// Input is wanted: not from a publisher while the broker is blocked, nor from a client that does not take its
-    /// answers.
+    /// Input is wanted: not where it has to wait at the gate, nor from a client that does not take its answers.
     fn reads(&self) -> bool {
-        let blocked = self.blocked.broker && self.publishes && self.state == State::Open;
-        !self.is_full() && !self.crowded && !blocked && self.state != State::Closed
+        let held = self.gate.held && self.state == State::Open;
+        !self.is_full() && !self.crowded && !held && self.state != State::Closed
     }
 
     /// Reads what is there and acts on it; after an interruption, goes on with what was read before.
@@ -291,66 +292,49 @@ impl Connection {
         let end = old + len;
         let used = self.act(&input[..end]);
         self.partial.clear();
-        if used < end {
+        if used < end && self.partial.capacity() <= buffers::READ {
             self.partial.extend_from_slice(&input[used..end]);
         } else {
-            self.partial = Vec::new();
+            // Also when there was much more, for example what had been parked.
+            self.partial = input[used..end].to_vec();
         }
         buffers::return_input(input);
         Ok(())
     }
 
-    /// Makes everything that was read so far take effect, and confirms it.
-    pub(super) fn flush(&mut self) {
-        self.session.flush();
-        let Connection { dirty, channels, session, out, .. } = self;
-        for number in dirty.drain(..) {
-            if let Some(ChannelState::Open(open)) = channels.get_mut(&number) {
-                open.flush(number, session, out);
-            }
-        }
-        if self.blocked.broker && self.publishes && !self.blocked.told {
-            self.tell_blocked();
-        }
-    }
-
-    fn tell_blocked(&mut self) {
-        self.blocked.told = true;
-        if self.client.blocked {
-            let reason = "low on memory";
-            frame::write_method(&mut self.out, 0, &connection::Blocked { reason }.into());
-        }
-        tracing::info!("publisher blocked: the memory limit is exceeded");
-    }
-
     fn handle_events(&mut self) {
         let mut events = std::mem::take(&mut self.events);
+        let mut advanced = false;
         for event in events.drain(..) {
             match event {
                 Event::Ready { channel, consumer } => self.ready.push_back((channel, consumer)),
                 Event::Cancelled { channel, consumer } => self.cancelled(channel, consumer),
                 Event::Relaxed => self.crowded = false,
-                Event::Durable => {}
-                Event::Blocked => {
-                    self.blocked.broker = true;
-                    if self.publishes && !self.blocked.told {
-                        self.tell_blocked();
-                    }
-                }
-                Event::Unblocked => {
-                    if self.blocked.told && self.client.blocked {
-                        frame::write_method(&mut self.out, 0, &connection::Unblocked.into());
-                    }
-                    self.blocked = Blocked::default();
-                    self.heart.hear();
-                }
-                Event::Shutdown => {
-                    let text = "broker forced connection closure with reason 'shutdown'";
-                    self.fail(0, Failure::connection(320, text, (0, 0)));
-                }
+                Event::Durable => advanced = true,
+                Event::Blocked => self.block(),
+                Event::Unblocked => self.unblock(),
+                Event::Shutdown => self.shut_down(),
             }
         }
         self.events = events;
+        if advanced {
+            self.log_advanced();
+        }
+        self.unpark();
+    }
+
+    fn shut_down(&mut self) {
+        let failure = match self.shared.broker.failure() {
+            Some(why) => {
+                let text = format!("the log has failed: {why}");
+                Failure::connection(reply_code::INTERNAL_ERROR, text, (0, 0))
+            }
+            None => {
+                let text = "broker forced connection closure with reason 'shutdown'";
+                Failure::connection(reply_code::CONNECTION_FORCED, text, (0, 0))
+            }
+        };
+        self.fail(0, failure);
     }
 
     fn cancelled(&mut self, channel: u16, consumer: u32) {
@@ -437,7 +421,7 @@ impl Connection {
         match self.reads() {
             true => {}
             false if self.is_full() => self.heart.feel(&self.stream),
-            // It cannot be heard while publishers have to wait.
+            // It cannot be heard while its input has to wait.
             false => self.heart.hear(),
         }
         if let Some(limit) = self.heart.silence() {
@@ -454,6 +438,7 @@ impl Connection {
             self.events = Vec::new();
             self.ready.shrink_to_fit();
             self.dirty = Vec::new();
+            self.awaiting.shrink_to_fit();
         }
         Ok(())
     }
@@ -488,6 +473,8 @@ impl Connection {
     pub(super) fn close_channel(&mut self, number: u16) {
         if let Some(ChannelState::Open(open)) = self.channels.remove(&number) {
             self.unfinished -= open.content.as_ref().map_or(0, Content::held);
+            self.drop_awaited(number, &open);
+            self.drop_parked(number, &open);
             open.broker.close(&mut self.session);
         }
     }
@@ -495,6 +482,8 @@ impl Connection {
     /// Ends all channels in the broker, and deletes exclusive queues: before connection.close-ok, so that a client can
     /// rely on it.
     pub(super) fn close_all(&mut self) {
+        self.drop_all_parked();
+        self.awaiting.clear();
         for number in self.channels.keys().copied().collect::<Vec<_>>() {
             self.close_channel(number);
         }
@@ -526,12 +515,16 @@ async fn drain(stream: &mut TcpStream, ignored: &mut [u8]) {
 }
 
 impl OpenChannel {
-    /// Applies collected acks and confirms what was published.
-    pub(super) fn flush(&mut self, number: u16, session: &Session, out: &mut Vec<u8>) {
-        self.is_dirty = false;
-        self.broker.apply_settled();
-        if let Some((delivery_tag, multiple)) = self.broker.take_confirm(session) {
-            frame::write_method(out, number, &basic::Ack { delivery_tag, multiple }.into());
+    /// A channel with this number, as channel.open makes it.
+    pub(super) fn new(number: u16) -> OpenChannel {
+        OpenChannel {
+            broker: Channel::new(number),
+            content: None,
+            is_dirty: false,
+            is_awaiting: false,
+            commit_due: false,
+            transacts: false,
+            parked: Parked::Nothing,
         }
     }
 }

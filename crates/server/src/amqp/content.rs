@@ -92,7 +92,7 @@ impl Connection {
             access.check(Permission::Write, "exchange", name).map_err(of_publish)?;
             *may_publish_to = exchange.to_vec();
         }
-        self.publishes = true;
+        self.gate.publishes = true;
         let max = session.limits().max_message_size;
         match whole(number, behind, *frame_max, max)? {
             Whole::Here { properties: encoded, body, used } => {

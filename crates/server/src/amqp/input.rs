@@ -2,7 +2,7 @@
 
 use super::connection::{ChannelState, Connection, OpenChannel, State};
 use super::failure::Failure;
-use leveret_broker::Channel;
+use super::parking::{Parked, Turn};
 use leveret_wire::frame::{self, Frame};
 use leveret_wire::method::{Method, channel, connection};
 use std::time::{Duration, Instant};
@@ -34,21 +34,34 @@ impl Connection {
                 break;
             }
             match frame::parse(&input[at..], self.frame_max) {
-                Ok(Some((frame, len))) => match self.frame(&frame, &input[at + len..]) {
-                    Ok(Some(more)) => {
-                        at += len + more;
-                        // Whole messages and acks are cheap. Anything else may not be, so it is worth a look at the clock.
-                        if more == 0 && !frame.payload.starts_with(&ACK) && begin.elapsed() > TURN {
-                            self.interrupted = true;
+                Ok(Some((frame, len))) => {
+                    match self.turn(&frame, &input[at..at + len]) {
+                        Turn::Pass => {}
+                        Turn::Parked => {
+                            at += len;
+                            continue;
+                        }
+                        Turn::Hold => {
+                            self.hold();
                             break;
                         }
                     }
-                    Ok(None) => break,
-                    Err(failure) => {
-                        self.fail(frame.channel, failure);
-                        at += len;
+                    match self.frame(&frame, &input[at + len..]) {
+                        Ok(Some(more)) => {
+                            at += len + more;
+                            // Whole messages and acks are cheap. Anything else may not be: it is worth a look at the clock.
+                            if more == 0 && !frame.payload.starts_with(&ACK) && begin.elapsed() > TURN {
+                                self.interrupted = true;
+                                break;
+                            }
+                        }
+                        Ok(None) => break,
+                        Err(failure) => {
+                            self.fail(frame.channel, failure);
+                            at += len;
+                        }
                     }
-                },
+                }
                 Ok(None) => break,
                 Err(error) => {
                     self.fail(0, Failure::wire(error));
@@ -110,7 +123,8 @@ impl Connection {
         }
         match self.channels.get(&number) {
             Some(ChannelState::Open(open)) => {
-                if let Some(content) = &open.content {
+                // Where the rest of the message is parked, what passes by does not interrupt it.
+                if let Some(content) = open.content.as_ref().filter(|_| open.parked == Parked::Nothing) {
                     return Err(content.interrupted());
                 }
                 match method {
@@ -156,8 +170,7 @@ impl Connection {
             };
             return Err(Failure::connection(530, text, channel::Open::ID));
         }
-        let open = OpenChannel { broker: Channel::new(number), content: None, is_dirty: false };
-        self.channels.insert(number, ChannelState::Open(Box::new(open)));
+        self.channels.insert(number, ChannelState::Open(Box::new(OpenChannel::new(number))));
         self.send(number, channel::OpenOk);
         Ok(())
     }

@@ -3,6 +3,7 @@
 use super::connection::{ChannelState, Connection, OpenChannel};
 use super::failure::Failure;
 use super::output;
+use super::parking::Gate;
 use crate::auth::{Access, Permission};
 use leveret_broker::{Consume, Error, ExchangeDeclare, QueueDeclare, QueueStatus, Result, Session, Settle};
 use leveret_wire::method::{Method, access, basic, channel, confirm, exchange, queue, tx};
@@ -15,19 +16,20 @@ struct Context<'c> {
     session: &'c mut Session,
     access: &'c Access,
     out: &'c mut Vec<u8>,
+    gate: &'c mut Gate,
     frame_max: u32,
 }
 
 impl Connection {
     /// Acts on a method; its channel is open and expects one.
     pub(super) fn method(&mut self, number: u16, method: Method<'_>) -> std::result::Result<(), Failure> {
-        let Connection { channels, session, access, out, frame_max, dirty, .. } = self;
+        let Connection { channels, session, access, out, gate, frame_max, dirty, .. } = self;
         let Some(ChannelState::Open(channel)) = channels.get_mut(&number) else {
             return Err(Failure::connection(504, "expected 'channel.open'", method.id()));
         };
         channel.mark(number, dirty);
         let id = method.id();
-        let mut context = Context { number, channel, session, access, out, frame_max: *frame_max };
+        let mut context = Context { number, channel, session, access, out, gate, frame_max: *frame_max };
         context.dispatch(method).map_err(|error| Failure::new(error, id))
     }
 }
@@ -70,6 +72,7 @@ impl Context<'_> {
             }
             Method::TxSelect(_) => {
                 self.channel.broker.select_transaction()?;
+                self.channel.transacts = true;
                 self.answer(false, tx::SelectOk)
             }
             Method::TxCommit(_) => self.commit(),
@@ -149,10 +152,15 @@ impl Context<'_> {
 
     fn commit(&mut self) -> Result<()> {
         let (out, number, frame_max) = (&mut *self.out, self.number, self.frame_max);
-        self.channel.broker.commit(self.session, |message| {
+        let is_done = self.channel.broker.commit(self.session, |message| {
             let names = (message.exchange(), message.routing_key());
             output::no_route(out, number, names, (message.properties, message.body), frame_max);
         })?;
+        if !is_done {
+            self.channel.commit_due = true;
+            self.gate.commit_begun();
+            return Ok(());
+        }
         self.answer(false, tx::CommitOk)
     }
 

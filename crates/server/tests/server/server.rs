@@ -18,19 +18,24 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts one with these options on a free port of the loopback interface.
+    /// Starts one in memory with these options on a free port of the loopback interface.
     pub fn start(options: &[&str]) -> Server {
         Server::start_at("127.0.0.1:0", options)
     }
 
     /// Starts one whose connections share a single thread: what keeps it busy keeps everybody waiting.
     pub fn single_threaded() -> Server {
-        Server::spawn(command(&["serve", "--amqp", "127.0.0.1:0"]).env("TOKIO_WORKER_THREADS", "1"))
+        Server::spawn(command(&["serve", "--memory", "--amqp", "127.0.0.1:0"]).env("TOKIO_WORKER_THREADS", "1"))
     }
 
-    /// Starts one on this address; port 0 lets the system choose, so that two servers never want the same port.
+    /// Starts one in memory on this address; port 0 lets the system choose, so that two servers never want the same.
     pub fn start_at(address: &str, options: &[&str]) -> Server {
-        Server::spawn(command(&["serve", "--amqp", address]).args(options))
+        Server::spawn(command(&["serve", "--memory", "--amqp", address]).args(options))
+    }
+
+    /// Starts one that keeps its data in a directory.
+    pub fn on_disk(directory: &Directory, options: &[&str]) -> Server {
+        Server::spawn(command(&["serve", "--amqp", "127.0.0.1:0", "--data-dir", directory.path()]).args(options))
     }
 
     fn spawn(command: &mut Command) -> Server {
@@ -106,6 +111,28 @@ impl Drop for Server {
             assert!(ended.is_none_or(|status| status.success()), "the server died ({ended:?}):\n{log}");
             assert!(!log.contains("panicked"), "something panicked:\n{log}");
         }
+    }
+}
+
+/// A directory that does not exist yet, and is removed with all it holds when its test ends.
+pub struct Directory(String);
+
+impl Directory {
+    /// `name` is unique among the tests.
+    pub fn new(name: &str) -> Directory {
+        let path = std::env::temp_dir().join(format!("leveret-server-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        Directory(path.to_str().expect("a path in UTF-8").to_string())
+    }
+
+    pub fn path(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 

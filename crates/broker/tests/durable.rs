@@ -1,0 +1,184 @@
+//! What a directory holds when the broker that wrote it is gone.
+
+use leveret_broker::disk::Directory;
+use leveret_broker::message::encode_route;
+use leveret_broker::{
+    Broker, Channel, Consume, Delivery, Environment, Event, Limits, Publish, QueueDeclare, Recovery, Session, Settle,
+    Storage,
+};
+use leveret_wire::properties::Properties;
+use leveret_wire::table::Table;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A broker without threads, and a connection to it.
+struct Bench {
+    broker: Broker,
+    session: Session,
+    channel: Channel,
+    recovery: Recovery,
+}
+
+fn scratch(name: &str) -> PathBuf {
+    let path = std::env::temp_dir().join(format!("leveret-durable-{}-{name}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&path);
+    path
+}
+
+fn open(path: &Path) -> Bench {
+    let mut storage = Storage::new(Arc::new(Directory::open(path).expect("a directory of our own")));
+    storage.segment_size = 64 * 1024;
+    let environment = Environment { random: Box::new(|| 7), now: Box::new(|| 0) };
+    let (broker, recovery) = Broker::recover(Limits::default(), environment, storage).expect("it can be read");
+    let session = broker.open_session(broker.vhost("/").expect("the default virtual host"));
+    Bench { broker, session, channel: Channel::new(1), recovery }
+}
+
+impl Bench {
+    fn declare(&mut self, name: &str) {
+        let declare =
+            QueueDeclare { name, durable: true, exclusive: false, auto_delete: false, arguments: Table::EMPTY };
+        self.channel.declare_queue(&mut self.session, declare).expect("a new queue");
+    }
+
+    fn publish(&mut self, exchange: &str, key: &str, body: &[u8]) {
+        let properties = Properties { delivery_mode: Some(2), ..Properties::default() };
+        let mut encoded = Vec::new();
+        properties.encode(&mut encoded);
+        let route = encode_route(exchange, key);
+        let publish = Publish { route: &route, mandatory: false, properties, encoded: &encoded, body };
+        self.channel.publish(&mut self.session, &publish).expect("the exchange is there");
+        self.session.flush();
+    }
+
+    /// Everything in a queue: bodies, and whether they are flagged. It stays there.
+    fn peek(&mut self, queue: &str) -> Vec<(Vec<u8>, bool)> {
+        let (mut seen, mut last) = (Vec::new(), 0);
+        while let Some((delivery, tag, _)) = self.channel.get(&mut self.session, queue, false).expect("it is there") {
+            seen.push((delivery.block.at(delivery.offset).0.body.to_vec(), delivery.redelivered));
+            last = tag;
+        }
+        if last > 0 {
+            self.channel.settle(last, true, Settle::Requeue).expect("they were delivered");
+            self.channel.apply_settled();
+        }
+        seen
+    }
+
+    fn consume(&mut self, queue: &str, max: usize) -> Vec<(u64, Vec<u8>)> {
+        let consume = Consume { queue, tag: "", no_ack: false, exclusive: false, arguments: Table::EMPTY };
+        let tag = self.channel.consume(&mut self.session, consume).expect("it is there");
+        let (mut events, mut out, mut seen) = (Vec::new(), Vec::<Delivery>::new(), Vec::new());
+        while seen.len() < max {
+            self.session.mailbox().take(&mut events);
+            let Some(Event::Ready { consumer, .. }) = events.pop() else { break };
+            let mut more = true;
+            while more && seen.len() < max {
+                let pulled = self.channel.pull(&self.session, consumer, 1, &mut out).expect("a consumer");
+                let mut tag = pulled.first_tag;
+                for delivery in out.drain(..) {
+                    let mut at = delivery.offset;
+                    for _ in 0..delivery.count {
+                        let (message, next) = delivery.block.at(at);
+                        seen.push((tag, message.body.to_vec()));
+                        (at, tag) = (next, tag + 1);
+                    }
+                }
+                more = pulled.more;
+            }
+        }
+        self.channel.cancel(&mut self.session, &tag);
+        seen
+    }
+
+    fn ack(&mut self, tag: u64, multiple: bool) {
+        self.channel.settle(tag, multiple, Settle::Ack).expect("it was delivered");
+        self.channel.apply_settled();
+    }
+
+    fn tend(&self) {
+        while self.broker.write_log() | self.broker.tend() {}
+    }
+
+    /// As after a killed process: nothing is said goodbye to.
+    fn kill(self) {
+        self.broker.write_log();
+        drop(self);
+    }
+}
+
+fn body(number: u32) -> Vec<u8> {
+    number.to_le_bytes().repeat(1 + number as usize % 100)
+}
+
+#[test]
+fn what_was_written_is_there_again_and_what_was_acked_is_not() {
+    let path = scratch("plain");
+    let mut bench = open(&path);
+    bench.declare("q");
+    for number in 0..10 {
+        bench.publish("", "q", &body(number));
+    }
+    let taken = bench.consume("q", 4);
+    assert!(taken.len() >= 4);
+    bench.ack(taken[1].0, false);
+    bench.kill();
+    let mut bench = open(&path);
+    assert_eq!((bench.recovery.queues, bench.recovery.messages), (1, 9));
+    assert!(bench.recovery.damage.is_empty());
+    let expected: Vec<_> = (0..10).filter(|&number| number != 1).map(body).collect();
+    assert_eq!(bench.peek("q").into_iter().map(|(body, _)| body).collect::<Vec<_>>(), expected);
+    bench.kill();
+    let mut bench = open(&path);
+    assert_eq!(bench.peek("q").into_iter().map(|(body, _)| body).collect::<Vec<_>>(), expected);
+    drop(bench);
+    std::fs::remove_dir_all(path).expect("ours");
+}
+
+#[test]
+fn a_backlog_survives_rollover_adoption_merging_and_restarts() {
+    let path = scratch("backlog");
+    let mut bench = open(&path);
+    (0..3).for_each(|queue| bench.declare(&format!("q{queue}")));
+    let mut expected: Vec<Vec<u32>> = vec![Vec::new(); 3];
+    let mut number = 0;
+    for round in 0..6 {
+        for _ in 0..1500 {
+            let queue = number as usize % 3;
+            bench.publish("", &format!("q{queue}"), &body(number));
+            expected[queue].push(number);
+            number += 1;
+            if number % 50 == 0 {
+                bench.broker.write_log();
+                bench.broker.tend();
+            }
+        }
+        for queue in 0..3 {
+            // Of one queue nearly all is acked, of one every second message, of one none.
+            let count = [900, 300, 0][queue];
+            let taken = bench.consume(&format!("q{queue}"), count);
+            let mut kept = Vec::new();
+            for (index, (tag, said)) in taken.iter().enumerate() {
+                let number = expected[queue][index];
+                assert_eq!(said, &body(number), "round {round}, queue {queue}, message {index}");
+                if queue == 1 && index % 2 == 1 { kept.push(number) } else { bench.ack(*tag, false) }
+            }
+            let rest = expected[queue].split_off(taken.len());
+            expected[queue] = kept.into_iter().chain(rest).collect();
+        }
+        bench.tend();
+        bench.kill();
+        bench = open(&path);
+        assert!(bench.recovery.damage.is_empty(), "{:?}", bench.recovery.damage);
+        for queue in 0..3 {
+            let found: Vec<_> = bench.peek(&format!("q{queue}")).into_iter().map(|(body, _)| body).collect();
+            let wanted: Vec<_> = expected[queue].iter().copied().map(body).collect();
+            assert_eq!(found.len(), wanted.len(), "round {round}, queue {queue}");
+            assert!(found == wanted, "round {round}, queue {queue}");
+        }
+    }
+    let files = std::fs::read_dir(&path).expect("ours").count();
+    assert!(files < 60, "{files} files");
+    drop(bench);
+    std::fs::remove_dir_all(path).expect("ours");
+}
