@@ -113,6 +113,7 @@ impl Conn {
             let id = model.contents.len() as Id;
             model.contents.push(*content);
             let targets = model.targets(content.address);
+            model.say(|| format!("    message {id}, {} bytes, to {targets:?}, persistent: {}", content.length, content.persistent));
             let chan = &mut self.chans[chan];
             content.body(id, &mut body);
             let route = content.route();
@@ -214,8 +215,10 @@ impl Conn {
             true => chan.held.range(..=tag).map(|(tag, _)| *tag).collect(),
             false => vec![tag],
         };
+        model.say(|| format!("    {how:?} {tag}, multiple: {multiple}"));
         for tag in tags {
             let Some(place) = chan.held.remove(&tag) else { return Err(format!("tag {tag} is not held")) };
+            model.say(|| format!("    {:?}", model.name(place)));
             match (chan.mode, how) {
                 (Mode::Transaction, _) => chan.transaction.settled.push((place, how, tag)),
                 (_, Settle::Requeue) => model.requeue(place, State::Ready),
@@ -245,6 +248,7 @@ impl Conn {
         let chan = &mut self.chans[chan];
         let Transaction { messages, settled } = std::mem::take(&mut chan.transaction);
         let done = chan.channel.commit(&mut self.session, |_| ()).map_err(text)?;
+        model.say(|| format!("    {} messages, {} settled, done: {done}", messages.len(), settled.len()));
         let bytes: usize = messages.iter().map(|(id, _)| model.contents[*id as usize].length).sum();
         let (unit, late) = (model.units.len(), bytes >= LATE);
         model.units.push(Unit { seq: model.seq, late, certain: false });
@@ -285,6 +289,7 @@ impl Conn {
                 expect_that(first.is_some_and(|first| (first..=chan.tags).contains(&tag)), || {
                     format!("{tag} is confirmed, outstanding are {first:?} to {}", chan.tags)
                 })?;
+                model.say(|| format!("    confirmed up to tag {tag}"));
                 while let Some(one) = chan.published.pop_front_if(|one| one.tag <= tag) {
                     model.confirm(one.id, one.logged.then_some(one.seq));
                 }
@@ -293,6 +298,7 @@ impl Conn {
                 && chan.channel.take_committed(&self.session)
             {
                 chan.committing = None;
+                model.say(|| format!("    committed, of operation {}", model.units[unit].seq));
                 model.finish_unit(unit, logged);
             }
         }
@@ -438,6 +444,7 @@ fn receive(model: &mut Model, from: Target, delivery: &Delivery, at: usize, no_a
         model.note_durable(model.units[unit].seq);
     }
     let place = Place { queue, number, entry };
+    model.say(|| format!("    message {id} from {name}, flagged: {flagged}, no_ack: {no_ack}"));
     match no_ack {
         true => model.remove(place, removal),
         false => model.set_state(place, State::Held),

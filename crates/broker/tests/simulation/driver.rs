@@ -84,7 +84,7 @@ impl Sim {
             queues: random.between(4, 5) as usize,
             random,
             counter: Arc::default(),
-            model: Model::new(),
+            model: Model::new(plan.trace),
             broker: None,
             conns: Vec::new(),
             crashes: 0,
@@ -156,9 +156,7 @@ impl Sim {
     }
 
     fn say(&self, what: impl FnOnce() -> String) {
-        if self.plan.trace {
-            println!("{:>5} {}", self.model.seq, what());
-        }
+        self.model.say(what);
     }
 
     /// Lets something go wrong, some calls from now.
@@ -297,9 +295,7 @@ impl Sim {
         }
         let queue = random.index(self.queues);
         let what = random.weighted(&WEIGHTS);
-        if self.plan.trace {
-            println!("{:>5} {} conn {which} chan {chan} {}", model.seq, NAMES[what], QUEUES[queue]);
-        }
+        model.say(|| format!("{} on channel {which}.{chan}, maybe {}", NAMES[what], QUEUES[queue]));
         match what {
             0 => self.publish(which, chan),
             1 => {

@@ -10,7 +10,7 @@ struct History(Model);
 
 impl History {
     fn new() -> History {
-        let mut model = Model::new();
+        let mut model = Model::new(false);
         for queue in 0..2 {
             model.seq += 1;
             model.declare_queue(queue, queue as u32 + 1, true);

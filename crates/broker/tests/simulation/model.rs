@@ -114,6 +114,8 @@ pub struct Place {
 
 #[derive(Debug)]
 pub struct Model {
+    /// What is done is printed.
+    pub trace: bool,
     /// The operation that is under way.
     pub seq: Seq,
     /// Every event before this operation is durable, except late ones.
@@ -131,8 +133,9 @@ pub struct Model {
 }
 
 impl Model {
-    pub fn new() -> Model {
+    pub fn new(trace: bool) -> Model {
         let mut model = Model {
+            trace,
             seq: 0,
             durable: 0,
             late_durable: 0,
@@ -146,6 +149,12 @@ impl Model {
         };
         model.declare_predeclared();
         model
+    }
+
+    pub fn say(&self, what: impl FnOnce() -> String) {
+        if self.trace {
+            println!("{:>5} {}", self.seq, what());
+        }
     }
 
     pub fn declare_predeclared(&mut self) {
@@ -327,6 +336,12 @@ impl Model {
     pub fn is_place_logged(&self, place: Place) -> bool {
         let life = self.queue(place.queue).filter(|life| life.number == place.number && life.durable);
         life.is_some_and(|life| self.contents[life.entries[place.entry].id as usize].persistent)
+    }
+
+    /// Which message of which queue is at a place.
+    pub fn name(&self, place: Place) -> Option<(&'static str, Id)> {
+        let life = self.queues[place.queue].iter().find(|life| life.number == place.number)?;
+        Some((QUEUES[place.queue], life.entries[place.entry].id))
     }
 
     pub fn entry(&mut self, place: Place) -> Option<&mut Entry> {
