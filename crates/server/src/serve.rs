@@ -161,7 +161,7 @@ async fn run(args: ServeArgs) -> Result<()> {
     let served = serve_clients(&args, &broker).await;
     if broker.failure().is_none() {
         let broker = broker.clone();
-        tokio::task::spawn_blocking(move || broker.shut_down()).await.context("cannot close the data directory")?;
+        tokio::task::spawn_blocking(move || broker.shut_down()).await?.context("cannot close the data directory")?;
     }
     if let Some(why) = broker.failure() {
         bail!("the log has failed: {why}. What was confirmed before is safe; see to the disk, then start again");
