@@ -20,6 +20,9 @@ const SECTOR: usize = 512;
 /// Bytes of a new disk. More than any run writes: a full disk is a fault of its own.
 const CAPACITY: u64 = 1 << 30;
 
+/// Calls between two changes of phase. Nothing needs as many: the broker would never come to an end.
+const CALLS: u64 = 100_000;
+
 /// The disk; clones are handles to the same one.
 #[derive(Clone)]
 pub struct SimDisk(Arc<Mutex<State>>);
@@ -58,10 +61,14 @@ struct State {
     die_at: Option<(u64, Fault)>,
     calls: u64,
     phase: Phase,
+    /// Calls when this phase began.
+    entered: u64,
     armed: Vec<Armed>,
     /// What fired since somebody asked.
     fired: Vec<(Site, Fault)>,
     full: bool,
+    /// Calls are printed.
+    trace: bool,
     used: u64,
     random: Random,
     coverage: Coverage,
@@ -100,9 +107,11 @@ impl SimDisk {
             die_at: None,
             calls: 0,
             phase: Phase::Recover,
+            entered: 0,
             armed: Vec::new(),
             fired: Vec::new(),
             full: false,
+            trace: false,
             used: 0,
             random: Random::new(seed),
             coverage: Coverage::default(),
@@ -114,10 +123,15 @@ impl SimDisk {
         let mut state = self.0.lock().clone();
         state.life += 1;
         state.inodes.iter_mut().flatten().for_each(|inode| inode.open = 0);
-        (state.death, state.die_at, state.full) = (None, None, false);
+        (state.death, state.die_at, state.full, state.trace) = (None, None, false, false);
         state.armed.clear();
         state.fired.clear();
         SimDisk(Arc::new(Mutex::new(state)))
+    }
+
+    /// Prints every call from now on.
+    pub fn trace(&self) {
+        self.0.lock().trace = true;
     }
 
     /// As [`SimDisk::fork`], with another fate.
@@ -129,7 +143,8 @@ impl SimDisk {
 
     /// Says what the broker is about to do.
     pub fn enter(&self, phase: Phase) {
-        self.0.lock().phase = phase;
+        let mut state = self.0.lock();
+        (state.phase, state.entered) = (phase, state.calls);
     }
 
     /// Calls so far.
@@ -372,11 +387,19 @@ fn put(content: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
 
 impl State {
     /// Counts a call and decides what becomes of it.
-    fn call(&mut self, op: Op, kind: Kind) -> io::Result<Option<Fault>> {
+    fn call(&mut self, op: Op, kind: Kind, what: impl fmt::Display) -> io::Result<Option<Fault>> {
+        if self.trace {
+            println!("            {:?} {op:?} {kind:?} {what}", self.phase);
+        }
         if self.death.is_some() {
             return Err(gone());
         }
         self.calls += 1;
+        if self.calls - self.entered > CALLS {
+            // Whoever is dropped on the way out would call it again.
+            self.death = Some(Fault::Kill);
+            panic!("the disk is called without end");
+        }
         let site = Site { phase: self.phase, op, kind };
         self.coverage.call(site);
         let mut fault = match self.die_at {
@@ -408,8 +431,8 @@ impl State {
     }
 
     /// As [`State::call`], for calls that a fault leaves without effect.
-    fn plain_call(&mut self, op: Op, kind: Kind) -> io::Result<()> {
-        self.call(op, kind)?.map_or(Ok(()), |fault| Err(error(fault)))
+    fn plain_call(&mut self, op: Op, kind: Kind, what: impl fmt::Display) -> io::Result<()> {
+        self.call(op, kind, what)?.map_or(Ok(()), |fault| Err(error(fault)))
     }
 
     fn inode(&mut self, index: usize) -> &mut Inode {
@@ -539,7 +562,7 @@ impl fmt::Debug for SimDisk {
 impl Disk for SimDisk {
     fn list(&self) -> io::Result<Vec<String>> {
         let mut state = self.0.lock();
-        state.plain_call(Op::List, Kind::Names)?;
+        state.plain_call(Op::List, Kind::Names, "")?;
         let mut names: Vec<String> = state.current.keys().cloned().collect();
         for left in (1..names.len()).rev() {
             let other = state.random.index(left + 1);
@@ -553,7 +576,7 @@ impl Disk for SimDisk {
         if state.current.contains_key(name) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        if let Some(fault) = state.call(Op::Create, kind)? {
+        if let Some(fault) = state.call(Op::Create, kind, name)? {
             // A process may die before or after its call has had an effect.
             if state.death.is_some() && state.random.chance(50) {
                 let index = state.create(name);
@@ -568,7 +591,7 @@ impl Disk for SimDisk {
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let (mut state, kind) = (self.0.lock(), Kind::of(name));
-        state.plain_call(Op::Open, kind)?;
+        state.plain_call(Op::Open, kind, name)?;
         let Some(&index) = state.current.get(name) else { return Err(io::ErrorKind::NotFound.into()) };
         state.inode(index).open += 1;
         let life = state.life;
@@ -579,7 +602,7 @@ impl Disk for SimDisk {
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut state = self.0.lock();
         let Some(&index) = state.current.get(name) else { return Err(io::ErrorKind::NotFound.into()) };
-        let fault = state.call(Op::Remove, Kind::of(name))?;
+        let fault = state.call(Op::Remove, Kind::of(name), name)?;
         if fault.is_none() || state.death.is_some() && state.random.chance(50) {
             state.remove(name, index);
         }
@@ -588,7 +611,7 @@ impl Disk for SimDisk {
 
     fn sync(&self) -> io::Result<()> {
         let mut state = self.0.lock();
-        let fault = state.call(Op::SyncNames, Kind::Names)?;
+        let fault = state.call(Op::SyncNames, Kind::Names, "")?;
         if fault.is_none() || state.death.is_some() && state.random.chance(50) {
             state.sync_names();
         }
@@ -597,7 +620,7 @@ impl Disk for SimDisk {
 
     fn free(&self) -> io::Result<u64> {
         let mut state = self.0.lock();
-        state.plain_call(Op::Free, Kind::Names)?;
+        state.plain_call(Op::Free, Kind::Names, "")?;
         Ok(if state.full { 0 } else { CAPACITY.saturating_sub(state.used) })
     }
 }
@@ -635,7 +658,7 @@ impl Drop for SimFile {
 impl DiskFile for SimFile {
     fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let mut state = self.state()?;
-        state.plain_call(Op::Read, self.kind)?;
+        state.plain_call(Op::Read, self.kind, format_args!("file {} at {offset}, {} bytes", self.index, buffer.len()))?;
         let inode = state.inode(self.index);
         let rest = inode.cache.get(offset as usize..).unwrap_or_default();
         let length = rest.len().min(buffer.len());
@@ -646,7 +669,8 @@ impl DiskFile for SimFile {
     fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let (mut state, offset) = (self.state()?, offset as usize);
         let extends = offset + bytes.len() > state.inode(self.index).cache.len();
-        let fault = state.call(if extends { Op::Extend } else { Op::Write }, self.kind)?;
+        let op = if extends { Op::Extend } else { Op::Write };
+        let fault = state.call(op, self.kind, format_args!("file {} at {offset}, {} bytes", self.index, bytes.len()))?;
         let done = match fault {
             None => bytes.len(),
             Some(Fault::Eio) => 0,
@@ -660,7 +684,7 @@ impl DiskFile for SimFile {
 
     fn sync(&self) -> io::Result<()> {
         let mut state = self.state()?;
-        let fault = state.call(Op::Sync, self.kind)?;
+        let fault = state.call(Op::Sync, self.kind, format_args!("file {}", self.index))?;
         let State { inodes, random, .. } = &mut *state;
         let inode = inodes[self.index].as_mut().expect("a file that is open is there");
         match fault {
@@ -680,7 +704,7 @@ impl DiskFile for SimFile {
 
     fn len(&self) -> io::Result<u64> {
         let mut state = self.state()?;
-        state.plain_call(Op::Len, self.kind)?;
+        state.plain_call(Op::Len, self.kind, format_args!("file {}", self.index))?;
         Ok(state.inode(self.index).cache.len() as u64)
     }
 }

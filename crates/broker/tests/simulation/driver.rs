@@ -96,6 +96,9 @@ impl Sim {
 
     /// Starts a broker on the empty disk, and declares everything.
     pub fn begin(&mut self) -> Step {
+        if self.plan.trace {
+            self.disk.trace();
+        }
         self.disk.enter(Phase::Recover);
         match self.open(&self.disk, false) {
             Ok((broker, _)) if self.disk.death().is_none() => self.serve(broker),
@@ -180,6 +183,7 @@ impl Sim {
     pub fn operation(&mut self) -> Step {
         self.model.seq += 1;
         self.operations += 1;
+        self.disk.enter(Phase::Serve);
         let done = if self.random.below(self.plan.patience) == 0 { self.work() } else { self.client() };
         self.note_fired();
         if self.disk.death().is_some() || self.stumbled {

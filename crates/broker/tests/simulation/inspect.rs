@@ -77,6 +77,8 @@ impl Look<'_> {
             0 => drain_by_get(&mut channel, &mut self.session, queue, self.model, &mut messages),
             _ => drain_by_consumer(&mut channel, &mut self.session, queue, self.model, &mut messages),
         };
+        // A consumer of a queue that turns out to be damaged is cancelled, and gets no error.
+        let drained = drained.and_then(|()| channel.get(&mut self.session, QUEUES[queue], false).map_err(text));
         if let Err(error) = drained {
             self.refused(queue, &error)?;
         } else {
@@ -118,7 +120,11 @@ impl Look<'_> {
         let (route, mut channel) = (encode_route(name, address.routing_key()), Channel::new(1));
         let publish =
             Publish { route: &route, mandatory: false, properties: Properties::EMPTY, encoded: &[0, 0], body: &[] };
-        channel.publish(&mut self.session, &publish).map_err(text)?;
+        match channel.publish(&mut self.session, &publish) {
+            // A closed queue refuses what is published to it.
+            Err(error) if self.damaged && error.text.contains("damage") => return Ok(()),
+            published => _ = published.map_err(text)?,
+        }
         self.session.flush();
         let queues: Vec<usize> = self.found.queues.keys().copied().collect();
         for queue in queues {
@@ -126,7 +132,10 @@ impl Look<'_> {
             let Ok(status) = channel.check_queue(&mut self.session, QUEUES[queue]) else { continue };
             if status.ready > 0 {
                 self.found.bindings.insert((address.exchange, address.key, queue));
-                channel.purge_queue(&mut self.session, QUEUES[queue]).map_err(text)?;
+                match channel.purge_queue(&mut self.session, QUEUES[queue]) {
+                    Err(error) => self.refused(queue, &error.to_string())?,
+                    Ok(_) => {}
+                }
             }
         }
         Ok(())
