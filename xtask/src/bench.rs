@@ -5,6 +5,8 @@
 //! producer and a consumer can do, so a goal is scaled by what the relay reached here over what it reached where the
 //! goal was set.
 
+mod disk;
+mod family;
 mod measure;
 mod rows;
 mod server;
@@ -18,20 +20,21 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
 use self::measure::{Metric, Sample};
-use self::rows::{REFERENCE, ROWS, Row};
+use self::rows::{DISK_REFERENCE, REFERENCE, Reference, Row, Scale};
 use self::server::{Programs, System};
+use self::table::Speed;
 use crate::parts;
 
 /// What `cargo xtask bench` may be told.
 #[derive(Args)]
 pub struct BenchArgs {
-    /// Only the rows whose names contain this
-    #[arg(long, value_name = "SUBSTRING")]
+    /// Only the rows of this group (transient, persistent, backlog, start), or whose names contain this
+    #[arg(long, value_name = "GROUP|SUBSTRING")]
     rows: Option<String>,
     /// Seconds to measure in each run
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
-    /// Runs of each row; the table has their medians
+    /// Runs of each row; the table has their medians. Deep backlogs are measured once
     #[arg(long, default_value_t = 3)]
     runs: usize,
     /// Write the results to this file, as JSON
@@ -58,10 +61,9 @@ pub struct Outcome {
 /// When something can't be built, or a row failed on any system: the table is printed before.
 pub fn run(args: &BenchArgs) -> Result<()> {
     ensure!(args.runs > 0, "--runs must be at least 1");
-    let rows: Vec<&Row> =
-        ROWS.iter().filter(|row| args.rows.as_ref().is_none_or(|part| row.name.contains(part))).collect();
+    let rows: Vec<&Row> = rows::all().filter(|row| args.rows.as_ref().is_none_or(|text| row.is_called(text))).collect();
     if rows.is_empty() {
-        let names: Vec<_> = ROWS.iter().map(|row| format!("  {}", row.name)).collect();
+        let names: Vec<_> = rows::all().map(|row| format!("  {}: {}", row.group.name(), row.name)).collect();
         bail!("no row matches; the rows are\n{}", names.join("\n"));
     }
     // Before the build, which is a load of its own.
@@ -69,7 +71,10 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     let programs = build()?;
     let systems = systems(args)?;
     let outcomes: Vec<_> = rows.iter().map(|row| measure_row(args, &programs, row, &systems)).collect();
-    let speed = reference_speed(args, &programs, &rows, &outcomes)?;
+    let speed = Speed {
+        processor: speed(args, &programs, &rows, &outcomes, (Scale::Processor, REFERENCE))?,
+        disk: speed(args, &programs, &rows, &outcomes, (Scale::Disk, DISK_REFERENCE))?,
+    };
     let lines = table::lines(&rows, &outcomes, speed);
     println!("{}", table::render(&machine, &lines));
     if let Some(path) = &args.json {
@@ -117,15 +122,21 @@ fn systems(args: &BenchArgs) -> Result<Vec<System>> {
     Ok(here)
 }
 
-/// How fast this machine is today beside the one that the goals were set on: by the floor of the reference row, which
-/// is measured for this alone if the row wasn't asked for.
-fn reference_speed(args: &BenchArgs, programs: &Programs, rows: &[&Row], outcomes: &[Outcome]) -> Result<Option<f64>> {
-    let (name, metric, design) = REFERENCE;
+/// How fast this machine is today beside the one that the goals were set on: by the floor of a reference row, which
+/// is measured for this alone if the row wasn't asked for. `None` if no goal depends on it.
+fn speed(
+    args: &BenchArgs,
+    programs: &Programs,
+    rows: &[&Row],
+    outcomes: &[Outcome],
+    (scale, (name, metric, design)): (Scale, Reference),
+) -> Result<Option<f64>> {
     let alone;
     let outcome = match rows.iter().position(|row| row.name == name) {
         Some(at) => &outcomes[at],
+        None if rows.iter().flat_map(|row| row.outputs).all(|output| !output.follows(scale)) => return Ok(None),
         None => {
-            let row = ROWS.iter().find(|row| row.name == name).context("the reference row is missing")?;
+            let row = rows::all().find(|row| row.name == name).context("the reference row is missing")?;
             alone = measure_row(args, programs, row, &[System::Floor]);
             &alone
         }

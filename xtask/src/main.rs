@@ -32,7 +32,7 @@ enum Task {
     },
     /// Measure Leveret beside RabbitMQ, NATS and the floor of this machine
     Bench(bench::BenchArgs),
-    /// What takes longer than minutes: millions of fuzz executions
+    /// What takes longer than minutes: millions of fuzz executions, a thousand crashes
     Soak(soak::SoakArgs),
     /// Run the fuzz targets of the wire codec
     Fuzz(fuzz::FuzzArgs),

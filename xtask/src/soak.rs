@@ -11,8 +11,13 @@ use crate::parts::{self, Outcome, Part, Run};
 /// What each fuzz target is given before a release.
 const FUZZ_RUNS: u64 = 10_000_000;
 
-const PARTS: &[Part] =
-    &[Part { name: "fuzz", about: "ten million inputs for each fuzz target of the wire codec", run: fuzz_wire }];
+/// How often the broker is killed before a release.
+const KILLS: &str = "1000";
+
+const PARTS: &[Part] = &[
+    Part { name: "fuzz", about: "ten million inputs for each fuzz target of the wire codec", run: fuzz_wire },
+    Part { name: "crash", about: "a thousand times kill -9 under load, and what is left", run: crash },
+];
 
 /// What `cargo xtask soak` may be told.
 #[derive(Args)]
@@ -27,5 +32,10 @@ pub fn run(args: &SoakArgs) -> Result<ExitCode> {
 
 fn fuzz_wire(run: &Run) -> Result<Outcome> {
     fuzz::fuzz(FUZZ_RUNS, None, &|command| run.command(command))?;
+    Ok(Outcome::Passed)
+}
+
+fn crash(run: &Run) -> Result<Outcome> {
+    crate::test::kill(run, &["--cycles", KILLS])?;
     Ok(Outcome::Passed)
 }

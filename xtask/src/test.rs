@@ -18,10 +18,11 @@ const PARTS: &[Part] = &[
     Part { name: "codegen", about: "generated files are up to date", run: codegen },
     Part { name: "unit", about: "the crates' own tests, doc tests and tidy", run: unit },
     Part { name: "docs", about: "rustdoc has no warning", run: docs },
-    Part { name: "build", about: "release builds of leveret and judge", run: build },
+    Part { name: "build", about: "release builds of leveret, judge and crash", run: build },
     Part { name: "sim", about: "10 000 runs on a simulated disk that fails, and every mutant", run: simulation },
     Part { name: "readme", about: "the README's session prints what the README shows", run: readme_session },
     Part { name: "interop", about: "foreign clients against Leveret", run: interop },
+    Part { name: "crash", about: "twenty times kill -9 under load, and what is left", run: crash },
     Part { name: "compare", about: "the same scripts on RabbitMQ beside it", run: compare },
 ];
 
@@ -94,6 +95,7 @@ fn docs(run: &Run) -> Result<Outcome> {
 fn build(run: &Run) -> Result<Outcome> {
     run.release_binary("leveret-server", "leveret")?;
     run.release_binary("leveret-interop", "judge")?;
+    run.release_binary("leveret-interop", "crash")?;
     Ok(Outcome::Passed)
 }
 
@@ -118,6 +120,21 @@ fn interop(run: &Run) -> Result<Outcome> {
     run.command(judge(run)?.args(["--url", &broker.url()]))?;
     broker.stop()?;
     run.missing_in_log()
+}
+
+/// First without a disk, where everything is lost: a ledger that finds nothing then would never find anything.
+fn crash(run: &Run) -> Result<Outcome> {
+    kill(run, &["--memory"])?;
+    kill(run, &["--cycles", "20"])?;
+    Ok(Outcome::Passed)
+}
+
+/// Kills Leveret again and again, with its data below the target directory.
+pub fn kill(run: &Run, arguments: &[&str]) -> Result<()> {
+    let leveret = run.release_binary("leveret-server", "leveret")?;
+    let crash = run.release_binary("leveret-interop", "crash")?;
+    let data = run.fresh_directory("crash")?.join("data");
+    run.command(Command::new(crash).arg("--leveret").arg(leveret).arg("--data-dir").arg(data).args(arguments))
 }
 
 fn compare(run: &Run) -> Result<Outcome> {

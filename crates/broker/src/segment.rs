@@ -2,6 +2,7 @@
 
 use crate::log::{Lsn, Place, file_of};
 use crate::message::{Block, OpenRun, Run};
+use crate::overflow::Extent;
 use std::sync::{Arc, OnceLock};
 
 /// A block is rewritten without its dead messages when at most this part of them lives: copying one message then frees
@@ -35,6 +36,8 @@ pub(crate) enum Places {
     Later(Arc<OnceLock<Place>>),
     /// In files with an index, where the positions lead to them.
     Indexed,
+    /// In a file that ends with the process.
+    Overflow(Extent),
 }
 
 #[derive(Debug)]
@@ -100,9 +103,33 @@ impl Segment {
         matches!(self.data, Data::Stored)
     }
 
-    /// It is on disk, or will be.
+    /// The log has it, or will have it.
     pub(crate) fn is_persistent(&self) -> bool {
-        !matches!(self.places, Places::Nowhere)
+        matches!(self.places, Places::At(_) | Places::Later(_) | Places::Indexed)
+    }
+
+    /// The block, if it is only in memory and could be written elsewhere.
+    pub(crate) fn transient_block(&self) -> Option<&Arc<Block>> {
+        match (&self.places, &self.data) {
+            (Places::Nowhere, Data::Whole(block)) => Some(block),
+            _ => None,
+        }
+    }
+
+    /// Its block was written elsewhere, and need not be in memory.
+    pub(crate) fn overflow(&mut self, block: &Arc<Block>, extent: Extent) {
+        if self.transient_block().is_some_and(|own| Arc::ptr_eq(own, block)) {
+            self.places = Places::Overflow(extent);
+            self.data = Data::Stored;
+        }
+    }
+
+    /// Where a transient block was written.
+    pub(crate) fn extent(&self) -> Option<&Extent> {
+        match &self.places {
+            Places::Overflow(extent) => Some(extent),
+            _ => None,
+        }
     }
 
     /// Where its records are; none if only an index tells.
@@ -128,8 +155,35 @@ impl Segment {
                 Some(true)
             }
             Places::Indexed => Some(false),
+            Places::Overflow(_) => {
+                self.data = Data::Stored;
+                Some(true)
+            }
             _ => None,
         }
+    }
+
+    /// Both are on disk in the same file, and would not be too much to read at once.
+    pub(crate) fn can_join(&self, next: &Segment, max: u32) -> bool {
+        let bytes = |segment: &Segment| segment.places().iter().map(|(_, place)| place.length).sum::<u32>();
+        let whole = |segment: &Segment| segment.is_stored() && segment.live == segment.count;
+        let file = |segment: &Segment| segment.places().first().map(|(_, place)| place.file());
+        let small = |segment: &Segment| segment.places().len() < 4096;
+        whole(self)
+            && whole(next)
+            && small(self)
+            && file(self) == file(next)
+            && file(self).is_some()
+            && bytes(self) + bytes(next) <= max
+    }
+
+    /// Takes what follows, which [`Segment::can_join`] has allowed.
+    pub(crate) fn join(&mut self, next: &Segment) {
+        if let Places::At(places) = &mut self.places {
+            places.extend(next.places().iter().map(|(number, place)| (self.count + number, *place)));
+        }
+        self.count += next.count;
+        self.live += next.live;
     }
 
     /// The messages as they were read from disk.

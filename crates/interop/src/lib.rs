@@ -9,6 +9,7 @@
 pub mod brokers;
 pub mod clients;
 pub mod compare;
+pub mod crash;
 pub mod go_suites;
 pub mod install;
 pub mod process;

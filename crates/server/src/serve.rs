@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
@@ -159,16 +160,25 @@ async fn run(args: ServeArgs) -> Result<()> {
     let environment = Environment { random: Box::new(random), now: Box::new(now) };
     let broker = args.data.open(args.broker_limits(), environment)?;
     let served = serve_clients(&args, &broker).await;
-    if broker.failure().is_none() {
-        let broker = broker.clone();
-        tokio::task::spawn_blocking(move || broker.shut_down()).await?.context("cannot close the data directory")?;
-    }
+    let closed = match broker.failure() {
+        None => close(broker.clone()).await,
+        Some(_) => Ok(()),
+    };
     if let Some(why) = broker.failure() {
-        bail!("the log has failed: {why}. What was confirmed before is safe; see to the disk, then start again");
+        bail!("the log has failed: {why}");
     }
-    served?;
+    served.and(closed)?;
     info!("stopped");
     Ok(())
+}
+
+/// Writes what is pending and a checkpoint.
+async fn close(broker: Broker) -> Result<()> {
+    let closed = tokio::task::spawn_blocking(move || broker.shut_down()).await;
+    closed
+        .map_err(std::io::Error::from)
+        .flatten()
+        .context("cannot write a checkpoint; nothing is lost, but the next start takes longer")
 }
 
 /// Listens until a signal comes or the log fails.
@@ -177,6 +187,8 @@ async fn serve_clients(args: &ServeArgs, broker: &Broker) -> Result<()> {
         Some(file) => definitions::load(file, broker)?,
         None => Users::guest_only((random() as u32).to_le_bytes()),
     };
+    // Before it listens: whoever sees that may send one.
+    let mut signals = Signals::watch()?;
     let listeners = bind(&args.amqp).await?;
     let shared = Arc::new(Shared::new(broker.clone(), users, args.server_limits()));
     let (stop, stopping) = watch::channel(None);
@@ -187,13 +199,12 @@ async fn serve_clients(args: &ServeArgs, broker: &Broker) -> Result<()> {
     }
     tokio::spawn(watch_memory(broker.clone()));
     let drain = tokio::select! {
-        signal = wait_for_signal() => {
-            signal?;
+        () = signals.wait() => {
             info!("stopping: no new connections, open ones are closed");
             DRAIN
         }
-        why = watch_log(broker) => {
-            error!("the log has failed: {why}; nothing is confirmed any more, all connections are closed");
+        why = watch_log(&args.data, broker) => {
+            error!("the log has failed, all connections are closed: {why}");
             DRAIN_FAILED
         }
     };
@@ -209,11 +220,12 @@ fn random() -> u128 {
     u128::from_le_bytes(bytes)
 }
 
-/// Waits for the log to fail; says why.
-async fn watch_log(broker: &Broker) -> String {
+/// Waits for the log to fail; says why. Logs the damage that is met meanwhile.
+async fn watch_log(data: &DataArgs, broker: &Broker) -> String {
     let mut timer = tokio::time::interval(LOOK);
     loop {
         timer.tick().await;
+        data.report_damage(&broker.take_damage());
         if let Some(why) = broker.failure() {
             return why;
         }
@@ -288,15 +300,27 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-async fn wait_for_signal() -> Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// What an operator stops the broker with.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// From now on they do not end the process by themselves.
+    fn watch() -> Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?,
+        })
     }
-    Ok(())
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 fn start_log(level: &str) -> Result<()> {

@@ -1,8 +1,10 @@
 //! One run of one row on one server.
 
+mod backlog;
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -11,6 +13,7 @@ use serde_json::Value;
 
 use super::rows::{Load, Row};
 use super::server::{Programs, Server, System};
+use super::{disk, median};
 
 /// What a run gives. Rates are per second, latencies in microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,66 +22,105 @@ pub enum Metric {
     ConfirmRate,
     ConsumeRate,
     ConfirmP50,
+    ConfirmP99,
     LatencyP50,
     LatencyP99,
     /// Microseconds of the server's CPU per message received, its connections and warm-up included.
     CpuPerMessage,
     /// How far the luckiest or the unluckiest consumer is from an equal share, in percent.
     ShareDeviation,
+    /// Of overwriting a page and flushing it, just before and after the load, with no server in between.
+    SyncP50,
+    /// `ConfirmP50` less `SyncP50`.
+    ConfirmBeyondSync,
+    /// Bytes written to the disk for each byte of the bodies that were confirmed.
+    WrittenPerByte,
+    /// MiB written to the disk.
+    Written,
+    /// `ConfirmP99` before somebody else is loud.
+    QuietP99,
+    /// `ConfirmP99` over `QuietP99`.
+    SlowDown,
+    /// What somebody else published meanwhile, in MiB per second.
+    LoudRate,
     FillRate,
     DrainRate,
     /// Resident bytes that a message in a backlog costs.
     BacklogMemory,
+    /// MiB of memory without a file behind it that a backlog costs.
+    MemoryGrowth,
+    /// The same once the server has been killed and started again, over one that has just started on nothing.
+    MemoryAfterRestart,
     /// Resident KiB that an idle connection costs.
     IdleMemory,
     /// Milliseconds.
     StartTime,
+    /// Milliseconds from the start after a kill until the queues hold what they held.
+    RecoveryTime,
 }
 
 /// The metrics of a run; a row's load decides which there are.
 pub type Sample = BTreeMap<Metric, f64>;
 
-/// RabbitMQ takes a minute and a half to fill with five million messages, and no different rate.
-const RABBITMQ_BACKLOG: u64 = 1_000_000;
 /// A server frees, collects or allocates a little after its last answer.
 const SETTLE: Duration = Duration::from_secs(1);
+/// A server that has just started prepares files in the background.
+const PREPARED: Duration = Duration::from_millis(300);
+/// After a load a server may tidy up what it wrote, at times of its own choosing.
+const IDLE: Duration = Duration::from_secs(2);
+/// How long a load goes on before the server is killed under it.
+const BEFORE_KILL: Duration = Duration::from_secs(3);
+const MIB: f64 = 1_048_576.0;
 
 /// Starts the server, does what the row says, and ends the server.
 ///
 /// # Errors
 /// When the server or the load generator fails.
 pub fn measure(programs: &Programs, row: &Row, system: System, seconds: f64) -> Result<Sample> {
-    let server = Server::start(programs, system)?;
-    match row.load {
-        Load::BenchAndNats { size, .. } if system == System::Nats => nats(programs, &server, size, seconds),
-        Load::Bench(options) | Load::BenchAndNats { options, .. } => bench(programs, &server, options, seconds),
-        Load::Backlog { count, options } => {
-            let count = if system == System::RabbitMq { count.min(RABBITMQ_BACKLOG) } else { count };
-            backlog(programs, &server, count, options)
+    let server = Server::start(programs, system, row.durable())?;
+    let start_time = Sample::from([(Metric::StartTime, millis(server.start_time))]);
+    if matches!(row.load, Load::Start) {
+        return Ok(start_time);
+    }
+    server.settle(PREPARED)?;
+    match &row.load {
+        Load::BenchAndNats { size, .. } if system == System::Nats => {
+            loaded(&server, row, &mut nats(programs, &server, *size, seconds))
         }
-        Load::Idle { connections } => idle(programs, &server, connections),
-        Load::Start => Ok(Sample::from([(Metric::StartTime, server.start_time.as_secs_f64() * 1e3)])),
+        Load::Bench(options) | Load::BenchAndNats { options, .. } => {
+            let mut command = timed(programs, &server, options, seconds);
+            if row.shows(Metric::SyncP50) {
+                between_syncs(&server, || loaded(&server, row, &mut command))
+            } else {
+                loaded(&server, row, &mut command)
+            }
+        }
+        Load::Beside { options, loud } => beside(programs, &server, [options, loud], seconds),
+        Load::Backlog(backlog) => backlog::measure(programs, server, row, backlog, system),
+        Load::Idle { connections } => idle(programs, &server, *connections),
+        Load::Start => Ok(start_time),
+        Load::StartAfterKill(options) => start_after_kill(programs, server, options),
     }
 }
 
-fn bench(programs: &Programs, server: &Server, options: &[&str], seconds: f64) -> Result<Sample> {
+fn timed(programs: &Programs, server: &Server, options: &[&str], seconds: f64) -> Command {
     let mut command = programs.bench(server);
     command.args(["--duration", &seconds.to_string()]).args(options);
-    loaded(server, &mut command)
+    command
 }
 
-fn nats(programs: &Programs, server: &Server, size: usize, seconds: f64) -> Result<Sample> {
+fn nats(programs: &Programs, server: &Server, size: usize, seconds: f64) -> Command {
     let mut command = Command::new(programs.binary("nats_bench"));
     command.args(["--server", &server.address.to_string(), "--size", &size.to_string()]);
     command.args(["--duration", &seconds.to_string()]);
-    loaded(server, &mut command)
+    command
 }
 
 /// Runs a load generator to its end and reads what it and the kernel say.
-fn loaded(server: &Server, command: &mut Command) -> Result<Sample> {
-    let before = server.cpu_seconds()?;
+fn loaded(server: &Server, row: &Row, command: &mut Command) -> Result<Sample> {
+    let (cpu, written) = (server.family()?.cpu_seconds(), server.written()?);
     let report = report(command)?;
-    let cpu = server.cpu_seconds()? - before;
+    let cpu = server.family()?.cpu_seconds() - cpu;
     let mut sample = Sample::new();
     let mut take = |metric, value: Option<f64>| value.and_then(|value| sample.insert(metric, value));
     take(Metric::PublishRate, report["publish_rate"].as_f64());
@@ -91,26 +133,61 @@ fn loaded(server: &Server, command: &mut Command) -> Result<Sample> {
     take(Metric::CpuPerMessage, messages.map(|messages| cpu * 1e6 / messages));
     let deviation = |name: &str| report["shares"][name].as_f64().map(|share| (share - 1.0).abs() * 100.0);
     take(Metric::ShareDeviation, deviation("min").zip(deviation("max")).map(|(min, max)| min.max(max)));
+    if row.shows(Metric::WrittenPerByte) {
+        server.settle(IDLE)?;
+        let written = server.written()?.since(written) as f64;
+        take(Metric::WrittenPerByte, report["total_published_bytes"].as_f64().map(|bytes| written / bytes));
+    }
     Ok(sample)
 }
 
-fn backlog(programs: &Programs, server: &Server, count: u64, options: &[&str]) -> Result<Sample> {
-    let phase = |phase: &str, rate: &str| {
-        let mut command = programs.bench(server);
-        command.args([phase, "--count", &count.to_string()]).args(options);
-        report(&mut command)?[rate].as_f64().context("the load generator reports no rate")
-    };
-    let before = server.memory()?;
-    let fill = phase("--fill-only", "publish_rate")?;
+/// What the disk does in the same minute is the measure of what waits for it.
+fn between_syncs(server: &Server, load: impl FnOnce() -> Result<Sample>) -> Result<Sample> {
+    let mut syncs = disk::overwriting_syncs(server.directory())?;
+    let mut sample = load()?;
+    syncs.extend(disk::overwriting_syncs(server.directory())?);
+    let sync = median(syncs);
+    sample.insert(Metric::SyncP50, sync);
+    if let Some(confirm) = sample.get(&Metric::ConfirmP50) {
+        sample.insert(Metric::ConfirmBeyondSync, confirm - sync);
+    }
+    Ok(sample)
+}
+
+/// How long confirms take alone, and beside somebody loud.
+fn beside(programs: &Programs, server: &Server, options: [&[&str]; 2], seconds: f64) -> Result<Sample> {
+    let [options, loud] = options;
+    let p99 = |report: Value| report["confirm_latency_us"]["p99"].as_f64().context("nothing was confirmed");
+    let quiet = p99(report(&mut timed(programs, server, options, seconds))?)?;
+    // It begins before and ends after what it is to disturb.
+    let mut loud = timed(programs, server, loud, seconds + 2.0);
+    let loud = loud.args(["--queue-prefix", "loud"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     sleep(SETTLE);
-    let memory = server.memory()?.saturating_sub(before) as f64 / count as f64;
-    let drain = phase("--drain-only", "consume_rate")?;
-    Ok(Sample::from([(Metric::FillRate, fill), (Metric::DrainRate, drain), (Metric::BacklogMemory, memory)]))
+    let disturbed = report(&mut timed(programs, server, options, seconds)).and_then(p99);
+    let loud = parsed(&loud.wait_with_output()?)?;
+    let disturbed = disturbed?;
+    let rate = loud["publish_bytes_per_second"].as_f64().context("the loud publisher published nothing")?;
+    Ok(Sample::from([
+        (Metric::QuietP99, quiet),
+        (Metric::ConfirmP99, disturbed),
+        (Metric::SlowDown, disturbed / quiet),
+        (Metric::LoudRate, rate / MIB),
+    ]))
+}
+
+fn start_after_kill(programs: &Programs, server: Server, options: &[&str]) -> Result<Sample> {
+    let mut load = timed(programs, &server, options, 60.0);
+    let mut load: Child = load.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    sleep(BEFORE_KILL);
+    ensure!(load.try_wait()?.is_none(), "the load generator failed before the server was killed");
+    // The load generator fails with its connections: that isn't what is measured.
+    let server = server.restart(programs, || drop(load.wait()))?;
+    Ok(Sample::from([(Metric::StartTime, millis(server.start_time))]))
 }
 
 fn idle(programs: &Programs, server: &Server, connections: usize) -> Result<Sample> {
     sleep(SETTLE);
-    let before = server.memory()?;
+    let before = server.family()?.memory();
     let mut command = programs.bench(server);
     command.args(["--idle-connections", &connections.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut holder = command.spawn().context("cannot start leveret bench")?;
@@ -118,21 +195,28 @@ fn idle(programs: &Programs, server: &Server, connections: usize) -> Result<Samp
     let mut line = String::new();
     let opened = BufReader::new(output).read_line(&mut line);
     sleep(SETTLE);
-    let after = server.memory();
+    let after = server.family();
     // The end of its input ends it.
     drop(holder.stdin.take());
     let status = holder.wait()?;
     if opened? == 0 || !status.success() {
         bail!("leveret bench could not hold {connections} connections: {status}");
     }
-    let each = after?.saturating_sub(before) as f64 / connections as f64 / 1024.0;
+    let each = after?.memory().saturating_sub(before) as f64 / connections as f64 / 1024.0;
     Ok(Sample::from([(Metric::IdleMemory, each)]))
 }
 
 /// The JSON object that a load generator prints.
 fn report(command: &mut Command) -> Result<Value> {
-    let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {command:?}"))?;
+    parsed(&command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {command:?}"))?)
+}
+
+fn parsed(output: &Output) -> Result<Value> {
     let errors = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "the load generator failed: {}", errors.trim());
     serde_json::from_slice(&output.stdout).context("the load generator's result isn't JSON")
+}
+
+fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
 }

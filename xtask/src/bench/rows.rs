@@ -1,28 +1,80 @@
 //! The rows of the table: what is done, and the goals. A new row is a new literal.
 
+mod durable;
+mod transient;
+
 use super::measure::Metric;
 use super::server::System;
 
 /// One load, and what is read off it.
 pub struct Row {
     pub name: &'static str,
+    pub group: Group,
     pub load: Load,
     pub systems: &'static [System],
     pub outputs: &'static [Output],
+    /// Measured once whatever the command line says: it takes long, and moves so much that noise evens out.
+    pub once: bool,
 }
 
-/// What is done to a server.
+/// What a row is about, as `--rows` selects it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Group {
+    /// Nothing is kept on the disk.
+    Transient,
+    /// What is confirmed is on the disk.
+    Persistent,
+    /// A queue that grows with nobody consuming, on the disk.
+    Backlog,
+    /// From the start of a process until it listens.
+    Start,
+}
+
+impl Group {
+    /// As the command line calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Transient => "transient",
+            Self::Persistent => "persistent",
+            Self::Backlog => "backlog",
+            Self::Start => "start",
+        }
+    }
+}
+
+/// What is done to a server. Options are those of `leveret bench`.
 pub enum Load {
-    /// `leveret bench` with these options, for as long as the command line says.
+    /// For as long as the command line says.
     Bench(&'static [&'static str]),
     /// The same for nats-server, with bodies of `size` bytes, and `leveret bench` for all others.
     BenchAndNats { options: &'static [&'static str], size: usize },
-    /// So many messages published with these options and nobody consuming, and then consumed.
-    Backlog { count: u64, options: &'static [&'static str] },
+    /// The same twice: alone, and while somebody else does what `loud` says.
+    Beside { options: &'static [&'static str], loud: &'static [&'static str] },
+    /// Messages published with nobody consuming, and then consumed.
+    Backlog(Backlog),
     /// So many connections with a channel each.
     Idle { connections: usize },
     /// Only a start.
     Start,
+    /// A start after being killed under this load.
+    StartAfterKill(&'static [&'static str]),
+}
+
+/// Messages published with nobody consuming, and then consumed.
+#[derive(Clone, Copy)]
+pub struct Backlog {
+    pub count: u64,
+    /// What RabbitMQ is given instead: at its rates more would only take longer.
+    pub count_on_rabbitmq: u64,
+    /// Queues that get each message.
+    pub copies: u64,
+    pub options: &'static [&'static str],
+    /// Further options for publishing.
+    pub fill: &'static [&'static str],
+    /// Further options for consuming.
+    pub drain: &'static [&'static str],
+    /// Whether the server is killed and started again in between, with nothing of the disk in the kernel's cache.
+    pub restart: bool,
 }
 
 /// One line of the table.
@@ -35,8 +87,8 @@ pub struct Output {
     /// reached there.
     pub goal: Option<f64>,
     pub design_floor: Option<f64>,
-    /// Whether a goal without a floor of its own depends on how fast the machine is. Memory doesn't.
-    pub scaled: bool,
+    /// How a goal without a floor of its own follows this machine's speed.
+    pub scale: Scale,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -45,13 +97,29 @@ pub enum Better {
     Lower,
 }
 
+/// What tells how fast this machine is beside the one the goals were set on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Scale {
+    /// The floor of [`REFERENCE`].
+    Processor,
+    /// The floor of [`DISK_REFERENCE`].
+    Disk,
+    /// Nothing does: the goal is the same on all machines, as memory is.
+    Fixed,
+}
+
 use Better::{Higher, Lower};
 use System::{Floor, Leveret, Nats, RabbitMq};
 
-/// The row that tells how fast this machine is, for all goals that have no floor of their own: its name, what is
-/// compared, and what the null relay reached where the goals were set.
-pub const REFERENCE: (&str, Metric, f64) = ("16 B, auto-ack", Metric::ConsumeRate, 23.5e6);
+/// A row whose floor tells how fast a machine is: its name, what is compared, and what the null relay reached where the
+/// goals were set.
+pub type Reference = (&'static str, Metric, f64);
+/// For all goals that have no floor of their own and depend on the processor.
+pub const REFERENCE: Reference = ("16 B, auto-ack", Metric::ConsumeRate, 23.5e6);
+/// For those that depend on the disk.
+pub const DISK_REFERENCE: Reference = ("16 B, persistent, confirm window 1000", Metric::ConfirmRate, 3.8e6);
 
+const LEVERET: &[System] = &[Leveret];
 const BROKERS: &[System] = &[RabbitMq, Leveret];
 const BROKERS_AND_FLOOR: &[System] = &[Floor, RabbitMq, Leveret];
 const ALL: &[System] = &[Floor, Nats, RabbitMq, Leveret];
@@ -63,149 +131,23 @@ const RATE: Output = Output {
     better: Higher,
     goal: None,
     design_floor: None,
-    scaled: true,
+    scale: Scale::Processor,
 };
 
-const CPU: Output = Output {
-    label: "server CPU",
-    metric: Metric::CpuPerMessage,
-    unit: "us/msg",
-    better: Lower,
-    goal: None,
-    design_floor: None,
-    scaled: true,
-};
+const CPU: Output =
+    Output { label: "server CPU", metric: Metric::CpuPerMessage, unit: "us/msg", better: Lower, ..RATE };
 
-/// The transient rows.
-pub const ROWS: &[Row] = &[
-    Row {
-        name: REFERENCE.0,
-        load: Load::BenchAndNats { options: &["--size", "16"], size: 16 },
-        systems: ALL,
-        outputs: &[
-            Output { goal: Some(7e6), design_floor: Some(REFERENCE.2), ..RATE },
-            Output { goal: Some(0.14), design_floor: Some(0.04), ..CPU },
-        ],
-    },
-    Row {
-        name: "1 KiB, auto-ack",
-        load: Load::BenchAndNats { options: &["--size", "1024"], size: 1024 },
-        systems: ALL,
-        outputs: &[Output { goal: Some(1.5e6), design_floor: Some(2.6e6), ..RATE }],
-    },
-    Row {
-        name: "16 B, ack each 50",
-        load: Load::Bench(&["--size", "16", "--ack", "50", "--prefetch", "1000"]),
-        systems: BROKERS_AND_FLOOR,
-        outputs: &[Output { goal: Some(4e6), design_floor: Some(12e6), ..RATE }],
-    },
-    Row {
-        name: "fan-out to 10 queues, 128 B",
-        load: Load::Bench(&["--fan-out", "10", "--size", "128"]),
-        systems: BROKERS,
-        outputs: &[Output { label: "deliveries", goal: Some(6e6), ..RATE }],
-    },
-    Row {
-        name: "100 queues, 10 producers, 100 consumers, 16 B",
-        load: Load::Bench(&["--queues", "100", "--producers", "10", "--consumers", "100"]),
-        systems: BROKERS,
-        outputs: &[Output { goal: Some(5e6), ..RATE }],
-    },
-    Row {
-        name: "1000 msg/s, 128 B",
-        load: Load::Bench(&["--rate", "1000", "--size", "128"]),
-        systems: BROKERS_AND_FLOOR,
-        outputs: &[
-            Output {
-                label: "latency p50",
-                metric: Metric::LatencyP50,
-                unit: "us",
-                better: Lower,
-                goal: Some(25.0),
-                ..RATE
-            },
-            Output {
-                label: "latency p99",
-                metric: Metric::LatencyP99,
-                unit: "us",
-                better: Lower,
-                goal: Some(150.0),
-                ..RATE
-            },
-        ],
-    },
-    Row {
-        name: "topic, 10000 random keys, 16 B to 4 KiB, 3 headers",
-        load: Load::Bench(&[
-            "--exchange",
-            "amq.topic",
-            "--random-keys",
-            "10000",
-            "--size",
-            "16..4096",
-            "--headers",
-            "3",
-        ]),
-        systems: BROKERS_AND_FLOOR,
-        outputs: &[RATE],
-    },
-    Row {
-        name: "two consumers on one queue, 16 B",
-        load: Load::Bench(&["--consumers", "2"]),
-        systems: BROKERS,
-        outputs: &[
-            RATE,
-            Output {
-                label: "from equal shares",
-                metric: Metric::ShareDeviation,
-                unit: "%",
-                better: Lower,
-                goal: Some(10.0),
-                scaled: false,
-                ..RATE
-            },
-        ],
-    },
-    Row {
-        name: "idle connection with a channel",
-        load: Load::Idle { connections: 1000 },
-        systems: BROKERS,
-        outputs: &[Output {
-            label: "memory",
-            metric: Metric::IdleMemory,
-            unit: "KiB",
-            better: Lower,
-            goal: Some(8.0),
-            scaled: false,
-            ..RATE
-        }],
-    },
-    Row {
-        name: "backlog of 5 M, 16 B",
-        load: Load::Backlog { count: 5_000_000, options: &["--size", "16"] },
-        systems: BROKERS,
-        outputs: &[
-            Output { label: "fill", metric: Metric::FillRate, goal: Some(5e6), ..RATE },
-            Output { label: "drain", metric: Metric::DrainRate, goal: Some(5e6), ..RATE },
-            Output {
-                label: "memory of a message",
-                metric: Metric::BacklogMemory,
-                unit: "B",
-                better: Lower,
-                scaled: false,
-                ..RATE
-            },
-        ],
-    },
-    Row {
-        name: "from exec to listening",
-        load: Load::Start,
-        systems: BROKERS,
-        outputs: &[Output { metric: Metric::StartTime, unit: "ms", better: Lower, goal: Some(20.0), ..RATE }],
-    },
-];
+/// All rows, in the table's order.
+pub fn all() -> impl Iterator<Item = &'static Row> {
+    transient::ROWS.iter().chain(durable::ROWS)
+}
 
 impl Row {
+    /// Whether `--rows` selects it: by its group, or by a part of its name.
+    pub fn is_called(&self, text: &str) -> bool {
+        self.group.name() == text || self.name.contains(text)
+    }
+
     /// Whether there is a cell for this system.
     pub fn runs_on(&self, system: System) -> bool {
         self.systems.contains(&system)
@@ -213,11 +155,26 @@ impl Row {
 
     /// Filling RabbitMQ takes minutes, starting it takes seconds: once is enough.
     pub fn once_on(&self, system: System) -> bool {
-        system == RabbitMq && matches!(self.load, Load::Backlog { .. } | Load::Start)
+        self.once || system == RabbitMq && matches!(self.load, Load::Backlog(_) | Load::Start)
+    }
+
+    /// Whether what is confirmed has to be on the disk.
+    pub fn durable(&self) -> bool {
+        self.group != Group::Transient
+    }
+
+    /// Whether it has a line for this.
+    pub fn shows(&self, metric: Metric) -> bool {
+        self.outputs.iter().any(|output| output.metric == metric)
     }
 }
 
 impl Output {
+    /// Whether its goal is scaled by this.
+    pub fn follows(&self, scale: Scale) -> bool {
+        self.goal.is_some() && self.design_floor.is_none() && self.scale == scale
+    }
+
     /// A value of this output, as the table shows it.
     pub fn show(&self, value: f64) -> String {
         match value {

@@ -9,8 +9,10 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
+use super::disk::Written;
+use super::family::Family;
 use crate::servers::{Process, configure_rabbitmq, epmd, free_address, in_path, rabbitmq_binary};
 
 /// What is measured.
@@ -74,17 +76,21 @@ pub struct Server {
     pub address: SocketAddr,
     /// From its start until it answered.
     pub start_time: Duration,
+    system: System,
+    /// What it writes is below.
+    home: PathBuf,
     process: Process,
     /// Erlang's port mapper, which RabbitMQ would otherwise leave behind as a daemon.
     _epmd: Option<Process>,
 }
 
 impl Server {
-    /// Starts a server on an empty directory and waits until it answers.
+    /// Starts a server on an empty directory and waits until it answers. If it is to be `durable`, the null relay
+    /// flushes what it confirms to the disk; the others do so whenever they are asked to, by persistent messages.
     ///
     /// # Errors
     /// When it doesn't; its output is in a log in its directory.
-    pub fn start(programs: &Programs, system: System) -> Result<Self> {
+    pub fn start(programs: &Programs, system: System, durable: bool) -> Result<Self> {
         let address = free_address()?;
         let home = programs.data.join(system.name().to_lowercase());
         if home.exists() {
@@ -92,10 +98,21 @@ impl Server {
         }
         fs::create_dir_all(&home).with_context(|| format!("cannot create {}", home.display()))?;
         let mut mapper = None;
-        let mut command = match system {
-            System::Floor => with_many_files(&programs.binary("null_relay")),
-            System::Leveret => with_many_files(&programs.binary("leveret")),
-            System::Nats => with_many_files(Path::new("nats-server")),
+        let command = match system {
+            System::Floor => {
+                let mut command = with_many_files(&programs.binary("null_relay"));
+                command.args(["--listen", &address.to_string()]);
+                if durable {
+                    command.arg("--sync").arg(home.join("log"));
+                }
+                command
+            }
+            System::Leveret => leveret(programs, &home, address),
+            System::Nats => {
+                let mut command = with_many_files(Path::new("nats-server"));
+                command.args(["-a", "127.0.0.1", "-p", &address.port().to_string()]);
+                command
+            }
             System::RabbitMq => {
                 let port = free_address()?.port();
                 mapper = Some(spawn(&mut epmd(port), &home.join("epmd.log"))?);
@@ -104,18 +121,37 @@ impl Server {
                 command
             }
         };
-        match system {
-            System::Floor => command.args(["--listen", &address.to_string()]),
-            System::Leveret => command.args(["serve", "--memory", "--amqp", &address.to_string()]),
-            System::Nats => command.args(["-a", "127.0.0.1", "-p", &address.port().to_string()]),
-            System::RabbitMq => &mut command,
-        };
+        Self::answering(command, system, address, home, mapper)
+    }
+
+    /// Kills Leveret without a warning, lets `meanwhile` happen, and starts it on what is left. Its clients have to go
+    /// first, or be expected to fail.
+    ///
+    /// # Errors
+    /// When it doesn't answer again.
+    pub fn restart(mut self, programs: &Programs, meanwhile: impl FnOnce()) -> Result<Self> {
+        ensure!(self.system == System::Leveret, "only Leveret is killed and started again");
+        // The shell's own `kill` is everywhere, and spares an unsafe call.
+        Command::new("sh").args(["-c", &format!("kill -KILL {}", self.process.id())]).status()?;
+        self.process.wait(Duration::from_secs(10))?;
+        meanwhile();
+        let command = leveret(programs, &self.home, self.address);
+        Self::answering(command, self.system, self.address, self.home, None)
+    }
+
+    fn answering(
+        mut command: Command,
+        system: System,
+        address: SocketAddr,
+        home: PathBuf,
+        mapper: Option<Process>,
+    ) -> Result<Self> {
         let log = home.join("output.log");
         let start = Instant::now();
         let process = spawn(&mut command, &log)?;
-        let mut server = Self { address, start_time: Duration::ZERO, process, _epmd: mapper };
-        let patience = Duration::from_secs(if system == System::RabbitMq { 60 } else { 10 });
-        while !server.answers(system == System::Nats) {
+        let mut server = Self { address, start_time: Duration::ZERO, system, home, process, _epmd: mapper };
+        let patience = Duration::from_secs(60);
+        while !server.answers() {
             if let Some(status) = server.process.ended()? {
                 bail!("{} ended at once ({status}), see {}", system.name(), log.display());
             }
@@ -128,71 +164,67 @@ impl Server {
         Ok(server)
     }
 
-    /// CPU seconds of the server and the processes it started.
-    pub fn cpu_seconds(&self) -> Result<f64> {
-        /// Of a clock tick as programs see it, on every Linux.
-        const TICKS_PER_SECOND: f64 = 100.0;
-        let ticks: u64 = self.processes()?.iter().map(|process| process.ticks).sum();
-        Ok(ticks as f64 / TICKS_PER_SECOND)
+    /// The server and the processes it started, as they are now.
+    ///
+    /// # Errors
+    /// When /proc can't be read.
+    pub fn family(&self) -> Result<Family> {
+        Family::of(self.process.id())
     }
 
-    /// Resident bytes of the server and the processes it started.
-    pub fn memory(&self) -> Result<u64> {
-        let mut total = 0;
-        for process in self.processes()? {
-            let status = fs::read_to_string(format!("/proc/{}/status", process.pid)).unwrap_or_default();
-            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-            let kibibytes = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
-            total += kibibytes.unwrap_or(0) * 1024;
-        }
-        Ok(total)
+    /// What the server has written to the disk until now.
+    ///
+    /// # Errors
+    /// When /proc can't be read.
+    pub fn written(&self) -> Result<Written> {
+        Ok(Written::now(self.family()?.written(), &self.home))
     }
 
-    /// The server and its descendants: RabbitMQ's start script isn't what does the work.
-    fn processes(&self) -> Result<Vec<Measured>> {
-        let mut others = Vec::new();
-        for entry in fs::read_dir("/proc").context("cannot read /proc")? {
-            let name = entry?.file_name();
-            if let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) {
-                others.extend(Measured::read(pid));
+    /// On the disk that the server writes to.
+    pub fn directory(&self) -> &Path {
+        &self.home
+    }
+
+    /// Waits until the server has written nothing for as long as `quiet`, for half a minute at most: servers prepare
+    /// files after their start, and tidy up after a load.
+    ///
+    /// # Errors
+    /// When /proc can't be read.
+    pub fn settle(&self, quiet: Duration) -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let (mut written, mut since) = (self.family()?.written(), Instant::now());
+        while since.elapsed() < quiet && Instant::now() < deadline {
+            sleep(Duration::from_millis(50));
+            let now = self.family()?.written();
+            if now != written {
+                (written, since) = (now, Instant::now());
             }
         }
-        let mut family = Vec::new();
-        let mut wanted = vec![self.process.id()];
-        while let Some(pid) = wanted.pop() {
-            wanted.extend(others.iter().filter(|process| process.parent == pid).map(|process| process.pid));
-            family.extend(others.iter().find(|process| process.pid == pid).copied());
-        }
-        Ok(family)
+        Ok(())
     }
 
     /// NATS speaks first; an AMQP broker answers the protocol header. A port is often open before its server works.
-    fn answers(&self, speaks_first: bool) -> bool {
+    fn answers(&self) -> bool {
         let second = Duration::from_secs(1);
         let Ok(mut stream) = TcpStream::connect_timeout(&self.address, second) else { return false };
         stream.set_read_timeout(Some(second)).is_ok()
-            && (speaks_first || stream.write_all(b"AMQP\x00\x00\x09\x01").is_ok())
+            && (self.system == System::Nats || stream.write_all(b"AMQP\x00\x00\x09\x01").is_ok())
             && stream.read_exact(&mut [0]).is_ok()
     }
 }
 
-#[derive(Clone, Copy)]
-struct Measured {
-    pid: u32,
-    parent: u32,
-    /// User and system time.
-    ticks: u64,
-}
-
-impl Measured {
-    /// `None` if it has ended.
-    fn read(pid: u32) -> Option<Self> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The name, in parentheses, may contain anything; the parent is the 4th field, the times the 14th and 15th.
-        let fields: Vec<_> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-        let ticks = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
-        Some(Self { pid, parent: fields.get(1)?.parse().ok()?, ticks })
+/// As a user starts it, on a directory of its own.
+fn leveret(programs: &Programs, home: &Path, address: SocketAddr) -> Command {
+    let binary = programs.binary("leveret");
+    let mut command = with_many_files(&binary);
+    command.args(["serve", "--amqp", &address.to_string()]);
+    let help = Command::new(&binary).args(["serve", "--help"]).output().map(|output| output.stdout).unwrap_or_default();
+    if String::from_utf8_lossy(&help).contains("--data-dir") {
+        command.arg("--data-dir").arg(home.join("data"));
+    } else {
+        command.arg("--memory");
     }
+    command
 }
 
 /// A thousand connections need more files than a shell usually allows; what it may allow is asked for.
@@ -203,6 +235,7 @@ fn with_many_files(program: &Path) -> Command {
 }
 
 fn spawn(command: &mut Command, log: &Path) -> Result<Process> {
-    let log = File::create(log).with_context(|| format!("cannot create {}", log.display()))?;
+    let open = File::options().create(true).append(true).open(log);
+    let log = open.with_context(|| format!("cannot write {}", log.display()))?;
     Process::spawn(command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log))
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::Outcome;
 use super::measure::Metric;
-use super::rows::{Better, Output, Row};
+use super::rows::{Better, Output, Row, Scale};
 use super::server::System;
 
 /// Where the numbers are from.
@@ -61,8 +61,15 @@ pub struct Line {
 
 const SYSTEMS: [System; 4] = [System::Floor, System::Nats, System::RabbitMq, System::Leveret];
 
-/// The lines of all rows. `speed` is this machine's beside that of the one the goals were set on.
-pub fn lines(rows: &[&Row], outcomes: &[Outcome], speed: Option<f64>) -> Vec<Line> {
+/// How fast this machine is beside the one the goals were set on, as far as that is known.
+#[derive(Clone, Copy)]
+pub struct Speed {
+    pub processor: Option<f64>,
+    pub disk: Option<f64>,
+}
+
+/// The lines of all rows.
+pub fn lines(rows: &[&Row], outcomes: &[Outcome], speed: Speed) -> Vec<Line> {
     let mut lines = Vec::new();
     for (row, outcome) in rows.iter().zip(outcomes) {
         for output in row.outputs {
@@ -92,16 +99,18 @@ pub fn lines(rows: &[&Row], outcomes: &[Outcome], speed: Option<f64>) -> Vec<Lin
     lines
 }
 
-fn scaled_goal(output: &Output, floor: Option<f64>, speed: Option<f64>) -> Option<f64> {
+fn scaled_goal(output: &Output, floor: Option<f64>, speed: Speed) -> Option<f64> {
     let goal = output.goal?;
-    match (output.design_floor, output.scaled) {
-        (Some(design), _) => Some(goal * floor? / design),
-        (None, false) => Some(goal),
-        (None, true) => speed.map(|speed| match output.better {
-            Better::Higher => goal * speed,
-            Better::Lower => goal / speed,
-        }),
-    }
+    let speed = match (output.design_floor, output.scale) {
+        (Some(design), _) => return Some(goal * floor? / design),
+        (None, Scale::Fixed) => return Some(goal),
+        (None, Scale::Processor) => speed.processor?,
+        (None, Scale::Disk) => speed.disk?,
+    };
+    Some(match output.better {
+        Better::Higher => goal * speed,
+        Better::Lower => goal / speed,
+    })
 }
 
 /// The table, as Markdown.

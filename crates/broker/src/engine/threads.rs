@@ -1,4 +1,4 @@
-//! The log's two threads: one writes and syncs, the other tends what is behind it.
+//! The log's threads: one writes and syncs, one tends what is behind it, and one merges, which takes longer.
 
 use super::durable::Durable;
 use super::{Broker, Inner};
@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 /// What nobody waits for, such as a lone acknowledgement, is written and synced within this time.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// How often the second thread looks whether there is work.
+/// How often the others look whether there is work.
 const TEND_EVERY: Duration = Duration::from_millis(20);
 
-/// After an error, the second thread waits so long.
+/// After an error they wait so long.
 const TEND_AGAIN: Duration = Duration::from_millis(500);
 
 /// The threads of a durable broker.
@@ -50,8 +50,11 @@ impl Threads {
         let (for_writer, asked) = (inner.clone(), stop.clone());
         let writer = thread::Builder::new().name("leveret-log".into());
         threads.handles.push(writer.spawn(move || write(&durable, &for_writer, &asked, sync))?);
+        let (for_tender, asked) = (inner.clone(), stop.clone());
         let tender = thread::Builder::new().name("leveret-tend".into());
-        threads.handles.push(tender.spawn(move || tend(&inner, &stop))?);
+        threads.handles.push(tender.spawn(move || tend(&for_tender, &asked))?);
+        let merger = thread::Builder::new().name("leveret-merge".into());
+        threads.handles.push(merger.spawn(move || merge(&inner, &stop))?);
         Ok(threads)
     }
 
@@ -121,10 +124,32 @@ fn tend(inner: &Weak<Inner>, stop: &Stop) {
                 TEND_AGAIN
             }
         };
+        match broker.overflow() {
+            Ok(true) => patience = Duration::ZERO,
+            Ok(false) => {}
+            Err(error) => broker.note_tend_error(&error),
+        }
         if checked.elapsed() >= PATIENCE && patience != TEND_AGAIN {
             checked = Instant::now();
             broker.set_disk_full(false);
             broker.release_memory();
         }
+    }
+}
+
+fn merge(inner: &Weak<Inner>, stop: &Stop) {
+    let mut patience = Duration::ZERO;
+    while !stop.wait(patience) {
+        let Some(inner) = inner.upgrade() else { return };
+        let broker = Broker { inner };
+        let Some(durable) = broker.durable() else { return };
+        patience = match durable.store.merge(&*broker.inner) {
+            Ok(true) => Duration::ZERO,
+            Ok(false) => TEND_EVERY,
+            Err(error) => {
+                broker.note_tend_error(&error);
+                TEND_AGAIN
+            }
+        };
     }
 }

@@ -42,10 +42,18 @@ const MERGED_MAX: u64 = 1 << 30;
 /// A checkpoint is written when the log has grown by so many times the size of the last one.
 const CHECKPOINT_RATIO: u64 = 8;
 
+/// After so many steps without work there is a checkpoint if there is anything new: files of which nothing lives any more
+/// are found by it. One more step for each so many bytes of the last one.
+const QUIET: u32 = 100;
+const QUIET_BYTES: u64 = 64 * 1024;
+
 /// The engine's queues and topology, as the work behind the log sees them.
 pub(crate) trait View {
     /// Appends the runs of these positions that are not done; none if the queue is gone.
     fn living(&self, queue: QueueId, position: u64, count: u64, out: &mut Vec<(u64, u64)>);
+
+    /// Appends those of a queue's entries of which something lives.
+    fn keep_living(&self, queue: QueueId, entries: &[Entry], out: &mut Vec<Entry>);
 
     /// Files have got an index, or were merged.
     fn index(&self, queue: QueueId, removed: &[u32], added: &[FileSpan]);
@@ -65,6 +73,7 @@ pub(crate) struct Store {
     segment_size: u32,
     next_queue: AtomicU64,
     keeper: Mutex<Keeper>,
+    merging: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -85,6 +94,8 @@ struct Keeper {
     at: Lsn,
     /// Adopted or merged since.
     changed: bool,
+    /// Steps without work since.
+    quiet: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -146,9 +157,17 @@ impl Store {
             at,
             // The first checkpoint of an epoch makes the replay of the next start short.
             changed: true,
+            quiet: 0,
         };
         let next_queue = AtomicU64::new(checkpoint.next_queue.max(highest_queue + 1));
-        Store { log, files, segment_size: storage.segment_size, next_queue, keeper: Mutex::new(keeper) }
+        Store {
+            log,
+            files,
+            segment_size: storage.segment_size,
+            next_queue,
+            keeper: Mutex::new(keeper),
+            merging: Mutex::new(()),
+        }
     }
 
     /// An id for a new queue.
@@ -228,19 +247,27 @@ impl Store {
 
     /// A step of the work behind the log; false if there is nothing to do. `ENOSPC` is an error like others here.
     pub(crate) fn tend(&self, view: &dyn View) -> io::Result<bool> {
+        match self.tend_step(view) {
+            // A checkpoint is what gives space back: it may have that of a spare file.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull && self.files.give_up_spare()? => Ok(true),
+            tended => tended,
+        }
+    }
+
+    fn tend_step(&self, view: &dyn View) -> io::Result<bool> {
         if self.log.failure().is_some() {
             return Ok(false);
         }
         let mut keeper = self.keeper.lock();
         keeper.sealed.extend(self.log.take_sealed());
-        // Room first: when the disk is full, giving files back is what helps.
-        if self.adopt_next(&mut keeper, view)? || self.merge_some(&mut keeper, view)? {
+        if self.adopt_next(&mut keeper, view)? {
             return Ok(true);
         }
         if keeper.wants_checkpoint(&self.log, self.segment_size) {
             self.write_checkpoint(&mut keeper, view)?;
             return Ok(true);
         }
+        keeper.quiet = keeper.quiet.saturating_add(1);
         drop(keeper);
         self.files.prepare_step()
     }
@@ -248,7 +275,6 @@ impl Store {
     /// Writes a checkpoint now.
     pub(crate) fn checkpoint(&self, view: &dyn View) -> io::Result<()> {
         let mut keeper = self.keeper.lock();
-        keeper.sealed.extend(self.log.take_sealed());
         self.write_checkpoint(&mut keeper, view)
     }
 
@@ -282,20 +308,19 @@ impl Store {
         let segment = replay::identify(self.log.id, &Slot { name: slot, file })?;
         let segment = segment.filter(|segment| segment.number == number);
         let segment = segment.ok_or_else(|| damaged(number, "its beginning does not check"))?;
-        let (mut entries, mut alive) = (Vec::new(), Vec::new());
-        adopt::entries(self.log.id, &segment, end, &mut entries)?;
-        entries.retain(|entry| {
-            alive.clear();
-            view.living(entry.queue, entry.position, entry.count.into(), &mut alive);
-            !alive.is_empty()
-        });
+        let (mut all, mut entries) = (Vec::new(), Vec::new());
+        adopt::entries(self.log.id, &segment, end, &mut all)?;
+        all.sort_unstable_by_key(|entry| (entry.queue, entry.position));
+        for of_queue in all.chunk_by(|a, b| a.queue == b.queue) {
+            view.keep_living(of_queue[0].queue, of_queue, &mut entries);
+        }
+        drop(all);
         keeper.sealed.remove(0);
         keeper.changed = true;
         if entries.is_empty() {
             keeper.retire(self, number)?;
             return Ok(true);
         }
-        entries.sort_unstable_by_key(|entry| (entry.queue, entry.position));
         let count = entries.len() as u64;
         let spans = index::write(self.files.disk.as_ref(), self.log.id, number, entries.into_iter())?;
         self.files.sync_names()?;
@@ -309,9 +334,14 @@ impl Store {
         Ok(true)
     }
 
-    /// Merges files of which little lives, or in which much is scattered.
-    fn merge_some(&self, keeper: &mut Keeper, view: &dyn View) -> io::Result<bool> {
-        let chosen = keeper.to_merge(self.files.numbers_below(), self.segment_size);
+    /// Merges files of which little lives, or in which much is scattered; false if there are none. May take seconds, in
+    /// which [`Store::tend`] goes on.
+    pub(crate) fn merge(&self, view: &dyn View) -> io::Result<bool> {
+        if self.log.failure().is_some() {
+            return Ok(false);
+        }
+        let _one_at_a_time = self.merging.lock();
+        let chosen = self.keeper.lock().to_merge(self.files.numbers_below(), self.segment_size);
         if chosen.is_empty() {
             return Ok(false);
         }
@@ -334,18 +364,21 @@ impl Store {
         for span in sources.iter().flat_map(|source| &source.spans) {
             queues.entry(span.queue).or_default();
         }
+        let mut listed = None;
         if let Some(merged) = merged {
             self.files.sync_names()?;
             let file = disk.open(&merge::name(number))?;
             self.files.add(number, None, file, Some(Index::open(disk, log, number)?.0));
             let file = FileRecord { number, merged: true, slot: 0, bytes: merged.bytes };
             let entries = merged.spans.iter().map(|span| u64::from(span.entries)).sum();
-            keeper.listed.push(Listed { file, living: merged.bytes, entries });
+            listed = Some(Listed { file, living: merged.bytes, entries });
             merged.spans.iter().for_each(|&span| {
                 queues.entry(span.queue).or_default().push(FileSpan { file: number, span });
             });
         }
         queues.iter().for_each(|(queue, spans)| view.index(*queue, &chosen, spans));
+        let mut keeper = self.keeper.lock();
+        keeper.listed.extend(listed);
         keeper.listed.retain(|listed| !chosen.contains(&listed.file.number));
         keeper.changed = true;
         chosen.iter().try_for_each(|number| keeper.retire(self, *number))?;
@@ -355,6 +388,8 @@ impl Store {
     fn write_checkpoint(&self, keeper: &mut Keeper, view: &dyn View) -> io::Result<()> {
         let disk = self.files.disk.as_ref();
         let at = self.log.end();
+        // After the end was looked up: a segment that is closed from now on is at or behind it.
+        keeper.sealed.extend(self.log.take_sealed());
         let replay = keeper.sealed.first().map_or(lsn(file_of(at), 0), |(number, _)| lsn(*number, 0));
         let number = self.files.next_number();
         let next_queue = self.next_queue.load(Ordering::Relaxed);
@@ -371,7 +406,7 @@ impl Store {
         };
         let old = std::mem::replace(&mut keeper.checkpoint, checkpoint).number;
         let older = std::mem::replace(&mut keeper.previous, (old > 0).then_some(old));
-        (keeper.size, keeper.at, keeper.changed) = (size, at, false);
+        (keeper.size, keeper.at, keeper.changed, keeper.quiet) = (size, at, false, 0);
         self.free(keeper, older)
     }
 
@@ -425,7 +460,8 @@ impl Store {
                 let _ = disk.remove(&merge::name(file.number));
             }
         }
-        if let Some(number) = older {
+        // Before the first there was none.
+        if let Some(number) = older.filter(|number| *number > 0) {
             disk.remove(&checkpoint::name(number))?;
         }
         self.files.sync_names()
@@ -444,13 +480,16 @@ impl Keeper {
         Ok(())
     }
 
+    /// There is something new to say, and the log has grown enough or nothing else is to be done.
     fn wants_checkpoint(&self, log: &Log, segment_size: u32) -> bool {
-        let (now, then) = (log.end(), self.at);
-        let grown = u64::from(file_of(now) - file_of(then)) * u64::from(segment_size);
         if self.checkpoint.number == 0 {
             return true;
         }
-        (self.changed || !self.retired.is_empty() && grown > 0) && grown >= (self.size * CHECKPOINT_RATIO).min(1 << 30)
+        let (now, then) = (log.end(), self.at);
+        let grown = u64::from(file_of(now) - file_of(then)) * u64::from(segment_size);
+        let news = self.changed || !self.retired.is_empty() || !self.listed.is_empty() && now != then;
+        let quiet = self.quiet > QUIET + (self.size / QUIET_BYTES) as u32;
+        news && (quiet || grown > 0 && grown >= (self.size * CHECKPOINT_RATIO).min(1 << 30))
     }
 
     /// Which files to merge now, if any.
@@ -469,7 +508,7 @@ impl Keeper {
         let scattered =
             |listed: &&Listed| !listed.file.merged && listed.entries > 64 && listed.living / listed.entries < SCATTERED;
         let scattered: Vec<u32> = self.listed.iter().filter(scattered).map(|listed| listed.file.number).collect();
-        let most = (MERGED_MAX / u64::from(segment_size)).clamp(2, 16) as usize;
+        let most = (MERGED_MAX / u64::from(segment_size)).clamp(2, MERGE_FILES as u64 * 2) as usize;
         if scattered.len() >= MERGE_FILES * 2 { scattered.into_iter().take(most).collect() } else { Vec::new() }
     }
 }

@@ -260,7 +260,7 @@ impl Conn {
             model.append(id, &targets, event, state);
         }
         for (place, how, _) in settled {
-            logged |= model.is_place_logged(place);
+            logged |= how != Settle::Requeue && model.is_place_logged(place);
             match how {
                 Settle::Requeue => model.requeue(place, state),
                 Settle::Ack | Settle::Reject => model.remove(place, event),

@@ -90,11 +90,15 @@ impl DataArgs {
                 "the log ended in the middle of a write; nothing in that was confirmed, and it is dropped"
             );
         }
-        let lines = damage_lines(&recovery.damage);
+        self.report_damage(&damage_lines(&recovery.damage));
+    }
+
+    /// Warns of damage, a line each, but not of more than a person reads.
+    pub fn report_damage(&self, lines: &[String]) {
         let consequence = match self.accept_loss {
-            true => "its queue is served without it, as --accept-loss says".to_string(),
+            true => "the queue is served without it, as --accept-loss says".to_string(),
             false => format!(
-                "its queue is closed, the others are served; stop and run `leveret check {}` to see all, start with \
+                "the queue is closed, the others are served; stop and run `leveret check {}` to see all, start with \
                  --accept-loss to go on without it",
                 self.data_dir.display()
             ),
@@ -103,7 +107,7 @@ impl DataArgs {
             warn!("damage: {line}; {consequence}");
         }
         if lines.len() > DAMAGE_SHOWN {
-            warn!(queues = lines.len() - DAMAGE_SHOWN, "more queues are damaged");
+            warn!(more = lines.len() - DAMAGE_SHOWN, "damage: there is more");
         }
     }
 }

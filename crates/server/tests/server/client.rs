@@ -326,6 +326,17 @@ pub fn header(channel: u16, size: u64, headers: Table<'_>) -> Vec<u8> {
     out
 }
 
+/// A persistent message as bytes.
+pub fn persistent(channel: u16, exchange: &str, routing_key: &str, body: &[u8]) -> Vec<u8> {
+    let mut properties = Vec::new();
+    let persistent = leveret_wire::properties::Properties { delivery_mode: Some(2), ..Default::default() };
+    persistent.encode(&mut properties);
+    let mut out = publish_method(channel, exchange, routing_key);
+    frame::write_header(&mut out, channel, body.len() as u64, &properties);
+    frame::write_body(&mut out, channel, body, 131_072);
+    out
+}
+
 /// basic.publish with its content as bytes.
 pub fn publish(channel: u16, exchange: &str, routing_key: &str, body: &[u8]) -> Vec<u8> {
     let mut out = publish_method(channel, exchange, routing_key);

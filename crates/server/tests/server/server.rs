@@ -4,6 +4,7 @@ use crate::client::Client;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -13,6 +14,8 @@ pub struct Server {
     pub address: SocketAddr,
     process: Mutex<Child>,
     pid: u32,
+    /// A test has looked at how it ended.
+    judged: AtomicBool,
     log: Arc<Mutex<Vec<String>>>,
     reader: Option<JoinHandle<()>>,
 }
@@ -38,7 +41,8 @@ impl Server {
         Server::spawn(command(&["serve", "--amqp", "127.0.0.1:0", "--data-dir", directory.path()]).args(options))
     }
 
-    fn spawn(command: &mut Command) -> Server {
+    /// Starts a command that serves, and waits until it listens.
+    pub fn spawn(command: &mut Command) -> Server {
         let mut process = command.spawn().expect("the executable starts");
         let mut lines = BufReader::new(process.stderr.take().expect("standard error is piped")).lines();
         let log = Arc::new(Mutex::new(Vec::new()));
@@ -56,7 +60,8 @@ impl Server {
             std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| lock(&collected).push(line)));
         let pid = process.id();
         let address = address.trim().parse().expect("an address");
-        Server { address, process: Mutex::new(process), pid, log, reader: Some(reader) }
+        let (process, judged) = (Mutex::new(process), AtomicBool::new(false));
+        Server { address, process, pid, judged, log, reader: Some(reader) }
     }
 
     /// Resident memory in KiB.
@@ -84,8 +89,21 @@ impl Server {
         assert!(done.expect("kill runs").success(), "the process takes SIG{name}");
     }
 
+    /// Ends it without a chance to write anything.
+    pub fn kill(&self) {
+        self.signal("KILL");
+        self.wait(Duration::from_secs(5));
+    }
+
+    /// Stops it with SIGTERM.
+    pub fn stop(&self) {
+        self.signal("TERM");
+        assert_eq!(self.wait(Duration::from_secs(10)).code(), Some(0), "{}", self.log());
+    }
+
     /// Waits for the process to end by itself.
     pub fn wait(&self, limit: Duration) -> ExitStatus {
+        self.judged.store(true, Ordering::Relaxed);
         let begin = Instant::now();
         loop {
             if let Some(status) = lock(&self.process).try_wait().expect("it can be waited for") {
@@ -108,7 +126,8 @@ impl Drop for Server {
         }
         let log = self.log();
         if !std::thread::panicking() {
-            assert!(ended.is_none_or(|status| status.success()), "the server died ({ended:?}):\n{log}");
+            let expected = self.judged.load(Ordering::Relaxed) || ended.is_none_or(|status| status.success());
+            assert!(expected, "the server died ({ended:?}):\n{log}");
             assert!(!log.contains("panicked"), "something panicked:\n{log}");
         }
     }

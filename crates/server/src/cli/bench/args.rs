@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 
 use crate::cli::client::Url;
@@ -20,6 +20,7 @@ Examples:
   leveret bench --rate 1000 --size 128                   latency at a steady 1000 messages per second
   leveret bench --exchange amq.topic --random-keys 10000 --size 16..4096 --headers 3
   leveret bench --count 5000000 --fill-only && leveret bench --count 5000000 --drain-only
+  leveret bench --fan-out 100 --size 1MiB --persistent --confirm 1 --count 10 --fill-only
 
 Queues named after --queue-prefix are deleted before and after a run, with what they hold.")]
 pub struct BenchArgs {
@@ -38,7 +39,7 @@ pub struct BenchArgs {
     /// Publish to a fanout exchange that this many queues are bound to.
     #[arg(long, value_name = "QUEUES", conflicts_with_all = ["queues", "exchange", "exchange_type"])]
     pub fan_out: Option<usize>,
-    /// Bytes of a message's body, or a range such as 16..4096 to draw from.
+    /// Bytes of a message's body, such as 16, 4KiB or 10MiB, or a range such as 16..4096 to draw from.
     #[arg(long, default_value = "16", value_name = "BYTES")]
     pub size: Sizes,
     /// The exchange to publish to; empty for the default exchange, which routes by queue name. All queues are bound
@@ -87,6 +88,15 @@ pub struct BenchArgs {
     /// Only consume what an earlier --fill-only left [--count default: what the queues hold].
     #[arg(long, conflicts_with = "producers")]
     pub drain_only: bool,
+    /// Only declare exchange, queues and bindings, and leave them there.
+    #[arg(long, conflicts_with_all = ["declared", "drain_only", "idle_connections"])]
+    pub declare_only: bool,
+    /// Use what an earlier --declare-only made, with what is in it, instead of beginning anew.
+    #[arg(long)]
+    pub declared: bool,
+    /// Only wait until the queues hold this many messages, for a minute at most.
+    #[arg(long, value_name = "N", conflicts_with_all = ["declare_only", "fill_only", "drain_only", "idle_connections"])]
+    pub await_backlog: Option<u64>,
     /// Only open this many connections, each with one channel, and hold them until standard input ends.
     #[arg(long, value_name = "N")]
     pub idle_connections: Option<usize>,
@@ -130,6 +140,17 @@ pub struct Sizes(pub RangeInclusive<usize>);
 impl Sizes {
     /// 512 MiB, RabbitMQ's own limit.
     const MAX: usize = 512 << 20;
+
+    fn bytes(text: &str) -> Result<usize> {
+        let (number, shift) = match (text.strip_suffix("KiB"), text.strip_suffix("MiB")) {
+            (Some(number), _) => (number, 10),
+            (_, Some(number)) => (number, 20),
+            _ => (text, 0),
+        };
+        let number: usize = number.parse().with_context(|| format!("{text} isn't a size: say 16, 4KiB or 10MiB"))?;
+        ensure!(number <= Self::MAX >> shift, "a body has at most {} bytes", Self::MAX);
+        Ok(number << shift)
+    }
 }
 
 impl FromStr for Sizes {
@@ -137,9 +158,8 @@ impl FromStr for Sizes {
 
     fn from_str(text: &str) -> Result<Self> {
         let (low, high) = text.split_once("..").unwrap_or((text, text));
-        let (low, high) = (low.parse()?, high.trim_start_matches('=').parse()?);
+        let (low, high) = (Self::bytes(low)?, Self::bytes(high.trim_start_matches('='))?);
         ensure!(low <= high, "the range {text} is empty: the smaller size comes first");
-        ensure!(high <= Self::MAX, "a body has at most {} bytes", Self::MAX);
         Ok(Self(low..=high))
     }
 }
@@ -157,8 +177,8 @@ pub struct Plan {
     pub producer_keys: Vec<Vec<String>>,
     /// Whether keys are drawn at random rather than used in turn.
     pub random: bool,
-    /// For each consumer the index of its queue.
-    pub consumer_queues: Vec<usize>,
+    /// For each consumer the queues it consumes from.
+    pub consumer_queues: Vec<Vec<String>>,
     /// Queues that get each message.
     pub copies: u64,
 }
@@ -186,21 +206,21 @@ impl Plan {
             args.ack
         );
         ensure!(
-            args.count.is_none() || args.fill_only || consumers == 0 || consumers >= queue_count,
-            "with --count every queue needs a consumer: --consumers {queue_count}"
+            args.count.is_none() || args.fill_only || consumers > 0,
+            "with --count and no consumer nothing would ever arrive: say --fill-only"
         );
         let queues: Vec<_> = (0..queue_count).map(|i| format!("{}-{i}", args.queue_prefix)).collect();
         let by_queue = matches!(exchange_type, None | Some(ExchangeType::Direct));
         let keys = |producer: usize| match (&args.key, args.random_keys) {
             (Some(key), _) => vec![key.clone()],
             (None, Some(keys)) => (0..keys).map(|key| format!("key.{key}")).collect(),
-            (None, None) if by_queue => spread(producer, producers, &queues),
+            (None, None) if by_queue => share(producer, producers, &queues),
             (None, None) => vec![args.queue_prefix.clone()],
         };
         Ok(Self {
             producer_keys: (0..producers).map(keys).collect(),
             random: args.random_keys.is_some(),
-            consumer_queues: (0..consumers).map(|consumer| consumer % queue_count).collect(),
+            consumer_queues: (0..consumers).map(|consumer| share(consumer, consumers, &queues)).collect(),
             copies: if by_queue { 1 } else { queue_count as u64 },
             exchange,
             exchange_type,
@@ -251,11 +271,40 @@ fn exchange(args: &BenchArgs) -> Result<(String, Option<ExchangeType>)> {
     }
 }
 
-/// The queues that one of several producers publishes to in turn: every queue has a producer, and the reverse.
-fn spread(producer: usize, producers: usize, queues: &[String]) -> Vec<String> {
-    if producers >= queues.len() {
-        vec![queues[producer % queues.len()].clone()]
+/// The queues of one of several producers or consumers: every queue has one, and every one has a queue.
+fn share(index: usize, count: usize, queues: &[String]) -> Vec<String> {
+    if count >= queues.len() {
+        vec![queues[index % queues.len()].clone()]
     } else {
-        queues.iter().skip(producer).step_by(producers).cloned().collect()
+        queues.iter().skip(index).step_by(count).cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_queue_has_a_consumer_and_every_consumer_a_queue() {
+        let queues: Vec<_> = (0..7).map(|i| format!("bench-{i}")).collect();
+        for count in 1..20 {
+            let shares: Vec<_> = (0..count).map(|index| share(index, count, &queues)).collect();
+            assert!(shares.iter().all(|share| !share.is_empty()), "{count}");
+            let mut all = shares.concat();
+            all.sort();
+            all.dedup();
+            assert_eq!(all, queues, "{count}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_read_with_their_units() {
+        let read = |text: &str| text.parse::<Sizes>().map(|sizes| sizes.0).map_err(|error| error.to_string());
+        assert_eq!(read("16"), Ok(16..=16));
+        assert_eq!(read("16..4KiB"), Ok(16..=4096));
+        assert_eq!(read("512MiB"), Ok(512 << 20..=512 << 20));
+        for wrong in ["", "MiB", "1MB", "-1", "513MiB", "99999999999999MiB", "4KiB..16"] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
     }
 }

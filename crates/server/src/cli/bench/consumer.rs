@@ -5,14 +5,15 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use leveret_wire::frame;
 use leveret_wire::method::{Method, basic};
 use leveret_wire::table::Table;
 
 use super::args::{BenchArgs, Plan};
 use super::clock::{self, Latency};
 use super::run::{self, Counters, Run};
-use super::scan::{CONSUMER_TAG, Scanner};
-use crate::cli::client::{self, Connection};
+use super::scan::Scanner;
+use crate::cli::client::{self, CHANNEL, Connection};
 
 /// Few consumers read large pieces; many share the processor's cache.
 const BUFFER: usize = 256 << 10;
@@ -33,7 +34,7 @@ pub fn consume(args: &BenchArgs, plan: &Plan, run: &Run, index: usize, mut conne
     let outcome = outcome.and_then(|()| start(args, plan, index, &mut connection));
     run.consuming.wait();
     outcome?;
-    let mut scanner = Scanner::new(args.ack);
+    let mut scanner = Scanner::new(args.ack, tag(plan, index, 0).len());
     let mut latency = Latency::start();
     let (mut stream, input) = connection.into_parts();
     stream.set_read_timeout(Some(IDLE))?;
@@ -77,17 +78,38 @@ fn set_prefetch(args: &BenchArgs, connection: &mut Connection) -> Result<()> {
     Ok(())
 }
 
+/// Begins to consume from all of this consumer's queues. Only with one queue the broker's answer is waited for: with
+/// more, deliveries from the first would be under way before the answer for the last, and be taken for it.
 fn start(args: &BenchArgs, plan: &Plan, index: usize, connection: &mut Connection) -> Result<()> {
-    let consume = basic::Consume {
-        queue: &plan.queues[plan.consumer_queues[index]],
-        consumer_tag: CONSUMER_TAG,
-        no_local: false,
-        no_ack: args.ack == 0,
-        exclusive: false,
-        no_wait: false,
-        arguments: Table::EMPTY,
-    };
-    connection.call(consume.into(), |method| matches!(method, Method::BasicConsumeOk(_)).then_some(()))
+    let queues = &plan.consumer_queues[index];
+    let no_wait = queues.len() > 1;
+    let mut frames = Vec::new();
+    for (i, queue) in queues.iter().enumerate() {
+        let consume = basic::Consume {
+            queue,
+            consumer_tag: &tag(plan, index, i),
+            no_local: false,
+            no_ack: args.ack == 0,
+            exclusive: false,
+            no_wait,
+            arguments: Table::EMPTY,
+        };
+        if !no_wait {
+            let answered = |method: Method<'_>| matches!(method, Method::BasicConsumeOk(_)).then_some(());
+            return connection.call(consume.into(), answered);
+        }
+        frame::write_method(&mut frames, CHANNEL, &consume.into());
+    }
+    connection.send_frames(&frames)
+}
+
+/// The consumer tag for one of a consumer's queues. All have the same length, and it is as short as can be: it is part
+/// of every delivery.
+fn tag(plan: &Plan, consumer: usize, queue: usize) -> String {
+    match plan.consumer_queues[consumer].len() {
+        1 => "c".to_owned(),
+        count => format!("{queue:0width$}", width = (count - 1).to_string().len()),
+    }
 }
 
 /// When nothing more arrives, what is left of the last stride is acknowledged too: otherwise it would be requeued.

@@ -48,13 +48,21 @@ pub fn bench(mut args: BenchArgs) -> Result<()> {
     }
     let plan = Plan::new(&args)?;
     let mut control = Connection::open(&args.url)?;
+    if args.declare_only {
+        topology::declare(&mut control, &args, &plan)?;
+        control.close();
+        return Ok(());
+    }
+    if let Some(count) = args.await_backlog {
+        return topology::await_backlog(&mut control, &plan, count);
+    }
     if args.drain_only {
         let waiting = topology::backlog(&mut control, &plan)?;
         let count = *args.count.get_or_insert(waiting);
         if waiting < count {
             bail!("the queues hold {waiting} messages, not {count}: fill them with --fill-only");
         }
-    } else {
+    } else if !args.declared {
         topology::declare(&mut control, &args, &plan)?;
     }
     let outcome = measure(&args, &plan, &control.broker);
@@ -109,6 +117,7 @@ fn measure(args: &BenchArgs, plan: &Plan, broker: &str) -> Result<Report> {
         report.end_to_end_latency_us = Percentiles::of(&merged(consumers));
         report.nacked = Run::sum(&run.producers, |counters| &counters.nacked);
         report.total_published = Run::sum(&run.producers, |counters| &counters.messages);
+        report.total_published_bytes = Run::sum(&run.producers, |counters| &counters.bytes);
         report.total_consumed = Run::sum(&run.consumers, |counters| &counters.messages);
         report.generator_cpu_seconds = generator_cpu().zip(cpu).map(|(after, before)| after - before);
         report.errors = run.errors();

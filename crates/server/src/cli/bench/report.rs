@@ -36,6 +36,8 @@ pub struct Report {
     pub nacked: u64,
     /// Messages published since the start, warm-up included.
     pub total_published: u64,
+    /// Bytes of the bodies of those.
+    pub total_published_bytes: u64,
     /// Messages received since the start, warm-up included.
     pub total_consumed: u64,
     /// What this program itself used, since the start; only on Linux.

@@ -12,9 +12,6 @@ use anyhow::{Context, Result, bail, ensure};
 use super::clock::Latency;
 use crate::cli::client;
 
-/// The consumer tag that every consumer of the benchmark uses; its length fixes where the delivery tag stands.
-pub const CONSUMER_TAG: &str = "c";
-
 const METHOD: u8 = 1;
 const HEADER: u8 = 2;
 const BODY: u8 = 3;
@@ -26,7 +23,7 @@ const PAYLOAD: usize = 7;
 /// class 60, method 60.
 const DELIVER: [u8; 4] = [0, 60, 0, 60];
 /// The frame's payload starts with class, method and the consumer tag as a short string.
-const DELIVERY_TAG: usize = PAYLOAD + 4 + 1 + CONSUMER_TAG.len();
+const CONSUMER_TAG: usize = PAYLOAD + 4 + 1;
 /// class, weight, body size.
 const BODY_SIZE: usize = PAYLOAD + 4;
 
@@ -44,6 +41,8 @@ pub struct Scanner {
     /// The last delivery tag that an acknowledgement was written for.
     pub acked_tag: u64,
     until_ack: u64,
+    /// Where the delivery tag stands in the frame of a basic.deliver.
+    tag_at: usize,
     shape: Shape,
     current: Option<Current>,
 }
@@ -73,9 +72,10 @@ struct Current {
 }
 
 impl Scanner {
-    /// A scanner that asks for an acknowledgement every `ack_every` messages (0: never).
-    pub fn new(ack_every: u64) -> Self {
-        Self { ack_every, until_ack: ack_every, ..Self::default() }
+    /// A scanner that asks for an acknowledgement every `ack_every` messages (0: never). All consumer tags have
+    /// `tag_len` bytes, which fixes where delivery tags stand.
+    pub fn new(ack_every: u64, tag_len: usize) -> Self {
+        Self { ack_every, until_ack: ack_every, tag_at: CONSUMER_TAG + tag_len, ..Self::default() }
     }
 
     /// Counts all complete frames at the start of `input` and returns how many bytes they are. Acknowledgements that
@@ -123,15 +123,15 @@ impl Scanner {
                 }
             }
             if self.ack_every != 0 {
-                let tag = word(message, DELIVERY_TAG);
+                let tag = word(message, self.tag_at);
                 self.count_towards_ack(tag, acks);
             }
-            last_tag = Some(&message[..DELIVERY_TAG + 8]);
+            last_tag = Some(&message[..self.tag_at + 8]);
             self.messages += 1;
             at += total;
         }
         if let Some(deliver) = last_tag {
-            self.last_tag = word(deliver, DELIVERY_TAG);
+            self.last_tag = word(deliver, self.tag_at);
             self.body_bytes += (at / total * body_size) as u64;
         }
         at
@@ -143,9 +143,9 @@ impl Scanner {
         ensure!(frame[frame.len() - 1] == FRAME_END, "the broker sent a frame that doesn't end with 0xCE");
         match (frame[0], &mut self.current) {
             (METHOD, None) if frame.get(PAYLOAD..PAYLOAD + 4) == Some(&DELIVER) => {
-                ensure!(frame.len() > DELIVERY_TAG + 8, "the broker sent a basic.deliver that is too short");
+                ensure!(frame.len() > self.tag_at + 8, "the broker sent a basic.deliver that is too short");
                 self.current = Some(Current {
-                    tag: word(frame, DELIVERY_TAG),
+                    tag: word(frame, self.tag_at),
                     deliver: at,
                     header: None,
                     remaining: 0,
@@ -278,7 +278,7 @@ mod tests {
     fn counts_alike_however_the_bytes_arrive() {
         let (bytes, messages, body_bytes) = stream();
         for chunk in 1..bytes.len() {
-            let mut scanner = Scanner::new(3);
+            let mut scanner = Scanner::new(3, 1);
             let (mut acks, mut latency) = (Vec::new(), Latency::start());
             let (mut buffer, mut fed) = (Vec::new(), 0);
             while fed < bytes.len() {
@@ -302,7 +302,7 @@ mod tests {
     fn a_frame_with_a_wrong_end_is_an_error() {
         let mut bytes = delivery(1, &[&[0; 16]]);
         *bytes.last_mut().unwrap() = 0;
-        let outcome = Scanner::new(0).scan(&bytes, &mut Vec::new(), &mut Latency::start());
+        let outcome = Scanner::new(0, 1).scan(&bytes, &mut Vec::new(), &mut Latency::start());
         assert!(outcome.is_err());
     }
 }

@@ -1,6 +1,9 @@
 //! Declaring what a benchmark needs at the broker, and removing it.
 
-use anyhow::{Context, Result};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
 use leveret_wire::method::{Method, exchange, queue};
 use leveret_wire::table::Table;
 
@@ -68,6 +71,23 @@ pub fn backlog(connection: &mut Connection, plan: &Plan) -> Result<u64> {
         total += depth(connection, queue).context("is there something to drain? Start with --fill-only")?;
     }
     Ok(total)
+}
+
+/// Waits until the queues hold `count` messages, as a broker that recovers in the background does at some time.
+///
+/// # Errors
+/// When they don't within a minute, or hold more, or a queue doesn't exist.
+pub fn await_backlog(connection: &mut Connection, plan: &Plan, count: u64) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let waiting = backlog(connection, plan)?;
+        if waiting == count {
+            return Ok(());
+        }
+        ensure!(waiting < count, "the queues hold {waiting} messages, more than {count}");
+        ensure!(Instant::now() < deadline, "the queues hold {waiting} messages after a minute, not {count}");
+        thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// How many messages wait in a queue. Since a broker serves a channel's methods in order, everything published on it
