@@ -402,7 +402,7 @@ impl Store {
             }
         };
         let old = std::mem::replace(&mut keeper.checkpoint, checkpoint).number;
-        let older = keeper.previous.replace(old);
+        let older = std::mem::replace(&mut keeper.previous, (old > 0).then_some(old));
         (keeper.size, keeper.at, keeper.changed, keeper.quiet) = (size, at, false, 0);
         self.free(keeper, older)
     }
