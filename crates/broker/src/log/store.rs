@@ -308,9 +308,8 @@ impl Store {
             view.keep_living(of_queue[0].queue, of_queue, &mut entries);
         }
         drop(all);
-        keeper.sealed.remove(0);
-        keeper.changed = true;
         if entries.is_empty() {
+            keeper.seal_is_done();
             keeper.retire(self, number)?;
             return Ok(true);
         }
@@ -320,6 +319,8 @@ impl Store {
         self.files.add_index(number, Index::open(self.files.disk.as_ref(), self.log.id, number)?.0);
         let bytes = u64::from(end);
         let file = FileRecord { number, merged: false, slot, bytes };
+        // Not before the index is there: a checkpoint that has the segment neither in its replay nor listed loses it.
+        keeper.seal_is_done();
         keeper.listed.push(Listed { file, living: spans.iter().map(|span| span.bytes).sum(), entries: count });
         for span in spans {
             view.index(span.queue, &[], &[FileSpan { file: number, span }]);
@@ -460,6 +461,12 @@ impl Store {
 }
 
 impl Keeper {
+    /// The oldest closed segment need not be replayed any more.
+    fn seal_is_done(&mut self) {
+        self.sealed.remove(0);
+        self.changed = true;
+    }
+
     /// A segment or file is not needed any more by what comes after the last checkpoint.
     fn retire(&mut self, store: &Store, number: u32) -> io::Result<()> {
         #[cfg(feature = "mutants")]
