@@ -266,9 +266,7 @@ impl Store {
 
     /// Writes a checkpoint now.
     pub(crate) fn checkpoint(&self, view: &dyn View) -> io::Result<()> {
-        let mut keeper = self.keeper.lock();
-        keeper.sealed.extend(self.log.take_sealed());
-        self.write_checkpoint(&mut keeper, view)
+        self.write_checkpoint(&mut self.keeper.lock(), view)
     }
 
     /// Writes everything that is pending, a checkpoint, and what says that all of it is durable.
@@ -381,7 +379,9 @@ impl Store {
 
     fn write_checkpoint(&self, keeper: &mut Keeper, view: &dyn View) -> io::Result<()> {
         let disk = self.files.disk.as_ref();
+        // In this order: a segment that is closed in between is then the first to be replayed, in whichever list it is.
         let at = self.log.end();
+        keeper.sealed.extend(self.log.take_sealed());
         let replay = keeper.sealed.first().map_or(lsn(file_of(at), 0), |(number, _)| lsn(*number, 0));
         let number = self.files.next_number();
         let next_queue = self.next_queue.load(Ordering::Relaxed);
