@@ -156,12 +156,12 @@ impl Broker {
         self.inner.durable.as_ref().is_some_and(|durable| durable.write())
     }
 
-    /// A step of the work behind the log: adopting, merging, checkpoints, removing, preparing files. False if there was
+    /// A step of the work behind the log: adopting, merging, checkpoints, removing, preparing files; and of
+    /// writing transient messages to the disk when memory runs short. False if there was
     /// nothing to do, or if it could not be done now because the disk is full.
     pub fn tend(&self) -> bool {
-        let tend = |durable: &Arc<Durable>| match durable.store.tend(&*self.inner) {
-            Ok(false) => durable.store.merge(&*self.inner),
-            tended => tended,
+        let tend = |durable: &Arc<Durable>| {
+            Ok(self.overflow()? || durable.store.tend(&*self.inner)? || durable.store.merge(&*self.inner)?)
         };
         let tended = self.inner.durable.as_ref().map(tend);
         match tended {

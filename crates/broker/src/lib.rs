@@ -17,6 +17,7 @@ mod mailbox;
 pub mod message;
 #[cfg(feature = "mutants")]
 pub mod mutants;
+mod overflow;
 mod publisher;
 mod queue;
 mod routing;

@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
@@ -186,6 +187,8 @@ async fn serve_clients(args: &ServeArgs, broker: &Broker) -> Result<()> {
         Some(file) => definitions::load(file, broker)?,
         None => Users::guest_only((random() as u32).to_le_bytes()),
     };
+    // Before it listens: whoever sees that may send one.
+    let mut signals = Signals::watch()?;
     let listeners = bind(&args.amqp).await?;
     let shared = Arc::new(Shared::new(broker.clone(), users, args.server_limits()));
     let (stop, stopping) = watch::channel(None);
@@ -196,8 +199,7 @@ async fn serve_clients(args: &ServeArgs, broker: &Broker) -> Result<()> {
     }
     tokio::spawn(watch_memory(broker.clone()));
     let drain = tokio::select! {
-        signal = wait_for_signal() => {
-            signal?;
+        () = signals.wait() => {
             info!("stopping: no new connections, open ones are closed");
             DRAIN
         }
@@ -298,15 +300,27 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-async fn wait_for_signal() -> Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// What an operator stops the broker with.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// From now on they do not end the process by themselves.
+    fn watch() -> Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?,
+        })
     }
-    Ok(())
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 fn start_log(level: &str) -> Result<()> {

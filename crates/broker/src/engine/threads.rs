@@ -124,6 +124,11 @@ fn tend(inner: &Weak<Inner>, stop: &Stop) {
                 TEND_AGAIN
             }
         };
+        match broker.overflow() {
+            Ok(true) => patience = Duration::ZERO,
+            Ok(false) => {}
+            Err(error) => broker.note_tend_error(&error),
+        }
         if checked.elapsed() >= PATIENCE && patience != TEND_AGAIN {
             checked = Instant::now();
             broker.set_disk_full(false);

@@ -247,6 +247,14 @@ impl Store {
 
     /// A step of the work behind the log; false if there is nothing to do. `ENOSPC` is an error like others here.
     pub(crate) fn tend(&self, view: &dyn View) -> io::Result<bool> {
+        match self.tend_step(view) {
+            // A checkpoint is what gives space back: it may have that of a spare file.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull && self.files.give_up_spare()? => Ok(true),
+            tended => tended,
+        }
+    }
+
+    fn tend_step(&self, view: &dyn View) -> io::Result<bool> {
         if self.log.failure().is_some() {
             return Ok(false);
         }
@@ -266,7 +274,8 @@ impl Store {
 
     /// Writes a checkpoint now.
     pub(crate) fn checkpoint(&self, view: &dyn View) -> io::Result<()> {
-        self.write_checkpoint(&mut self.keeper.lock(), view)
+        let mut keeper = self.keeper.lock();
+        self.write_checkpoint(&mut keeper, view)
     }
 
     /// Writes everything that is pending, a checkpoint, and what says that all of it is durable.
@@ -379,14 +388,14 @@ impl Store {
 
     fn write_checkpoint(&self, keeper: &mut Keeper, view: &dyn View) -> io::Result<()> {
         let disk = self.files.disk.as_ref();
-        // In this order: a segment that is closed in between is then the first to be replayed, in whichever list it is.
         let at = self.log.end();
+        // After the end was looked up: a segment that is closed from now on is at or behind it.
         keeper.sealed.extend(self.log.take_sealed());
         let replay = keeper.sealed.first().map_or(lsn(file_of(at), 0), |(number, _)| lsn(*number, 0));
         let number = self.files.next_number();
         let next_queue = self.next_queue.load(Ordering::Relaxed);
         let next_number = self.files.numbers_below();
-        let checkpoint = Checkpoint { number, epoch: self.log.epoch, replay, next_queue, next_number };
+        let checkpoint = Checkpoint { number, epoch: self.log.epoch, replay, next_queue, next_number, end: at };
         let written = self.write_state(keeper, view, &checkpoint);
         let size = match written {
             Ok(size) => size,

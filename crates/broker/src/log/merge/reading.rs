@@ -314,7 +314,7 @@ impl Windows {
     /// The bytes from an offset on, up to the end of the window.
     fn read(&mut self, number: usize, source: &Source, offset: u64) -> Result<&[u8], MergeError> {
         let page = offset / PAGE as u64;
-        let key = (number as u64) << 32 | page + 1;
+        let key = ((number as u64) << 32) | (page + 1);
         let set = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % SETS;
         let ways = set * WAYS..(set + 1) * WAYS;
         let at = match self.keys[ways.clone()].iter().position(|&it| it == key) {
