@@ -1,6 +1,6 @@
 //! What records say: the meta of each kind, encoded and decoded (docs/format.md).
 
-use super::format::{Lsn, u32_at, u64_at};
+use super::format::{Lsn, RECORD_HEAD, u32_at, u64_at};
 use crate::routing::Destination;
 use leveret_wire::table::Table;
 
@@ -44,6 +44,13 @@ pub(crate) struct Stretch {
 pub(crate) struct Piece {
     pub(crate) offset: u32,
     pub(crate) length: u32,
+}
+
+impl Piece {
+    /// Where its record ends.
+    pub(crate) fn end(&self) -> u64 {
+        u64::from(self.offset) + RECORD_HEAD as u64 + u64::from(self.length)
+    }
 }
 
 /// A file with messages that is no part of the log to be replayed any more.

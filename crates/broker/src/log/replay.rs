@@ -98,10 +98,15 @@ pub(crate) fn chain(
     while let Some(last) = segments.last() {
         let (name, epoch, number) = (slot_name(last.slot.name), last.epoch, last.number);
         let first = segments.iter().filter(|segment| segment.epoch == epoch).map(|it| it.number).min().unwrap_or(number);
-        // A segment begins when the one before it is synced.
-        let begun = if first < number { lsn(number, 0) } else { 0 };
-        chain.durable = durable(log, last).map_err(failed("read", &name))?.max(begun);
-        if chain.durable > lsn(first, 0) || epoch <= checkpoint.epoch {
+        let mut durable_to = durable(log, last).map_err(failed("read", &name))?;
+        if let [.., before, Segment { first: None, .. }] = &segments[..]
+            && before.epoch == epoch
+        {
+            durable_to = durable_to.max(durable(log, before).map_err(failed("read", &name))?);
+        }
+        if durable_to > lsn(first, 0) || epoch <= checkpoint.epoch {
+            // A segment begins when the one before it is synced.
+            chain.durable = if first < number { durable_to.max(lsn(number, 0)) } else { durable_to };
             break;
         }
         chain.durable = 0;
@@ -246,7 +251,7 @@ pub(crate) fn read_segment(
         let begin = reader.offset;
         let head = reader.next_head(last)?;
         let found = head.map_or_else(|| last.map_or(begin, |last| last.saturating_add(ALIGN)), |head| head.offset);
-        if found > begin && !reader.headless(begin, head.map(|head| head.offset), visit)? {
+        if found > begin && !reader.headless(begin, found, head.is_none(), visit)? {
             return Ok(good);
         }
         let Some(head) = head else { return Ok(good) };
@@ -315,15 +320,27 @@ impl<'s> Reader<'s> {
         Ok(None)
     }
 
-    /// Visits the records of batches without a header that checks: up to the next one, or as far as there are any.
-    fn headless(&mut self, begin: u32, next: Option<u32>, visit: &mut dyn FnMut(Item<'_>) -> bool) -> io::Result<bool> {
-        let bad = Item::Bad { lsn: lsn(self.segment.number, begin), length: BATCH_HEAD as u32, record: None };
-        if !visit(bad) {
-            return Ok(false);
-        }
+    /// Visits the records of batches without a header that checks: from `begin` to the next one at `found`, or if there
+    /// is none as far as there are records.
+    fn headless(
+        &mut self,
+        begin: u32,
+        found: u32,
+        is_last: bool,
+        visit: &mut dyn FnMut(Item<'_>) -> bool,
+    ) -> io::Result<bool> {
+        let (log, here) = (self.log, lsn(self.segment.number, begin));
         let len = self.file.len()?.min(u64::from(begin) + PROBE).min(u32::MAX.into()) as u32;
-        let (from, to) = (begin.saturating_add(BATCH_HEAD as u32), len.min(next.unwrap_or(u32::MAX)));
-        Ok(from >= to || self.records(from, to, false, visit)?)
+        let to = if is_last { len } else { len.min(found) };
+        let from = begin.saturating_add(BATCH_HEAD as u32);
+        let bytes = self.bytes(from.into(), to.saturating_sub(from) as usize)?;
+        let first = match RawRecord::decode(log, here + BATCH_HEAD as u64, bytes) {
+            Err(Bad::Header) => next_record(log, here + BATCH_HEAD as u64, bytes),
+            _ => Some(0),
+        };
+        let length = first.map_or(found - begin, |first| (BATCH_HEAD + first) as u32);
+        let more = visit(Item::Bad { lsn: here, length, record: None });
+        Ok(more && (first.is_none() || self.records(begin + length, to, false, visit)?))
     }
 
     /// Visits the records between two offsets; false if the visitor wants no more. Where something does not check, it goes
