@@ -2,6 +2,7 @@
 
 use crate::log::{Lsn, Place, file_of};
 use crate::message::{Block, OpenRun, Run};
+use crate::overflow::Extent;
 use std::sync::{Arc, OnceLock};
 
 /// A block is rewritten without its dead messages when at most this part of them lives: copying one message then frees
@@ -35,6 +36,8 @@ pub(crate) enum Places {
     Later(Arc<OnceLock<Place>>),
     /// In files with an index, where the positions lead to them.
     Indexed,
+    /// In a file that ends with the process.
+    Overflow(Extent),
 }
 
 #[derive(Debug)]
@@ -100,9 +103,33 @@ impl Segment {
         matches!(self.data, Data::Stored)
     }
 
-    /// It is on disk, or will be.
+    /// The log has it, or will have it.
     pub(crate) fn is_persistent(&self) -> bool {
-        !matches!(self.places, Places::Nowhere)
+        matches!(self.places, Places::At(_) | Places::Later(_) | Places::Indexed)
+    }
+
+    /// The block, if it is only in memory and could be written elsewhere.
+    pub(crate) fn transient_block(&self) -> Option<&Arc<Block>> {
+        match (&self.places, &self.data) {
+            (Places::Nowhere, Data::Whole(block)) => Some(block),
+            _ => None,
+        }
+    }
+
+    /// Its block was written elsewhere, and need not be in memory.
+    pub(crate) fn overflow(&mut self, block: &Arc<Block>, extent: Extent) {
+        if self.transient_block().is_some_and(|own| Arc::ptr_eq(own, block)) {
+            self.places = Places::Overflow(extent);
+            self.data = Data::Stored;
+        }
+    }
+
+    /// Where a transient block was written.
+    pub(crate) fn extent(&self) -> Option<&Extent> {
+        match &self.places {
+            Places::Overflow(extent) => Some(extent),
+            _ => None,
+        }
     }
 
     /// Where its records are; none if only an index tells.
@@ -128,6 +155,10 @@ impl Segment {
                 Some(true)
             }
             Places::Indexed => Some(false),
+            Places::Overflow(_) => {
+                self.data = Data::Stored;
+                Some(true)
+            }
             _ => None,
         }
     }

@@ -378,6 +378,11 @@ impl<Q: Clone> Topology<Q> {
         Ok(())
     }
 
+    /// What all queues' names lead to.
+    pub(crate) fn handles(&self) -> Vec<Q> {
+        self.queues.values().map(|queue| queue.handle.clone()).collect()
+    }
+
     /// Removes a queue with its bindings.
     pub fn remove_queue(&mut self, name: &str) -> Option<QueueRecord<Q>> {
         let queue = self.queues.remove(name)?;

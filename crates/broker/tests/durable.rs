@@ -26,10 +26,14 @@ fn scratch(name: &str) -> PathBuf {
 }
 
 fn open(path: &Path) -> Bench {
+    open_with(path, Limits::default())
+}
+
+fn open_with(path: &Path, limits: Limits) -> Bench {
     let mut storage = Storage::new(Arc::new(Directory::open(path).expect("a directory of our own")));
     storage.segment_size = 64 * 1024;
     let environment = Environment { random: Box::new(|| 7), now: Box::new(|| 0) };
-    let (broker, recovery) = Broker::recover(Limits::default(), environment, storage).expect("it can be read");
+    let (broker, recovery) = Broker::recover(limits, environment, storage).expect("it can be read");
     let session = broker.open_session(broker.vhost("/").expect("the default virtual host"));
     Bench { broker, session, channel: Channel::new(1), recovery }
 }
@@ -42,7 +46,11 @@ impl Bench {
     }
 
     fn publish(&mut self, exchange: &str, key: &str, body: &[u8]) {
-        let properties = Properties { delivery_mode: Some(2), ..Properties::default() };
+        self.publish_as(2, exchange, key, body);
+    }
+
+    fn publish_as(&mut self, delivery_mode: u8, exchange: &str, key: &str, body: &[u8]) {
+        let properties = Properties { delivery_mode: Some(delivery_mode), ..Properties::default() };
         let mut encoded = Vec::new();
         properties.encode(&mut encoded);
         let route = encode_route(exchange, key);
@@ -185,5 +193,37 @@ fn a_backlog_survives_rollover_adoption_merging_and_restarts() {
     // Half of a file may be dead before it is merged; and there is a reserve of some segments.
     assert!(on_disk < 2 * live as u64 + 12 * 64 * 1024, "{on_disk} bytes on disk for {live} bytes of messages");
     drop(bench);
+    std::fs::remove_dir_all(path).expect("ours");
+}
+
+#[test]
+fn transient_messages_go_to_the_disk_when_memory_runs_short_and_come_back_in_order() {
+    let path = scratch("overflow");
+    let max_memory = 16 * 1024 * 1024;
+    let mut bench = open_with(&path, Limits { max_memory, ..Limits::default() });
+    for (name, durable) in [("transient", false), ("durable", true)] {
+        let declare = QueueDeclare { name, durable, exclusive: false, auto_delete: false, arguments: Table::EMPTY };
+        bench.channel.declare_queue(&mut bench.session, declare).expect("a new queue");
+    }
+    let large = |number: u32| number.to_le_bytes().repeat(1000);
+    for number in 0..16_000 {
+        bench.publish_as(1, "", if number % 2 == 0 { "transient" } else { "durable" }, &large(number));
+        if number % 100 == 0 {
+            while bench.broker.tend() {}
+        }
+    }
+    assert!(bench.broker.memory_used() < max_memory, "{} bytes in memory", bench.broker.memory_used());
+    for (queue, first) in [("transient", 0), ("durable", 1)] {
+        let taken = bench.consume(queue, 8000);
+        let numbers: Vec<_> = taken.iter().map(|(_, body)| body.clone()).collect();
+        assert_eq!(numbers.len(), 8000);
+        assert!(numbers.iter().zip((first..).step_by(2)).all(|(body, number)| *body == large(number)), "{queue}");
+        bench.ack(taken[7999].0, true);
+    }
+    assert_eq!(bench.broker.memory_used() / 1024 / 1024, 0);
+    bench.kill();
+    let names: Vec<_> = std::fs::read_dir(&path).expect("ours").map(|file| file.expect("ours").file_name()).collect();
+    assert!(names.iter().all(|name| !name.to_string_lossy().contains("overflow")), "{names:?}");
+    assert_eq!(open(&path).recovery.messages, 0);
     std::fs::remove_dir_all(path).expect("ours");
 }

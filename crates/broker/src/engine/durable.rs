@@ -5,6 +5,7 @@ use crate::log::{
     Change, Contents, Damage, Entry, FileSpan, Lsn, OpenError, QueueId, Recovery, Round, Snapshot, Store, View,
 };
 use crate::mailbox::Mailbox;
+use crate::overflow::Overflow;
 use crate::queue::{Journal, Queue, RESIDENT};
 use crate::runs::Runs;
 use crate::topology::{ExchangeDeclare, QueueRecord, Topology};
@@ -13,6 +14,9 @@ use rustc_hash::FxHashMap;
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
+
+/// Above this part of the memory limit, transient messages are written to the disk.
+const OVERFLOW_PERCENT: u64 = 60;
 
 /// Reports of damage that are kept until somebody asks.
 const REPORTS: usize = 1000;
@@ -23,11 +27,13 @@ pub(crate) struct Durable {
     pub(crate) store: Store,
     queues: RwLock<FxHashMap<QueueId, Weak<SharedQueue>>>,
     reports: Mutex<Vec<String>>,
+    overflow: Overflow,
 }
 
 impl Durable {
     pub(super) fn new(store: Store) -> Durable {
-        Durable { store, queues: RwLock::default(), reports: Mutex::default() }
+        let overflow = Overflow::new(store.files.disk.clone());
+        Durable { store, queues: RwLock::default(), reports: Mutex::default(), overflow }
     }
 
     /// Writes and syncs what is pending.
@@ -180,6 +186,25 @@ impl Broker {
         }
     }
 
+    /// Writes transient messages to the disk while they take more memory than they should. True if there may be more to
+    /// write.
+    pub(super) fn overflow(&self) -> io::Result<bool> {
+        let Some(durable) = &self.inner.durable else { return Ok(false) };
+        let most = self.inner.limits.max_memory / 100 * OVERFLOW_PERCENT;
+        if self.memory_used() <= most || self.inner.disk_full.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        let vhosts: Vec<_> = self.inner.vhosts.read().values().cloned().collect();
+        let mut freed = 0;
+        for vhost in vhosts {
+            let queues = vhost.topology.read().handles();
+            for queue in queues {
+                freed += queue.overflow(&durable.overflow)?;
+            }
+        }
+        Ok(freed > 0)
+    }
+
     /// Blocks or unblocks publishers because of the disk: without a free log file, or with less space than the limit.
     pub(super) fn set_disk_full(&self, full: bool) {
         self.inner.set_disk_full(full);
@@ -230,16 +255,19 @@ impl View for Inner {
         }
     }
 
-    fn keep_living(&self, queue: QueueId, entries: &[Entry], out: &mut Vec<Entry>) {
+    fn keep_living(&self, queue: QueueId, entries: &mut [Entry]) -> usize {
         let queue = self.durable.as_ref().and_then(|durable| durable.queue(queue));
-        if let Some(queue) = queue {
-            let (state, mut alive) = (queue.state.lock(), Vec::new());
-            out.extend(entries.iter().copied().filter(|entry| {
-                alive.clear();
-                state.living(entry.position, entry.count.into(), &mut alive);
-                !alive.is_empty()
-            }));
+        let Some(queue) = queue else { return 0 };
+        let (state, mut alive, mut kept) = (queue.state.lock(), Vec::new(), 0);
+        for at in 0..entries.len() {
+            alive.clear();
+            state.living(entries[at].position, entries[at].count.into(), &mut alive);
+            if !alive.is_empty() {
+                entries[kept] = entries[at];
+                kept += 1;
+            }
         }
+        kept
     }
 
     fn index(&self, queue: QueueId, removed: &[u32], added: &[FileSpan]) {

@@ -7,8 +7,11 @@ use crate::dead_letter;
 use crate::error::{Error, Result};
 use crate::log::QueueId;
 use crate::mailbox::Event;
-use crate::queue::{Delivery, Missing, Queue};
+use crate::message::Block;
+use crate::overflow::Overflow;
+use crate::queue::{Delivery, Missing, Queue, Wanted};
 use parking_lot::Mutex;
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -62,24 +65,50 @@ impl SharedQueue {
 
     /// Reads what has to be in memory before the queue can go on. Called without its lock.
     pub(crate) fn load(&self, missing: Missing) {
-        let Some(durable) = &self.durable else { return };
         match missing {
             Missing::Blocks(wanted) => {
                 for wanted in wanted {
-                    let account = self.state.lock().account().clone();
-                    match durable.store.read(self.id, &wanted, &account) {
+                    match self.read(&wanted) {
                         Ok(block) => self.state.lock().load(wanted.first, block),
-                        // Whoever asks next looks again: the files may have been merged in between.
-                        Err(error) => return self.unreadable(wanted.first, &error.to_string()),
+                        Err(why) => return self.unreadable(wanted.first, &why),
                     }
                 }
             }
-            Missing::Lookup { position, spans } => match durable.store.lookup(position, &spans) {
-                Ok(Some((file, entries))) => self.state.lock().found(file, &entries),
-                Ok(None) => self.unreadable(position, "no file has it"),
-                Err(error) => self.unreadable(position, &error.to_string()),
-            },
+            Missing::Lookup { position, spans } => {
+                let Some(durable) = &self.durable else { return };
+                match durable.store.lookup(position, &spans) {
+                    Ok(Some((file, entries))) => self.state.lock().found(file, &entries),
+                    Ok(None) => self.unreadable(position, "no file has it"),
+                    Err(error) => self.unreadable(position, &error.to_string()),
+                }
+            }
         }
+    }
+
+    fn read(&self, wanted: &Wanted) -> std::result::Result<Arc<Block>, String> {
+        let account = self.state.lock().account().clone();
+        match (&wanted.overflow, &self.durable) {
+            (Some(extent), _) => {
+                let bytes = extent.read().map_err(|error| error.to_string())?;
+                Ok(Arc::new(Block::from_disk(bytes, wanted.count, &account)))
+            }
+            (None, Some(durable)) => durable.store.read(self.id, wanted, &account).map_err(|error| error.to_string()),
+            (None, None) => Err("it is nowhere".to_string()),
+        }
+    }
+
+    /// Writes transient blocks to the disk; returns about how many bytes of memory that frees.
+    pub(super) fn overflow(&self, overflow: &Overflow) -> io::Result<usize> {
+        /// Written between two looks at the queue.
+        const STEP: usize = 4 * 1024 * 1024;
+        let mut freed = 0;
+        let chosen = self.state.lock().to_overflow(STEP);
+        for (first, block) in chosen {
+            let extent = overflow.write(block.bytes())?;
+            self.state.lock().overflowed(first, &block, extent);
+            freed += block.len();
+        }
+        Ok(freed)
     }
 
     /// A message could not be read. The first time it is looked for again, in case its file was merged meanwhile; after

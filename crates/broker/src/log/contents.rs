@@ -11,6 +11,9 @@ use crate::runs::{Counts, Runs};
 use leveret_wire::table::FieldTable;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Appends the entries of a span.
+pub(crate) type ReadSpan<'a, E> = dyn FnMut(&FileSpan, &mut Vec<Entry>) -> Result<(), E> + 'a;
+
 /// Everything that was found.
 #[derive(Debug, Default)]
 pub(crate) struct Contents {
@@ -19,11 +22,14 @@ pub(crate) struct Contents {
     pub(crate) exchanges: BTreeMap<(String, String), ExchangeFound>,
     pub(crate) queues: BTreeMap<(String, String), QueueFound>,
     /// By virtual host and destination: source, key and arguments.
-    pub(crate) bindings: BTreeMap<(String, Destination), Vec<(String, String, FieldTable)>>,
+    pub(crate) bindings: BTreeMap<(String, Destination), Vec<BindingFound>>,
     names: BTreeMap<QueueId, (String, String)>,
     messages: BTreeMap<QueueId, Content>,
     pub(crate) highest_queue: QueueId,
 }
+
+/// Source, key and arguments of a binding.
+pub(crate) type BindingFound = (String, String, FieldTable);
 
 /// An exchange as it was declared.
 #[derive(Debug)]
@@ -123,6 +129,9 @@ impl Contents {
             }
             Change::Queue { id, vhost, name, auto_delete, arguments } => {
                 self.highest_queue = self.highest_queue.max(id);
+                // What was bound was an earlier queue of that name, of whose deletion a checkpoint knows nothing any
+                // more. What was bound to this one comes again.
+                self.bindings.remove(&(vhost.to_string(), Destination::Queue(name.into())));
                 self.names.insert(id, key(vhost, name));
                 self.queues.insert(key(vhost, name), QueueFound { id, auto_delete, arguments: arguments.into() });
             }
@@ -175,11 +184,7 @@ impl Contents {
 
     /// Takes the messages of a queue; `read` gives the entries of a span that has gaps. Also tells whether positions are
     /// neither there nor done: transient messages, or lost ones.
-    pub(crate) fn restore<E>(
-        &mut self,
-        queue: QueueId,
-        read: &mut dyn FnMut(&FileSpan, &mut Vec<Entry>) -> Result<(), E>,
-    ) -> Result<(Restored, Runs), E> {
+    pub(crate) fn restore<E>(&mut self, queue: QueueId, read: &mut ReadSpan<'_, E>) -> Result<(Restored, Runs), E> {
         let mut content = self.messages.remove(&queue).unwrap_or_default();
         let (mut live, mut entries) = (Runs::default(), Vec::new());
         for span in &content.spans {
@@ -205,7 +210,7 @@ impl Contents {
     }
 }
 
-fn entry_of(bound: &Bound<'_>) -> (String, String, FieldTable) {
+fn entry_of(bound: &Bound<'_>) -> BindingFound {
     (bound.source.to_string(), bound.key.to_string(), bound.arguments.into())
 }
 

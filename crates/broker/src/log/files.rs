@@ -165,6 +165,10 @@ impl Files {
             }
             state.preparing.take()
         };
+        // What else has to be written when the disk is full, such as checkpoints, gets the last of it.
+        if preparing.is_none() && self.disk.free()? < 2 * u64::from(self.segment_size) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let (slot, at) = match preparing {
             Some(preparing) => preparing,
             None => (self.create()?, 0),
@@ -181,6 +185,18 @@ impl Files {
             slot.file.sync()?;
             self.state.lock().spares.push(slot);
         }
+        Ok(true)
+    }
+
+    /// Removes a spare log file for the sake of its space; false if only one is left, which the log may need.
+    pub(crate) fn give_up_spare(&self) -> io::Result<bool> {
+        let spare = {
+            let mut state = self.state.lock();
+            if state.spares.len() > 1 { state.spares.pop() } else { None }
+        };
+        let Some(spare) = spare else { return Ok(false) };
+        self.disk.remove(&slot_name(spare.name))?;
+        self.sync_names()?;
         Ok(true)
     }
 

@@ -108,7 +108,8 @@ pub(crate) fn encode_stretches(stretches: &[Stretch], out: &mut Vec<u8>) {
 pub(crate) fn decode_stretches(meta: &[u8]) -> Option<impl Iterator<Item = Stretch> + '_> {
     let item = |item: &[u8]| Stretch { queue: u64_at(item, 0), position: u64_at(item, 8), count: u64_at(item, 16) };
     let stretches = meta.chunks_exact(24).map(item);
-    let valid = meta.len() % 24 == 0 && stretches.clone().all(|it| it.position.checked_add(it.count).is_some());
+    let valid =
+        meta.len().is_multiple_of(24) && stretches.clone().all(|it| it.position.checked_add(it.count).is_some());
     valid.then_some(stretches)
 }
 
@@ -119,7 +120,7 @@ pub(crate) fn encode_delivered(queue: QueueId, upto: u64, out: &mut Vec<u8>) {
 
 /// Queue and position, for each queue in a `delivered` record.
 pub(crate) fn decode_delivered(meta: &[u8]) -> Option<impl Iterator<Item = (QueueId, u64)> + '_> {
-    (meta.len() % 16 == 0).then(|| meta.chunks_exact(16).map(|item| (u64_at(item, 0), u64_at(item, 8))))
+    meta.len().is_multiple_of(16).then(|| meta.chunks_exact(16).map(|item| (u64_at(item, 0), u64_at(item, 8))))
 }
 
 /// Meta of `files`.

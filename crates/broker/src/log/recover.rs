@@ -12,6 +12,7 @@ use super::writer::{Begin, Log, Part, Place, Round, Ticket, Unit};
 use super::{Damage, OpenError, Recovery, Storage};
 use crate::mailbox::Mailbox;
 use crate::message::{Account, Block};
+use crate::overflow::Overflow;
 use std::io;
 use std::sync::{Arc, OnceLock};
 
@@ -421,7 +422,7 @@ impl Start<'_> {
             let orphan = match parse_name(name) {
                 Some((number, "merged" | "index")) => !is_listed(number),
                 Some((number, "checkpoint")) => number != checkpoint && Some(number) != held.checkpoint,
-                _ => slots.contains(name),
+                _ => slots.contains(name) || Overflow::owns(name),
             };
             if orphan {
                 disk.remove(name).map_err(failed("remove", name))?;

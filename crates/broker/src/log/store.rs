@@ -52,8 +52,8 @@ pub(crate) trait View {
     /// Appends the runs of these positions that are not done; none if the queue is gone.
     fn living(&self, queue: QueueId, position: u64, count: u64, out: &mut Vec<(u64, u64)>);
 
-    /// Appends those of a queue's entries of which something lives.
-    fn keep_living(&self, queue: QueueId, entries: &[Entry], out: &mut Vec<Entry>);
+    /// Moves those of a queue's entries of which something lives to the front; returns how many there are.
+    fn keep_living(&self, queue: QueueId, entries: &mut [Entry]) -> usize;
 
     /// Files have got an index, or were merged.
     fn index(&self, queue: QueueId, removed: &[u32], added: &[FileSpan]);
@@ -247,6 +247,14 @@ impl Store {
 
     /// A step of the work behind the log; false if there is nothing to do. `ENOSPC` is an error like others here.
     pub(crate) fn tend(&self, view: &dyn View) -> io::Result<bool> {
+        match self.tend_step(view) {
+            // A checkpoint is what gives space back: it may have that of a spare file.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull && self.files.give_up_spare()? => Ok(true),
+            tended => tended,
+        }
+    }
+
+    fn tend_step(&self, view: &dyn View) -> io::Result<bool> {
         if self.log.failure().is_some() {
             return Ok(false);
         }
@@ -267,7 +275,6 @@ impl Store {
     /// Writes a checkpoint now.
     pub(crate) fn checkpoint(&self, view: &dyn View) -> io::Result<()> {
         let mut keeper = self.keeper.lock();
-        keeper.sealed.extend(self.log.take_sealed());
         self.write_checkpoint(&mut keeper, view)
     }
 
@@ -301,13 +308,10 @@ impl Store {
         let segment = replay::identify(self.log.id, &Slot { name: slot, file })?;
         let segment = segment.filter(|segment| segment.number == number);
         let segment = segment.ok_or_else(|| damaged(number, "its beginning does not check"))?;
-        let (mut all, mut entries) = (Vec::new(), Vec::new());
-        adopt::entries(self.log.id, &segment, end, &mut all)?;
-        all.sort_unstable_by_key(|entry| (entry.queue, entry.position));
-        for of_queue in all.chunk_by(|a, b| a.queue == b.queue) {
-            view.keep_living(of_queue[0].queue, of_queue, &mut entries);
-        }
-        drop(all);
+        let mut entries = Vec::new();
+        adopt::entries(self.log.id, &segment, end, &mut entries)?;
+        entries.sort_unstable_by_key(|entry| (entry.queue, entry.position));
+        keep_living(&mut entries, view);
         keeper.sealed.remove(0);
         keeper.changed = true;
         if entries.is_empty() {
@@ -381,6 +385,8 @@ impl Store {
     fn write_checkpoint(&self, keeper: &mut Keeper, view: &dyn View) -> io::Result<()> {
         let disk = self.files.disk.as_ref();
         let at = self.log.end();
+        // After the end was looked up: a segment that is closed from now on is at or behind it.
+        keeper.sealed.extend(self.log.take_sealed());
         let replay = keeper.sealed.first().map_or(lsn(file_of(at), 0), |(number, _)| lsn(*number, 0));
         let number = self.files.next_number();
         let next_queue = self.next_queue.load(Ordering::Relaxed);
@@ -396,7 +402,7 @@ impl Store {
             }
         };
         let old = std::mem::replace(&mut keeper.checkpoint, checkpoint).number;
-        let older = keeper.previous.replace(old);
+        let older = std::mem::replace(&mut keeper.previous, (old > 0).then_some(old));
         (keeper.size, keeper.at, keeper.changed, keeper.quiet) = (size, at, false, 0);
         self.free(keeper, older)
     }
@@ -502,6 +508,18 @@ impl Keeper {
         let most = (MERGED_MAX / u64::from(segment_size)).clamp(2, MERGE_FILES as u64 * 2) as usize;
         if scattered.len() >= MERGE_FILES * 2 { scattered.into_iter().take(most).collect() } else { Vec::new() }
     }
+}
+
+/// Keeps the entries of which something lives; they are sorted by queue.
+fn keep_living(entries: &mut Vec<Entry>, view: &dyn View) {
+    let (mut kept, mut at) = (0, 0);
+    while let Some(queue) = entries.get(at).map(|entry| entry.queue) {
+        let end = at + entries[at..].partition_point(|entry| entry.queue == queue);
+        let living = view.keep_living(queue, &mut entries[at..end]);
+        entries.copy_within(at..at + living, kept);
+        (kept, at) = (kept + living, end);
+    }
+    entries.truncate(kept);
 }
 
 fn damaged(number: u32, what: &str) -> io::Error {

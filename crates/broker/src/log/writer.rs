@@ -165,6 +165,8 @@ struct Writer {
     dirty: bool,
     /// What the last header said of durability.
     said: Lsn,
+    /// The end of the last batch with a record in it.
+    records: Lsn,
 }
 
 /// Where a log begins.
@@ -217,7 +219,7 @@ impl Log {
             files,
             state: Mutex::new(state),
             work: Condvar::new(),
-            writer: Mutex::new(Writer { batches: VecDeque::new(), current: None, dirty: false, said: 0 }),
+            writer: Mutex::new(Writer { batches: VecDeque::new(), current: None, dirty: false, said: 0, records: 0 }),
             written: AtomicU64::new(begin.durable),
             durable: AtomicU64::new(begin.durable),
             released: AtomicU64::new(begin.durable),
@@ -423,8 +425,11 @@ impl Log {
     /// Writes a header that says how much is durable, if none does yet: damage below it can then be told from a torn
     /// tail.
     pub(crate) fn write_watermark(&self, sync: bool) -> Round {
-        if self.writer.lock().said >= self.durable() {
-            return Round::Idle;
+        {
+            let writer = self.writer.lock();
+            if writer.said >= writer.records || self.durable() < writer.records {
+                return Round::Idle;
+            }
         }
         self.force_watermark(sync)
     }
@@ -460,6 +465,9 @@ impl Log {
             file.write(u64::from(batch.head.offset), &batch.bytes)?;
             writer.dirty = true;
             writer.said = batch.head.durable;
+            if batch.head.length as usize > BATCH_HEAD {
+                writer.records = lsn(segment, batch.head.end());
+            }
             self.written.store(lsn(segment, batch.head.end()), Ordering::Release);
             self.pending.fetch_sub(u64::from(batch.head.length), Ordering::Relaxed);
             let Some(batch) = writer.batches.pop_front() else { unreachable!("looked at above") };

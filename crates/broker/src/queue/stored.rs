@@ -3,6 +3,7 @@
 use super::{CROWDED, Head, Queue, Segments};
 use crate::log::{Entry, Lsn, Place, QueueId, QueueState, Span, Stretch};
 use crate::message::{Account, Block};
+use crate::overflow::Extent;
 use crate::runs::{Counts, Runs};
 use crate::segment::{Places, Segment};
 use std::sync::Arc;
@@ -74,6 +75,8 @@ pub(crate) struct Wanted {
     pub(crate) first: u64,
     pub(crate) count: u32,
     pub(crate) places: Vec<(u32, Place)>,
+    /// Where it is instead, if it is transient.
+    pub(crate) overflow: Option<Extent>,
 }
 
 /// What a start found of a queue.
@@ -223,7 +226,6 @@ impl Queue {
 
     /// What has to be read before a message can be looked at.
     pub(crate) fn missing_at(&self, position: u64) -> Option<Missing> {
-        let stored = self.stored.as_ref()?;
         let (mut at, mut bytes, mut wanted) = (position, 0, Vec::new());
         while bytes < READ_AHEAD {
             let Some((&first, segment)) = self.segments.range(..=at).next_back() else { break };
@@ -234,16 +236,46 @@ impl Queue {
             if segment.is_stored() {
                 let places = segment.places().to_vec();
                 bytes += places.iter().map(|(_, place)| place.length as usize).sum::<usize>();
-                wanted.push(Wanted { first, count: segment.count(), places });
+                bytes += segment.extent().map_or(0, Extent::length);
+                wanted.push(Wanted { first, count: segment.count(), places, overflow: segment.extent().cloned() });
             } else if wanted.is_empty() {
                 return None;
             }
             at = end;
         }
         if wanted.is_empty() {
+            let stored = self.stored.as_ref()?;
             return Some(Missing::Lookup { position, spans: stored.spans_of(position) });
         }
         Some(Missing::Blocks(wanted))
+    }
+
+    /// Transient blocks that could be written to the disk, the last first, up to so many bytes: those that will not be
+    /// handed out soon.
+    pub(crate) fn to_overflow(&self, max: usize) -> Vec<(u64, Arc<Block>)> {
+        let (mut chosen, mut bytes, mut ahead) = (Vec::new(), 0, self.flow.waiting);
+        for (&first, segment) in self.segments.range(self.head.position..).rev() {
+            let Some(block) = segment.transient_block() else {
+                if segment.is_stored() {
+                    break;
+                }
+                continue;
+            };
+            ahead = ahead.saturating_sub(block.len());
+            if ahead < CROWDED || bytes >= max {
+                break;
+            }
+            bytes += block.len();
+            chosen.push((first, block.clone()));
+        }
+        chosen
+    }
+
+    /// Such a block was written.
+    pub(crate) fn overflowed(&mut self, first: u64, block: &Arc<Block>, extent: Extent) {
+        if let Some(segment) = self.segments.get_mut(&first) {
+            segment.overflow(block, extent);
+        }
     }
 
     /// Messages of a segment as they were read.
@@ -263,30 +295,36 @@ impl Queue {
     /// Makes segments of messages that are on disk, where there are none yet.
     fn add_found(&mut self, found: Vec<(u64, u32, Place)>) {
         let Some(stored) = &self.stored else { return };
-        let mut open: Option<(u64, u32, u32, Vec<(u32, Place)>)> = None;
+        /// First position, messages, bytes and places of a segment.
+        type Open = (u64, u32, u32, Vec<(u32, Place)>);
+        let mut open: Option<Open> = None;
         let mut segments = Vec::new();
-        for (mut position, mut count, place) in found {
-            // Another segment may have the beginning of it, or the end.
-            if let Some((&first, segment)) = self.segments.range(..=position).next_back() {
-                let covered = (first + u64::from(segment.count())).saturating_sub(position).min(count.into());
-                (position, count) = (position + covered, count - covered as u32);
-            }
-            if let Some((&next, _)) = self.segments.range(position..).next() {
-                count = u64::from(count).min(next - position) as u32;
-            }
-            if count == 0 || stored.gone.gaps(position, count.into()).next().is_none() {
-                continue;
-            }
-            match &mut open {
-                Some((first, so_far, bytes, places))
-                    if *first + u64::from(*so_far) == position
-                        && *bytes + place.length <= SEGMENT_BYTES
-                        && places.iter().all(|(_, at)| at.file() == place.file()) =>
-                {
-                    places.push((*so_far, place));
-                    (*so_far, *bytes) = (*so_far + count, *bytes + place.length);
+        for (position, count, place) in found {
+            let (mut at, end) = (position, position + u64::from(count));
+            while at < end {
+                // Other segments may have any parts of it.
+                let before = self.segments.range(..=at).next_back().map(|(first, it)| first + u64::from(it.count()));
+                if let Some(covered) = before.filter(|covered| *covered > at) {
+                    at = covered;
+                    continue;
                 }
-                _ => segments.extend(open.replace((position, count, place.length, vec![(0, place)]))),
+                let next = self.segments.range(at..).next().map_or(end, |(&next, _)| next.min(end));
+                let (position, count) = (at, (next - at) as u32);
+                at = next;
+                if stored.gone.gaps(position, count.into()).next().is_none() {
+                    continue;
+                }
+                match &mut open {
+                    Some((first, so_far, bytes, places))
+                        if *first + u64::from(*so_far) == position
+                            && *bytes + place.length <= SEGMENT_BYTES
+                            && places.iter().all(|(_, at)| at.file() == place.file()) =>
+                    {
+                        places.push((*so_far, place));
+                        (*so_far, *bytes) = (*so_far + count, *bytes + place.length);
+                    }
+                    _ => segments.extend(open.replace((position, count, place.length, vec![(0, place)]))),
+                }
             }
         }
         segments.extend(open);
