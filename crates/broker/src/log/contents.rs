@@ -188,7 +188,7 @@ impl Contents {
         let mut content = self.messages.remove(&queue).unwrap_or_default();
         let (mut live, mut entries) = (Runs::default(), Vec::new());
         for span in &content.spans {
-            if span.span.messages == span.span.last - span.span.first + 1 {
+            if !span.span.has_gaps() {
                 live.add(span.span.first, span.span.messages);
                 continue;
             }

@@ -92,6 +92,11 @@ pub(crate) struct Span {
 }
 
 impl Span {
+    /// Some positions between the first and the last are not in it.
+    pub(crate) fn has_gaps(&self) -> bool {
+        self.messages != self.last - self.first + 1
+    }
+
     fn encode(&self) -> [u8; SPAN] {
         let mut item = [0; SPAN];
         let words = [self.queue, self.first, self.last, self.messages, self.bytes];

@@ -184,7 +184,7 @@ impl Start<'_> {
                 Err(error) => return Err(failed("open", &name)(error)),
             };
             let index_name = index::name(file.number);
-            let read = match Index::open(disk, self.log, file.number) {
+            let read = match Index::open(disk, self.log, file.number).and_then(readable) {
                 Ok(read) => read,
                 Err(error) if error.kind() == io::ErrorKind::InvalidData || error.kind() == io::ErrorKind::NotFound => {
                     self.rebuild(file, &opened).map_err(failed("make again", &index_name))?
@@ -244,9 +244,19 @@ impl Start<'_> {
             end.batch = end.batch.max(replayed.batch);
         }
         for records in &mut end.tail {
-            for owned in records.iter_mut().filter(|owned| owned.kind == LARGE) {
-                self.gather(owned, chain).map_err(failed("read", "a large message"))?;
-            }
+            let mut failure = None;
+            records.retain_mut(|owned| owned.kind != LARGE || match self.gather(owned, chain) {
+                Ok(()) => true,
+                Err(error) if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) => {
+                    self.note_lost(owned);
+                    false
+                }
+                Err(error) => {
+                    failure = Some(error);
+                    true
+                }
+            });
+            failure.map_or(Ok(()), |error| Err(failed("read", "a large message")(error)))?;
         }
         Ok(end)
     }
@@ -343,6 +353,17 @@ impl Start<'_> {
         Ok(())
     }
 
+    /// A large message of the tail whose pieces were damaged before anything said that they are durable.
+    fn note_lost(&mut self, owned: &Owned) {
+        let Some(enqueue) = Enqueue::decode(LARGE, &owned.meta) else { return };
+        let (file, offset) = (format!("segment {:08x}", owned.place.file()), owned.place.lsn & u64::from(u32::MAX));
+        let damage = Damage { file, offset, bytes: owned.place.length.into(), queue: None, positions: None };
+        for target in enqueue.targets() {
+            let stretch = Stretch { queue: target.queue, position: target.position, count: enqueue.count.into() };
+            self.bad.push((damage.clone(), stretch));
+        }
+    }
+
     /// Writes again what may not be on disk, and makes the new epoch count.
     fn append_tail(&mut self, log: &Log, tail: Vec<Vec<Owned>>, account: &Account) -> Result<(), OpenError> {
         let writing = failed("write", "the log");
@@ -430,6 +451,16 @@ impl Start<'_> {
         }
         files.sync_names().map_err(failed("sync", "the data directory"))
     }
+}
+
+/// An index of which everything checks that will be read of it now.
+fn readable((index, spans): (Index, Vec<index::Span>)) -> io::Result<(Index, Vec<index::Span>)> {
+    let mut entries = Vec::new();
+    for span in spans.iter().filter(|span| span.has_gaps()) {
+        index.find(span, span.first, usize::MAX, &mut entries)?;
+        entries.clear();
+    }
+    Ok((index, spans))
 }
 
 /// What replaying a segment told of its end.
