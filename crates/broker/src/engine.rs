@@ -184,14 +184,11 @@ impl Broker {
     ) -> std::result::Result<(Broker, Recovery), OpenError> {
         let account = Account::default();
         let id = (environment.random)() as u64;
-        let Recovered { store, contents, mut recovery, damaged, unnamed } = recover(&storage, id, &account)?;
-        let durable = Arc::new(Durable::new(store));
+        let Recovered { store, contents, mut recovery, unnamed } = recover(&storage, id, &account)?;
+        let durable = Arc::new(Durable::new(store, storage.accept_loss));
         let broker = Broker::build(limits, environment, account, Some(durable));
         broker.create_vhost("/");
-        broker.restore(contents, &mut recovery, &damaged, unnamed && !storage.accept_loss)?;
-        if !storage.accept_loss {
-            broker.close_damaged(&recovery);
-        }
+        broker.restore(contents, &mut recovery, unnamed)?;
         Ok((broker, recovery))
     }
 

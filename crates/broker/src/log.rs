@@ -10,6 +10,7 @@ mod merge;
 mod record;
 mod recover;
 mod replay;
+mod scan;
 mod store;
 mod writer;
 
