@@ -45,6 +45,9 @@ pub(crate) struct QueueFound {
     pub(crate) arguments: FieldTable,
 }
 
+/// Messages whose record is in the log: position, count, place.
+pub(crate) type Found = (u64, u32, Place);
+
 /// The messages of a queue.
 #[derive(Debug, Default)]
 struct Content {
@@ -188,7 +191,7 @@ impl Contents {
     }
 
     /// Takes what the replay has found: position, count and place.
-    pub(crate) fn take_found(&mut self) -> Vec<(QueueId, Vec<(u64, u32, Place)>)> {
+    pub(crate) fn take_found(&mut self) -> Vec<(QueueId, Vec<Found>)> {
         let take = |(queue, content): (&QueueId, &mut Content)| {
             let found = std::mem::take(&mut content.found);
             found.iter().for_each(|found| content.live.add(found.0, found.1.into()));

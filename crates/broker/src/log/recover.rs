@@ -265,7 +265,6 @@ impl Start<'_> {
         Ok(())
     }
 
-    #[expect(clippy::type_complexity, reason = "a local pair of lists")]
     fn append_unit(
         &self,
         log: &Log,
