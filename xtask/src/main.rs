@@ -6,6 +6,7 @@ mod fuzz;
 mod parts;
 mod readme;
 mod servers;
+mod sim;
 mod soak;
 mod test;
 mod tidy;
@@ -35,6 +36,8 @@ enum Task {
     Soak(soak::SoakArgs),
     /// Run the fuzz targets of the wire codec
     Fuzz(fuzz::FuzzArgs),
+    /// Run the broker on a simulated disk that fails, seed by seed
+    Sim(sim::SimArgs),
 }
 
 fn main() -> ExitCode {
@@ -56,6 +59,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Bench(args) => bench::run(&args)?,
         Task::Soak(args) => return soak::run(&args),
         Task::Fuzz(args) => fuzz::run(&args)?,
+        Task::Sim(args) => sim::run(&args)?,
     }
     Ok(ExitCode::SUCCESS)
 }

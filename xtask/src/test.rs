@@ -8,6 +8,7 @@ use clap::Args;
 use crate::parts::{self, Outcome, Part, Run};
 use crate::readme;
 use crate::servers::{Broker, in_path, rabbitmq_binary};
+use crate::sim;
 
 /// In the order in which they are cheapest to fail. Cargo builds three sets of artifacts, once each: checked (clippy
 /// and docs share it), debug (unit) and release (build and everything that starts a process).
@@ -18,6 +19,7 @@ const PARTS: &[Part] = &[
     Part { name: "unit", about: "the crates' own tests, doc tests and tidy", run: unit },
     Part { name: "docs", about: "rustdoc has no warning", run: docs },
     Part { name: "build", about: "release builds of leveret, judge and crash", run: build },
+    Part { name: "sim", about: "10 000 runs on a simulated disk that fails, and every mutant", run: simulation },
     Part { name: "readme", about: "the README's session prints what the README shows", run: readme_session },
     Part { name: "interop", about: "foreign clients against Leveret", run: interop },
     Part { name: "crash", about: "twenty times kill -9 under load, and what is left", run: crash },
@@ -94,6 +96,14 @@ fn build(run: &Run) -> Result<Outcome> {
     run.release_binary("leveret-server", "leveret")?;
     run.release_binary("leveret-interop", "judge")?;
     run.release_binary("leveret-interop", "crash")?;
+    Ok(Outcome::Passed)
+}
+
+fn simulation(run: &Run) -> Result<Outcome> {
+    const SEEDS: u64 = 10_000;
+    run.command(&mut sim::rest())?;
+    run.command(&mut sim::seeds(1, SEEDS))?;
+    run.command(&mut sim::mutants())?;
     Ok(Outcome::Passed)
 }
 

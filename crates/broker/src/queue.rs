@@ -137,6 +137,7 @@ impl Queue {
             return;
         }
         self.flow.append(run.len());
+        self.release();
         let next = self.next;
         if let Some(mut last) = self.segments.last_entry()
             && *last.key() + u64::from(last.get().count()) == next

@@ -17,7 +17,8 @@ enum Effect {
         route: Arc<Route>,
         block: Arc<Block>,
         targets: Vec<Target>,
-        place: Arc<OnceLock<Place>>,
+        /// In the log; `None` if they are not in it.
+        place: Option<Arc<OnceLock<Place>>>,
     },
     Append(Held),
     Settle(Settled),
@@ -29,14 +30,19 @@ enum Effect {
 pub(super) fn append(log: &Log, session: &Session, runs: Vec<Held>, settled: Vec<Settled>) -> Arc<Ticket> {
     let (mut parts, mut effects, mut done) = (Vec::new(), Vec::new(), Vec::new());
     for mut held in runs {
-        if !held.logged {
+        if !held.route.is_durable() {
             effects.push(Effect::Append(held));
             continue;
         }
         let block = held.run.seal(session.vhost.account());
         let (targets, place) = (held.route.reserve(block.count()), Arc::default());
+        if !held.logged {
+            // They get their places now, too: between persistent ones for the same queue they must stay in order.
+            effects.push(Effect::Fill { route: held.route, block, targets, place: None });
+            continue;
+        }
         parts.push(Part::Enqueue { block: block.clone(), targets: targets.clone(), place: Arc::clone(&place) });
-        effects.push(Effect::Fill { route: held.route, block, targets, place });
+        effects.push(Effect::Fill { route: held.route, block, targets, place: Some(place) });
     }
     for settled in settled {
         let dead_letters = settled.how == Settle::Reject && settled.run.queue.has_dead_letters();
@@ -63,8 +69,9 @@ impl Effect {
     fn take(self, vhost: &VirtualHost, publisher: &Arc<Mailbox>) {
         match self {
             Effect::Fill { route, block, targets, place } => {
-                let at = *place.get().expect("what is durable has its place");
-                route.fill(&block, &targets, &Places::At(vec![(0, at)]), publisher);
+                let at = place.map(|place| *place.get().expect("what is durable has its place"));
+                let places = at.map_or(Places::Nowhere, |at| Places::At(vec![(0, at)]));
+                route.fill(&block, &targets, &places, publisher);
             }
             Effect::Append(mut held) => {
                 held.route.append(&mut held.run, false, vhost, publisher);

@@ -2,8 +2,8 @@
 
 use super::{Broker, Inner, QueueDeclare, SharedQueue, VirtualHost};
 use crate::log::{
-    Change, Contents, Entry, FileSpan, Lsn, OpenError, QueueId, Recovery, Round, Snapshot, Span, Store,
-    View, report_lost,
+    Change, Contents, Entry, FileSpan, Lsn, OpenError, QueueId, Recovery, Round, Snapshot, Span, Store, View,
+    report_lost,
 };
 use crate::mailbox::Mailbox;
 use crate::overflow::Overflow;
@@ -263,16 +263,19 @@ impl View for Inner {
         }
     }
 
-    fn keep_living(&self, queue: QueueId, entries: &[Entry], out: &mut Vec<Entry>) {
+    fn keep_living(&self, queue: QueueId, entries: &mut [Entry]) -> usize {
         let queue = self.durable.as_ref().and_then(|durable| durable.queue(queue));
-        if let Some(queue) = queue {
-            let (state, mut alive) = (queue.state.lock(), Vec::new());
-            out.extend(entries.iter().copied().filter(|entry| {
-                alive.clear();
-                state.living(entry.position, entry.count.into(), &mut alive);
-                !alive.is_empty()
-            }));
+        let Some(queue) = queue else { return 0 };
+        let (state, mut alive, mut kept) = (queue.state.lock(), Vec::new(), 0);
+        for at in 0..entries.len() {
+            alive.clear();
+            state.living(entries[at].position, entries[at].count.into(), &mut alive);
+            if !alive.is_empty() {
+                entries[kept] = entries[at];
+                kept += 1;
+            }
         }
+        kept
     }
 
     fn index(&self, queue: QueueId, removed: &[u32], added: &[FileSpan]) {

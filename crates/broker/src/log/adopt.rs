@@ -49,12 +49,7 @@ pub(crate) fn file_records(
 }
 
 /// Visits what is in a segment below offset `end`.
-fn records_below(
-    log: LogId,
-    segment: &Segment,
-    end: u32,
-    visit: &mut dyn FnMut(&Item<'_>),
-) -> io::Result<()> {
+fn records_below(log: LogId, segment: &Segment, end: u32, visit: &mut dyn FnMut(&Item<'_>)) -> io::Result<()> {
     let mut visit = |item: Item<'_>| {
         visit(&item);
         true
@@ -137,13 +132,7 @@ fn skip(log: LogId, number: u32, file: &dyn DiskFile, begin: u64, end: u64) -> i
 }
 
 /// So many bytes from an offset on, or fewer at the end.
-fn window<'b>(
-    file: &dyn DiskFile,
-    at: u64,
-    end: u64,
-    most: usize,
-    buffer: &'b mut Vec<u8>,
-) -> io::Result<&'b [u8]> {
+fn window<'b>(file: &dyn DiskFile, at: u64, end: u64, most: usize, buffer: &'b mut Vec<u8>) -> io::Result<&'b [u8]> {
     buffer.resize(most.min((end - at) as usize), 0);
     let read = file.read(at, buffer)?;
     buffer.truncate(read);

@@ -131,6 +131,9 @@ impl Contents {
             }
             Change::Queue { id, vhost, name, auto_delete, arguments } => {
                 self.highest_queue = self.highest_queue.max(id);
+                // What was bound was an earlier queue of that name, of whose deletion a checkpoint knows nothing any
+                // more. What was bound to this one comes again.
+                self.bindings.remove(&(vhost.to_string(), Destination::Queue(name.into())));
                 self.names.insert(id, key(vhost, name));
                 self.queues.insert(key(vhost, name), QueueFound { id, auto_delete, arguments: arguments.into() });
             }

@@ -4,19 +4,20 @@
 //! in. Memory is some buffers per merge and per source; only a record that several queues share is remembered, until the
 //! last of them was met.
 
+mod batch;
+mod order;
 mod output;
 mod reading;
 
 use super::format::LogId;
-use super::index::{self, Entries, Entry, Index, Span};
+use super::index::{self, Entry, Index, Span};
 use super::record::{QueueId, Target};
 use crate::disk::{Disk, DiskFile};
+use batch::{Batch, Fetched};
+use order::Order;
 use output::{Open, Output};
-use reading::{Body, Reader, Record, Run, Stretch, copy};
+use reading::{Body, Reader, Record, Run, Stretch, copy, warm};
 use rustc_hash::FxHashMap;
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::collections::binary_heap::PeekMut;
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
@@ -30,6 +31,11 @@ const GAP: u64 = 256;
 
 /// What each target of a second record costs: in its meta, and in the index.
 const GAP_PER_TARGET: u64 = 48;
+
+/// So many shared records are remembered whatever their size: some megabytes. Beyond, those with bodies of at most
+/// `COPIED` bytes are copied for each queue: that is at most ten times what sharing costs.
+const SHARED: usize = 64 * 1024;
+const COPIED: u64 = 512;
 
 /// A file whose living messages move.
 #[derive(Debug)]
@@ -108,8 +114,9 @@ pub(crate) fn name(number: u32) -> String {
 /// Writes what lives in `sources` to a new merged file with its index, and syncs both; not the directory. `None` if
 /// nothing lives; then no file is left.
 ///
-/// A record that several queues share is written once, for those of them that have living messages in it. A file or
-/// index of this number was left by a crash before it counted, and is removed.
+/// A record that several queues share is written once, for those of them that have living messages in it. An entry
+/// begins and ends with a living message; dead ones may be between, if they are few. A file or index of this number was
+/// left by a crash before it counted, and is removed.
 ///
 /// # Errors
 /// [`MergeError`]; no file is left, if the disk lets them be removed.
@@ -141,18 +148,27 @@ fn run(
     let index = index::Writer::create(disk, log, number).map_err(failed(&what))?;
     let out = Output::create(disk, log, epoch, number)?;
     let mut reader = Reader::new(log, sources);
-    let mut target = Placing { live, out, index, what, joined: None, shared: FxHashMap::default(), queue: 0, next: 0 };
+    let mut placing = Placing { live, out, index, what, joined: None, shared: FxHashMap::default() };
     let mut order = Order::new(sources)?;
-    let mut scratch = Scratch::default();
-    while let Some((source, entry)) = order.next()? {
-        target.take(&mut reader, source, entry, &mut scratch)?;
+    warm(sources);
+    let (mut batch, mut scratch) = (Batch::default(), Scratch::default());
+    loop {
+        order.fill(&mut batch, &mut placing)?;
+        if batch.is_empty() {
+            break;
+        }
+        batch.fetch(sources)?;
+        for fetched in batch.entries() {
+            placing.take(&mut reader, &fetched, &mut scratch)?;
+        }
+        batch.clear();
     }
-    target.close_joined()?;
-    let bytes = target.out.finish()?;
+    placing.close_joined()?;
+    let bytes = placing.out.finish()?;
     if bytes == 0 {
         return Ok(None);
     }
-    let spans = target.index.finish().map_err(failed(&target.what))?;
+    let spans = placing.index.finish().map_err(failed(&placing.what))?;
     Ok(Some(Merged { bytes, spans }))
 }
 
@@ -161,57 +177,10 @@ fn failed(what: &str) -> impl FnOnce(io::Error) -> MergeError + '_ {
     move |source| MergeError::Io { what: what.to_string(), source }
 }
 
-/// The entries of all sources, by queue and position.
-struct Order<'a> {
-    cursors: Vec<Cursor<'a>>,
-    heap: BinaryHeap<Reverse<(QueueId, u64, usize)>>,
-}
-
-struct Cursor<'a> {
-    number: u32,
-    entries: Entries<'a>,
-    /// The entry that is next.
-    head: Option<Entry>,
-}
-
-impl<'a> Order<'a> {
-    fn new(sources: &'a [Source]) -> Result<Order<'a>, MergeError> {
-        let mut order = Order { cursors: Vec::new(), heap: BinaryHeap::with_capacity(sources.len()) };
-        for (at, Source { number, index, spans, .. }) in sources.iter().enumerate() {
-            let mut cursor = Cursor { number: *number, entries: Entries::new(index, spans), head: None };
-            if let Some(entry) = cursor.advance()? {
-                order.heap.push(Reverse((entry.queue, entry.position, at)));
-            }
-            order.cursors.push(cursor);
-        }
-        Ok(order)
-    }
-
-    /// The next entry, and which source's it is.
-    fn next(&mut self) -> Result<Option<(usize, Entry)>, MergeError> {
-        let Some(mut top) = self.heap.peek_mut() else { return Ok(None) };
-        let at = top.0.2;
-        let entry = self.cursors[at].head;
-        match self.cursors[at].advance()? {
-            Some(next) => *top = Reverse((next.queue, next.position, at)),
-            None => drop(PeekMut::pop(top)),
-        }
-        Ok(entry.map(|entry| (at, entry)))
-    }
-}
-
-impl Cursor<'_> {
-    fn advance(&mut self) -> Result<Option<Entry>, MergeError> {
-        let next = self.entries.next();
-        self.head = next.map_err(|error| failed(&format!("read {}", index::name(self.number)))(error))?;
-        Ok(self.head)
-    }
-}
-
 /// Lists that are filled and emptied for each entry.
 #[derive(Default)]
 struct Scratch {
-    /// Living messages of the entry, by position.
+    /// Living messages of the entry, by position, as they are now.
     runs: Vec<(u64, u64)>,
     /// Of all targets, by place in the record.
     lives: Vec<Run>,
@@ -228,9 +197,6 @@ struct Placing<'a, 'l> {
     joined: Option<Joined>,
     /// Records with other targets to come, by source and offset.
     shared: FxHashMap<(u32, u32), Shared>,
-    /// The queue that is being written, and the position behind what it has.
-    queue: QueueId,
-    next: u64,
 }
 
 /// A record that is being put together from neighbouring messages of a queue.
@@ -270,38 +236,38 @@ struct Sharer {
 }
 
 impl Placing<'_, '_> {
-    /// Moves the living messages of an entry, unless another target of its record was met before.
+    /// Whether nothing has to be read for this entry.
+    fn knows(&self, source: u32, entry: &Entry) -> bool {
+        !self.shared.is_empty()
+            && self.shared.get(&(source, entry.offset)).is_some_and(|shared| shared.count == entry.count)
+    }
+
+    /// Moves messages of an entry, unless another target of its record was met before: then it refers to what was
+    /// written.
     fn take(
         &mut self,
         reader: &mut Reader<'_>,
-        source: usize,
-        entry: Entry,
+        fetched: &Fetched<'_>,
         scratch: &mut Scratch,
     ) -> Result<(), MergeError> {
-        if self.queue != entry.queue {
-            (self.queue, self.next) = (entry.queue, 0);
-        }
-        // Only what has no place yet: a message may be in two sources, if a crash came between copying and removing.
-        let from = entry.position.max(self.next).min(entry.end());
-        scratch.runs.clear();
-        self.ask(entry.queue, from, entry.end() - from, &mut scratch.runs)?;
-        let key = (source as u32, entry.offset);
+        let Fetched { source, entry, runs, .. } = *fetched;
+        let key = (source, entry.offset);
         let shared = if self.shared.is_empty() { None } else { self.shared.remove(&key) };
-        if let Some(&(last, count)) = scratch.runs.last() {
-            self.next = last + count;
-            match &shared {
-                Some(shared) if shared.count == entry.count => self.refer(shared, entry.position, entry, scratch)?,
-                Some(shared) => {
-                    let base = reader.record(source, &entry)?.target.position;
-                    self.refer(shared, base, entry, scratch)?;
-                }
-                None => {
-                    let record = reader.record(source, &entry)?;
-                    return self.place(&record, key, entry, scratch);
-                }
-            }
+        let Some(shared) = shared else {
+            let record = reader.record(fetched)?;
+            return self.place(&record, key, entry, runs, scratch);
+        };
+        let base = match shared.count == entry.count {
+            true => entry.position,
+            false => reader.record(fetched)?.target.position,
+        };
+        // What was written is what lived then: some may have died since they were asked for.
+        scratch.runs.clear();
+        for (position, count) in runs {
+            self.ask(entry.queue, *position, *count, &mut scratch.runs)?;
         }
-        if let Some(shared) = shared.filter(|shared| entry.queue < shared.last || entry.count < shared.count) {
+        self.refer(&shared, base, entry.queue, &scratch.runs)?;
+        if entry.queue < shared.last || entry.count < shared.count {
             self.shared.insert(key, shared);
         }
         Ok(())
@@ -330,13 +296,15 @@ impl Placing<'_, '_> {
         record: &Record<'_>,
         key: (u32, u32),
         entry: Entry,
+        runs: &[(u64, u64)],
         scratch: &mut Scratch,
     ) -> Result<(), MergeError> {
-        let Scratch { runs, lives, stretches } = scratch;
+        let Scratch { lives, stretches, .. } = scratch;
         lives.clear();
         let sharers = self.sharers(record, entry, runs, lives)?;
         let base = record.target.position;
-        if sharers.is_empty() {
+        if sharers.is_empty() || self.shared.len() >= SHARED && record.body_len() <= COPIED {
+            lives.clear();
             lives.extend(runs.iter().map(|run| Run::of(base, *run)));
             record.stretches(lives, GAP, stretches)?;
             return self.alone(record, stretches);
@@ -352,7 +320,7 @@ impl Placing<'_, '_> {
         let last = sharers.iter().map(|sharer| sharer.target.queue).max().unwrap_or_default();
         let parts = self.share(record, sharers, lives, stretches)?;
         let shared = Shared { count: record.count, last, parts };
-        self.refer(&shared, base, entry, scratch)?;
+        self.refer(&shared, base, entry.queue, runs)?;
         self.shared.insert(key, shared);
         Ok(())
     }
@@ -489,7 +457,7 @@ impl Placing<'_, '_> {
     ) -> Result<(), MergeError> {
         let Body::Apart(pieces) = &record.body else { return Ok(()) };
         let mut open = None;
-        copy(record, pieces, stretches, &mut |at, bytes| {
+        copy(record, pieces, stretches, |at, bytes| {
             let (Stretch { run, begin, end }, targets) = (stretches[at], &targets[at]);
             let mut now = match open.take() {
                 Some(open) => open,
@@ -507,12 +475,12 @@ impl Placing<'_, '_> {
     }
 
     /// Pushes entries for the living messages of a target: in each new record from the first to the last.
-    fn refer(&mut self, shared: &Shared, base: u64, entry: Entry, scratch: &Scratch) -> Result<(), MergeError> {
+    fn refer(&mut self, shared: &Shared, base: u64, queue: QueueId, runs: &[(u64, u64)]) -> Result<(), MergeError> {
         let parts = match &shared.parts {
             Parts::One(part) => std::slice::from_ref(part),
             Parts::More(parts) => parts,
         };
-        let mut runs = scratch.runs.iter().map(|run| Run::of(base, *run)).peekable();
+        let mut runs = runs.iter().map(|run| Run::of(base, *run)).peekable();
         for Part { run: part, offset, length } in parts {
             let mut covered: Option<Run> = None;
             while let Some(run) = runs.next_if(|run| part.from <= run.from && run.to <= part.to) {
@@ -521,14 +489,12 @@ impl Placing<'_, '_> {
             if let Some(run) = covered {
                 let position = base + u64::from(run.from);
                 let (offset, length) = (*offset, *length);
-                self.push(Entry { queue: entry.queue, position, count: run.count(), offset, length })?;
+                self.push(Entry { queue, position, count: run.count(), offset, length })?;
             }
         }
         match runs.next() {
             None => Ok(()),
-            Some(run) => {
-                Err(contradiction(entry.queue, base + u64::from(run.from), "did not live before, and lives now"))
-            }
+            Some(run) => Err(contradiction(queue, base + u64::from(run.from), "did not live before, and lives now")),
         }
     }
 }

@@ -327,12 +327,7 @@ pub(crate) fn file_name(file: &FileRecord) -> String {
 }
 
 /// The body of a large message, from its pieces.
-pub(crate) fn read_pieces(
-    log: LogId,
-    segment: u32,
-    file: &dyn DiskFile,
-    enqueue: &Enqueue<'_>,
-) -> io::Result<Vec<u8>> {
+pub(crate) fn read_pieces(log: LogId, segment: u32, file: &dyn DiskFile, enqueue: &Enqueue<'_>) -> io::Result<Vec<u8>> {
     let mut body = Vec::new();
     for piece in enqueue.pieces() {
         let length = (piece.length as usize).checked_add(RECORD_HEAD).ok_or(io::ErrorKind::InvalidData)?;

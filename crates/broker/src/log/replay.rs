@@ -106,7 +106,8 @@ pub(crate) fn chain(
     // Epochs whose start did not get far are as if they had never been.
     while let Some(last) = segments.last() {
         let (name, epoch, number) = (slot_name(last.slot.name), last.epoch, last.number);
-        let first = segments.iter().filter(|segment| segment.epoch == epoch).map(|it| it.number).min().unwrap_or(number);
+        let first =
+            segments.iter().filter(|segment| segment.epoch == epoch).map(|it| it.number).min().unwrap_or(number);
         let mut durable_to = durable(log, last).map_err(failed("read", &name))?;
         if let [.., before, Segment { first: None, .. }] = &segments[..]
             && before.epoch == epoch
@@ -360,13 +361,7 @@ impl<'s> Reader<'s> {
 
     /// Visits the records between two offsets; false if the visitor wants no more. Where something does not check, it goes
     /// on with the next record that does. Without `full`, what is behind the last one need not be records.
-    fn records(
-        &mut self,
-        from: u32,
-        to: u32,
-        full: bool,
-        visit: &mut dyn FnMut(Item<'_>) -> bool,
-    ) -> io::Result<bool> {
+    fn records(&mut self, from: u32, to: u32, full: bool, visit: &mut dyn FnMut(Item<'_>) -> bool) -> io::Result<bool> {
         let (log, segment, want) = (self.log, self.segment.number, to.saturating_sub(from) as usize);
         let bytes = self.bytes(from.into(), want)?;
         let mut at = 0;

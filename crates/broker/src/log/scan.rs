@@ -2,9 +2,9 @@
 
 use super::checkpoint;
 use super::contents::{Contents, Group, Owned};
-use super::index::{Entries, Entry, Index, Span};
 use super::files::{failed, parse_name, slot_name};
 use super::format::{BatchHead, LogId, Lsn, MORE, RawRecord, lsn, split};
+use super::index::{Entries, Entry, Index, Span};
 use super::record::{CHUNK, Checkpoint, ENQUEUE, Enqueue, FileRecord, LARGE, Stretch};
 use super::replay::{self, Chain, Item, Segment};
 use super::writer::Place;

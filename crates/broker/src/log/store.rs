@@ -52,8 +52,8 @@ pub(crate) trait View {
     /// Appends the runs of these positions that are not done; none if the queue is gone.
     fn living(&self, queue: QueueId, position: u64, count: u64, out: &mut Vec<(u64, u64)>);
 
-    /// Appends those of a queue's entries of which something lives.
-    fn keep_living(&self, queue: QueueId, entries: &[Entry], out: &mut Vec<Entry>);
+    /// Moves those of a queue's entries of which something lives to the front; returns how many there are.
+    fn keep_living(&self, queue: QueueId, entries: &mut [Entry]) -> usize;
 
     /// Files have got an index, or were merged.
     fn index(&self, queue: QueueId, removed: &[u32], added: &[FileSpan]);
@@ -251,11 +251,7 @@ impl Store {
 
     /// Looks at the indexes of these files, and makes those again that are damaged, from the files' records. Says what
     /// was done for each; `reindex` gets what the new ones have.
-    pub(crate) fn repair(
-        &self,
-        numbers: &[u32],
-        reindex: &mut dyn FnMut(u32, &[Span]),
-    ) -> io::Result<Vec<String>> {
+    pub(crate) fn repair(&self, numbers: &[u32], reindex: &mut dyn FnMut(u32, &[Span])) -> io::Result<Vec<String>> {
         let _no_merge = self.merging.lock();
         self.repair_indexes(numbers, reindex)
     }
@@ -357,14 +353,13 @@ impl Store {
         let (Some(slot), Some(file)) = (self.files.slot(number), self.files.file(number)) else { return Ok(false) };
         let bytes = u64::from(end);
         let record = FileRecord { number, merged: false, slot, bytes };
-        let (mut all, mut entries, mut bad) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut entries, mut bad) = (Vec::new(), Vec::new());
         // What does not check and cannot be named has no entry, and is missed when it is read.
-        adopt::file_entries(self.log.id, &record, &file, &mut all, &mut |at, length, _| bad.push((at as u32, length)))?;
-        index::sort(&mut all);
-        for of_queue in all.chunk_by(|a, b| a.queue == b.queue) {
-            view.keep_living(of_queue[0].queue, of_queue, &mut entries);
-        }
-        drop(all);
+        adopt::file_entries(self.log.id, &record, &file, &mut entries, &mut |at, length, _| {
+            bad.push((at as u32, length))
+        })?;
+        index::sort(&mut entries);
+        keep_living(&mut entries, view);
         for (offset, length) in bad {
             view.report(format!("{length} bytes at {offset} of {} do not check", slot_name(slot)));
         }
@@ -490,7 +485,7 @@ impl Store {
             }
         };
         let old = std::mem::replace(&mut keeper.checkpoint, checkpoint).number;
-        let older = keeper.previous.replace(old);
+        let older = std::mem::replace(&mut keeper.previous, (old > 0).then_some(old));
         (keeper.size, keeper.at, keeper.changed, keeper.quiet) = (size, at, false, 0);
         self.free(keeper, older)
     }
@@ -599,8 +594,21 @@ impl Keeper {
         }
         let scattered =
             |listed: &&Listed| !listed.file.merged && listed.entries > 64 && listed.living / listed.entries < SCATTERED;
-        let scattered: Vec<u32> = self.listed.iter().filter(usable).filter(scattered).map(|listed| listed.file.number).collect();
+        let scattered: Vec<u32> =
+            self.listed.iter().filter(usable).filter(scattered).map(|listed| listed.file.number).collect();
         let most = (MERGED_MAX / u64::from(segment_size)).clamp(2, MERGE_FILES as u64 * 2) as usize;
         if scattered.len() >= MERGE_FILES * 2 { scattered.into_iter().take(most).collect() } else { Vec::new() }
     }
+}
+
+/// Keeps the entries of which something lives; they are sorted by queue.
+fn keep_living(entries: &mut Vec<Entry>, view: &dyn View) {
+    let (mut kept, mut at) = (0, 0);
+    while let Some(queue) = entries.get(at).map(|entry| entry.queue) {
+        let end = at + entries[at..].partition_point(|entry| entry.queue == queue);
+        let living = view.keep_living(queue, &mut entries[at..end]);
+        entries.copy_within(at..at + living, kept);
+        (kept, at) = (kept + living, end);
+    }
+    entries.truncate(kept);
 }

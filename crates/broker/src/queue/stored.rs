@@ -177,7 +177,9 @@ impl Queue {
             self.unreadable.clear();
         }
         let first_time = self.unreadable.insert(position);
-        let Some(segment) = self.segments.get(&position).filter(|segment| segment.is_stored()) else { return first_time };
+        let Some(segment) = self.segments.get(&position).filter(|segment| segment.is_stored()) else {
+            return first_time;
+        };
         let Some(stored) = &self.stored else { return first_time };
         let places = segment.places();
         if first_time && !stored.spans_of(position).is_empty() {
@@ -342,28 +344,32 @@ impl Queue {
         type Open = (u64, u32, u32, Vec<(u32, Place)>);
         let mut open: Option<Open> = None;
         let mut segments = Vec::new();
-        for (mut position, mut count, place) in found {
-            // Another segment may have the beginning of it, or the end.
-            if let Some((&first, segment)) = self.segments.range(..=position).next_back() {
-                let covered = (first + u64::from(segment.count())).saturating_sub(position).min(count.into());
-                (position, count) = (position + covered, count - covered as u32);
-            }
-            if let Some((&next, _)) = self.segments.range(position..).next() {
-                count = u64::from(count).min(next - position) as u32;
-            }
-            if count == 0 || stored.gone.gaps(position, count.into()).next().is_none() {
-                continue;
-            }
-            match &mut open {
-                Some((first, so_far, bytes, places))
-                    if *first + u64::from(*so_far) == position
-                        && *bytes + place.length <= SEGMENT_BYTES
-                        && places.iter().all(|(_, at)| at.file() == place.file()) =>
-                {
-                    places.push((*so_far, place));
-                    (*so_far, *bytes) = (*so_far + count, *bytes + place.length);
+        for (position, count, place) in found {
+            let (mut at, end) = (position, position + u64::from(count));
+            while at < end {
+                // Other segments may have any parts of it.
+                let before = self.segments.range(..=at).next_back().map(|(first, it)| first + u64::from(it.count()));
+                if let Some(covered) = before.filter(|covered| *covered > at) {
+                    at = covered;
+                    continue;
                 }
-                _ => segments.extend(open.replace((position, count, place.length, vec![(0, place)]))),
+                let next = self.segments.range(at..).next().map_or(end, |(&next, _)| next.min(end));
+                let (position, count) = (at, (next - at) as u32);
+                at = next;
+                if stored.gone.gaps(position, count.into()).next().is_none() {
+                    continue;
+                }
+                match &mut open {
+                    Some((first, so_far, bytes, places))
+                        if *first + u64::from(*so_far) == position
+                            && *bytes + place.length <= SEGMENT_BYTES
+                            && places.iter().all(|(_, at)| at.file() == place.file()) =>
+                    {
+                        places.push((*so_far, place));
+                        (*so_far, *bytes) = (*so_far + count, *bytes + place.length);
+                    }
+                    _ => segments.extend(open.replace((position, count, place.length, vec![(0, place)]))),
+                }
             }
         }
         segments.extend(open);

@@ -111,10 +111,8 @@ impl Case {
     /// What is missing of a queue that is served is told, or was never confirmed for sure.
     fn check_missing(&self, queue: &str, missing: &[u32], expected: &Expected, damage: &[Damage]) {
         let last = expected.values().flatten().max().expect("there are messages");
-        let excused = missing.is_empty()
-            || is_unnamed(damage)
-            || self.cuts_the_end
-            || self.in_last_batch && missing == [*last];
+        let excused =
+            missing.is_empty() || is_unnamed(damage) || self.cuts_the_end || self.in_last_batch && missing == [*last];
         assert!(excused, "{self:?}: {missing:?} of {queue} are missing without a word");
     }
 

@@ -150,3 +150,49 @@ impl Output {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::index::tests::{LOG, Memory};
+
+    fn record(out: &mut Output, body: &[u8]) -> Result<(u32, u32), MergeError> {
+        let mut open = out.begin(1)?;
+        for part in body.chunks(body.len().div_ceil(3).max(1)) {
+            out.body(&mut open, part)?;
+        }
+        out.end(open, 1, &[Target { queue: 1, position: 2 }])
+    }
+
+    #[test]
+    fn headers_are_whole_wherever_the_buffer_ends() {
+        let disk = Memory::default();
+        let log = LogId::new(LOG);
+        for behind in [0, 1, 31, 56, 57, 200, 2 * BUFFER] {
+            for before in 0..60 {
+                let mut out = Output::create(&disk, log, 7, 3).unwrap();
+                let first = record(&mut out, &vec![1; BUFFER - 56 - before]).unwrap();
+                let second = record(&mut out, &vec![2; behind]).unwrap();
+                let len = out.finish().unwrap();
+                assert_eq!(u64::from(second.0 + second.1), len);
+                let file = disk.file("00000003.merged");
+                let bytes = file.bytes.read();
+                for (at, (offset, length)) in [first, second].into_iter().enumerate() {
+                    let record = RawRecord::decode(log, lsn(3, offset), &bytes[offset as usize..]).unwrap();
+                    assert_eq!((record.kind, record.epoch, record.len()), (ENQUEUE, 7, length as usize));
+                    assert!(record.body.iter().all(|&byte| byte == at as u8 + 1));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_ends_below_4_gib() {
+        let mut out = Output::create(&Memory::default(), LogId::new(LOG), 7, 3).unwrap();
+        out.at = u64::from(u32::MAX) - 200;
+        assert_eq!(record(&mut out, &[0; 40]).unwrap(), (u32::MAX - 200, 96));
+        let error = record(&mut out, &[0; 49]).unwrap_err();
+        assert!(matches!(error, MergeError::TooLong { number: 3 }), "{error}");
+        assert_eq!(error.to_string(), "00000003.merged would be longer than 4 GiB; merge fewer files at once");
+    }
+}

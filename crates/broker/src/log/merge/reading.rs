@@ -3,13 +3,17 @@
 use super::super::format::{Bad, LogId, RECORD_HEAD, RawRecord, lsn, u32_at};
 use super::super::index::Entry;
 use super::super::record::{CHUNK, ENQUEUE, Enqueue, LARGE, Target};
+use super::batch::Fetched;
 use super::{MergeError, Source, failed};
 
 /// Records of at most this many bytes are read as a whole, longer ones piece by piece.
-const WHOLE: u32 = 256 * 1024;
+pub(super) const WHOLE: u32 = 256 * 1024;
 
 /// Bytes of a long body that are read at once.
 const STEP: usize = 256 * 1024;
+
+/// Files of at most this many bytes are warmed: segments of the log. Longer ones were merged, and are sorted already.
+const WARM: u64 = 64 * 1024 * 1024;
 
 /// Bytes of a message before its route.
 const MESSAGE_HEAD: usize = 12;
@@ -69,6 +73,13 @@ pub(super) struct Piece {
 }
 
 impl<'b> Record<'b> {
+    pub(super) fn body_len(&self) -> u64 {
+        match &self.body {
+            Body::Here(body) => body.len() as u64,
+            Body::Apart(pieces) => pieces.iter().map(|piece| u64::from(piece.length)).sum(),
+        }
+    }
+
     pub(super) fn targets(&self) -> impl Iterator<Item = Target> + '_ {
         self.enqueue.targets()
     }
@@ -77,13 +88,13 @@ impl<'b> Record<'b> {
     /// that a count that is not true is damage here and not in every reader.
     pub(super) fn stretches(&self, runs: &[Run], gap: u64, out: &mut Vec<Stretch>) -> Result<(), MergeError> {
         out.clear();
+        let length = self.body_len();
         let fits = match &self.body {
             Body::Here(body) => {
                 let message = |at| Ok(body.get(at as usize..).and_then(|rest| rest.first_chunk()).map(message_len));
-                cut(self.count, body.len() as u64, runs, gap, message, out)?
+                cut(self.count, length, runs, gap, message, out)?
             }
             Body::Apart(pieces) => {
-                let length = pieces.iter().map(|piece| u64::from(piece.length)).sum();
                 let message = |at| Ok(head_at(self.source, pieces, at)?.as_ref().map(message_len));
                 cut(self.count, length, runs, gap, message, out)?
             }
@@ -148,7 +159,7 @@ pub(super) fn copy(
     record: &Record<'_>,
     pieces: &[Piece],
     stretches: &[Stretch],
-    each: &mut dyn FnMut(usize, &[u8]) -> Result<(), MergeError>,
+    mut each: impl FnMut(usize, &[u8]) -> Result<(), MergeError>,
 ) -> Result<(), MergeError> {
     let source = record.source;
     let mut buffer = vec![0; STEP];
@@ -183,81 +194,92 @@ pub(super) fn copy(
     Ok(())
 }
 
-/// Reads records of the sources.
+/// Reads sources from the beginning to the end, so that they are in the operating system's cache: records may be wanted
+/// in any order, and disks are slow at that. What cannot be read is noticed when it is wanted.
+pub(super) fn warm(sources: &[Source]) {
+    let mut buffer = vec![0; STEP];
+    for Source { file, .. } in sources {
+        let len = file.len().unwrap_or(0);
+        let mut at = 0;
+        while at < len && len <= WARM {
+            match file.read(at, &mut buffer) {
+                Ok(read) if read > 0 => at += read as u64,
+                _ => break,
+            }
+        }
+    }
+}
+
+/// Checks records, and reads those that were not fetched.
 #[derive(Debug)]
 pub(super) struct Reader<'a> {
     log: LogId,
     sources: &'a [Source],
-    windows: Windows,
     buffer: Vec<u8>,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(log: LogId, sources: &'a [Source]) -> Reader<'a> {
-        Reader { log, sources, windows: Windows::new(), buffer: Vec::new() }
+        Reader { log, sources, buffer: Vec::new() }
     }
 
-    /// The record of an entry, which has to be an enqueue with a target for the entry's messages.
-    pub(super) fn record(&mut self, source: usize, entry: &Entry) -> Result<Record<'_>, MergeError> {
-        let log = self.log;
-        let from = &self.sources[source];
-        let whole = entry.length <= WHOLE;
-        let length = match whole {
-            true => entry.length as usize,
-            false => {
-                let head = self.bytes(source, entry, RECORD_HEAD)?;
-                RECORD_HEAD + (u32_at(head, 8)).min(entry.length - RECORD_HEAD as u32) as usize
-            }
-        };
-        let bytes = self.bytes(source, entry, length)?;
-        let (raw, body) = match RawRecord::decode(log, lsn(from.number, entry.offset), bytes) {
-            Ok(raw) if raw.kind == ENQUEUE && raw.len() == entry.length as usize => (raw, Some(Body::Here(raw.body))),
-            Ok(raw) if raw.kind == LARGE && raw.len() == entry.length as usize && raw.body.is_empty() => (raw, None),
-            Err(Bad::Body { record: raw, len }) if !whole && raw.kind == ENQUEUE && len == entry.length as usize => {
-                let offset = u64::from(entry.offset) + length as u64;
-                let piece = Piece { offset, length: entry.length - length as u32, crc: u32_at(bytes, 16) };
-                (raw, Some(Body::Apart(vec![piece])))
-            }
-            _ => return Err(damaged(from, entry)),
-        };
-        let enqueue = Enqueue::decode(raw.kind, raw.meta).ok_or_else(|| damaged(from, entry))?;
-        let possible = |target: &Target| target.position.checked_add(u64::from(enqueue.count)).is_some();
-        let covers = |target: &Target| {
-            target.queue == entry.queue
-                && target.position <= entry.position
-                && entry.end() - target.position <= u64::from(enqueue.count)
-        };
-        let target = enqueue.targets().find(covers).filter(|_| enqueue.targets().all(|it| possible(&it)));
-        let target = target.ok_or_else(|| damaged(from, entry))?;
-        let body = match body {
-            Some(body) => body,
-            None => Body::Apart(pieces(log, from, entry, &enqueue)?),
-        };
-        Ok(Record { log, source: from, entry: *entry, count: enqueue.count, enqueue, target, body })
-    }
-
-    /// The first bytes of an entry's record.
-    fn bytes(&mut self, source: usize, entry: &Entry, length: usize) -> Result<&[u8], MergeError> {
-        let from = &self.sources[source];
-        let offset = u64::from(entry.offset);
-        if Windows::has_room(offset, length) {
-            let bytes = self.windows.read(source, from, offset)?;
-            return bytes.get(..length).ok_or_else(|| damaged(from, entry));
+    /// The record of an entry. It has to be an enqueue with a target for the entry's messages.
+    pub(super) fn record<'b>(&'b mut self, fetched: &Fetched<'b>) -> Result<Record<'b>, MergeError> {
+        let (log, source, entry) = (self.log, &self.sources[fetched.source as usize], &fetched.entry);
+        match fetched.record {
+            Some(bytes) => decode(log, source, entry, bytes),
+            None => decode(log, source, entry, self.read(source, entry)?),
         }
-        // The index may be trusted: it has a checksum. But nothing is allocated that the file has not.
+    }
+
+    /// The bytes of a record: all of them, or header and meta if it is long.
+    fn read(&mut self, source: &Source, entry: &Entry) -> Result<&[u8], MergeError> {
+        let mut length = entry.length as usize;
+        if entry.length > WHOLE {
+            let mut head = [0; RECORD_HEAD];
+            read(source, u64::from(entry.offset), &mut head)?;
+            length = length.min(RECORD_HEAD + u32_at(&head, 8) as usize);
+        }
         if self.buffer.len() < length {
-            let len = from.file.len().map_err(failed(&reading(from)))?;
-            if offset + length as u64 > len {
-                return Err(damaged(from, entry));
+            // The index may be trusted, since it has checksums; but nothing is allocated that the file has not.
+            let len = source.file.len().map_err(failed(&reading(source)))?;
+            if u64::from(entry.offset) + length as u64 > len {
+                return Err(damaged(source, entry));
             }
             self.buffer.resize(length, 0);
         }
         let bytes = &mut self.buffer[..length];
-        if read(from, offset, bytes)? < length {
-            return Err(damaged(from, entry));
-        }
-        Ok(bytes)
+        let read = read(source, u64::from(entry.offset), bytes)?;
+        if read < length { Err(damaged(source, entry)) } else { Ok(bytes) }
     }
+}
+
+fn decode<'b>(log: LogId, source: &'b Source, entry: &Entry, bytes: &'b [u8]) -> Result<Record<'b>, MergeError> {
+    let length = entry.length as usize;
+    let (raw, body) = match RawRecord::decode(log, lsn(source.number, entry.offset), bytes) {
+        Ok(raw) if raw.kind == ENQUEUE && raw.len() == length => (raw, Some(Body::Here(raw.body))),
+        Ok(raw) if raw.kind == LARGE && raw.len() == length && raw.body.is_empty() => (raw, None),
+        Err(Bad::Body { record: raw, len }) if raw.kind == ENQUEUE && len == length && bytes.len() < length => {
+            let offset = u64::from(entry.offset) + bytes.len() as u64;
+            let piece = Piece { offset, length: (length - bytes.len()) as u32, crc: u32_at(bytes, 16) };
+            (raw, Some(Body::Apart(vec![piece])))
+        }
+        _ => return Err(damaged(source, entry)),
+    };
+    let enqueue = Enqueue::decode(raw.kind, raw.meta).ok_or_else(|| damaged(source, entry))?;
+    let possible = |target: &Target| target.position.checked_add(u64::from(enqueue.count)).is_some();
+    let covers = |target: &Target| {
+        target.queue == entry.queue
+            && target.position <= entry.position
+            && entry.end() - target.position <= u64::from(enqueue.count)
+    };
+    let target = enqueue.targets().find(covers).filter(|_| enqueue.targets().all(|it| possible(&it)));
+    let target = target.ok_or_else(|| damaged(source, entry))?;
+    let body = match body {
+        Some(body) => body,
+        None => Body::Apart(pieces(log, source, entry, &enqueue)?),
+    };
+    Ok(Record { log, source, entry: *entry, count: enqueue.count, enqueue, target, body })
 }
 
 /// Where the pieces of a large body are; their headers are checked.
@@ -279,63 +301,7 @@ fn pieces(log: LogId, source: &Source, entry: &Entry, enqueue: &Enqueue<'_>) -> 
     Ok(pieces)
 }
 
-/// Small records of queues that are written side by side lie side by side, and are wanted one after the other, queue by
-/// queue. So the surroundings of what was read are kept: some thousand bytes at some hundred places.
-#[derive(Debug)]
-struct Windows {
-    /// Source and page that each has; 0 for none.
-    keys: Vec<u64>,
-    /// Bytes that it has: fewer at the end of a file.
-    lens: Vec<usize>,
-    /// Which of a set was filled last.
-    turns: Vec<usize>,
-    bytes: Vec<u8>,
-}
-
-/// Windows begin at multiples of this, and overlap the next one, for records that do.
-const PAGE: usize = 4096;
-const WINDOW: usize = PAGE + 1024;
-
-/// A page has its place in one of so many sets, and there in any of so many windows: 5 MiB together.
-const SETS: usize = 128;
-const WAYS: usize = 8;
-
-impl Windows {
-    fn new() -> Windows {
-        let count = SETS * WAYS;
-        Windows { keys: vec![0; count], lens: vec![0; count], turns: vec![0; SETS], bytes: vec![0; count * WINDOW] }
-    }
-
-    /// Whether something of this length at this offset is in one window.
-    fn has_room(offset: u64, length: usize) -> bool {
-        offset as usize % PAGE + length <= WINDOW
-    }
-
-    /// The bytes from an offset on, up to the end of the window.
-    fn read(&mut self, number: usize, source: &Source, offset: u64) -> Result<&[u8], MergeError> {
-        let page = offset / PAGE as u64;
-        let key = ((number as u64) << 32) | (page + 1);
-        let set = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % SETS;
-        let ways = set * WAYS..(set + 1) * WAYS;
-        let at = match self.keys[ways.clone()].iter().position(|&it| it == key) {
-            Some(way) => ways.start + way,
-            None => {
-                let turn = &mut self.turns[set];
-                *turn = (*turn + 1) % WAYS;
-                let at = ways.start + *turn;
-                self.keys[at] = 0;
-                let bytes = &mut self.bytes[at * WINDOW..(at + 1) * WINDOW];
-                self.lens[at] = read(source, page * PAGE as u64, bytes)?;
-                self.keys[at] = key;
-                at
-            }
-        };
-        let window = &self.bytes[at * WINDOW..][..self.lens[at]];
-        Ok(window.get(offset as usize % PAGE..).unwrap_or_default())
-    }
-}
-
-fn read(source: &Source, offset: u64, bytes: &mut [u8]) -> Result<usize, MergeError> {
+pub(super) fn read(source: &Source, offset: u64, bytes: &mut [u8]) -> Result<usize, MergeError> {
     source.file.read(offset, bytes).map_err(|error| failed(&reading(source))(error))
 }
 

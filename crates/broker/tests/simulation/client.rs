@@ -1,0 +1,512 @@
+//! A connection with three channels - plain, confirming and transactional - each operation done on the broker and on
+//! the model, and compared.
+
+use crate::content::{Address, Content, EXCHANGES, ExchangeName, Id, QUEUES, id_of};
+use crate::model::{Event, Model, Place, Seq, State, Target, Unit, UnitId};
+use crate::random::Random;
+use leveret_broker::message::Message;
+use leveret_broker::{
+    Broker, Channel, Consume, Delivery, Error, Event as Word, ExchangeDeclare, Publish, Published, QueueDeclare,
+    Session, Settle,
+};
+use leveret_wire::table::{FieldTable, Table};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+/// What went wrong in an operation.
+pub type Step = Result<(), String>;
+
+/// Messages of an operation that together have so many bytes may be written later than what comes after them.
+const LATE: usize = 60_000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Plain,
+    Confirm,
+    Transaction,
+}
+
+pub struct Conn {
+    pub session: Session,
+    pub chans: Vec<Chan>,
+    /// The broker numbers a session's consumers one by one.
+    consumers: u32,
+    words: Vec<Word>,
+}
+
+pub struct Chan {
+    pub channel: Channel,
+    pub mode: Mode,
+    /// Delivery tag -> message.
+    pub held: BTreeMap<u64, Place>,
+    pub consumers: Vec<Consumer>,
+    /// Published and not confirmed.
+    pub published: VecDeque<PublishedOne>,
+    tags: u64,
+    pub transaction: Transaction,
+    /// A commit that was not answered.
+    pub committing: Option<Committing>,
+}
+
+pub struct Consumer {
+    number: u32,
+    pub tag: Arc<str>,
+    queue: usize,
+    queue_number: u32,
+    no_ack: bool,
+    /// It was told of a grant.
+    pub ready: bool,
+}
+
+pub struct PublishedOne {
+    tag: u64,
+    id: Id,
+    /// The log has it: its confirm means something.
+    logged: bool,
+    seq: Seq,
+}
+
+#[derive(Default)]
+pub struct Transaction {
+    messages: Vec<(Id, Vec<Target>)>,
+    settled: Vec<(Place, Settle, u64)>,
+}
+
+#[derive(Clone, Copy)]
+pub struct Committing {
+    unit: UnitId,
+    logged: bool,
+}
+
+impl Conn {
+    pub fn new(broker: &Broker) -> Conn {
+        let session = broker.open_session(broker.vhost("/").expect("the default virtual host"));
+        let modes = [Mode::Plain, Mode::Confirm, Mode::Transaction];
+        let chans = modes.iter().enumerate().map(|(index, &mode)| Chan::new(index as u16 + 1, mode)).collect();
+        Conn { session, chans, consumers: 0, words: Vec::new() }
+    }
+
+    /// Reads the mailbox.
+    fn listen(&mut self) {
+        self.session.mailbox().take(&mut self.words);
+        for word in std::mem::take(&mut self.words) {
+            match word {
+                Word::Ready { channel, consumer } => {
+                    let chan = &mut self.chans[usize::from(channel) - 1];
+                    let consumers = chan.consumers.iter_mut().filter(|it| it.number == consumer);
+                    consumers.for_each(|it| it.ready = true);
+                }
+                Word::Cancelled { channel, consumer } => {
+                    let chan = &mut self.chans[usize::from(channel) - 1];
+                    chan.channel.cancelled(&self.session, consumer);
+                    chan.consumers.retain(|it| it.number != consumer);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    pub fn publish(&mut self, chan: usize, messages: &[Content], model: &mut Model) -> Step {
+        let bytes: usize = messages.iter().map(|content| content.length).sum();
+        let (seq, mut body) = (model.seq, Vec::new());
+        for content in messages {
+            let id = model.contents.len() as Id;
+            model.contents.push(*content);
+            let targets = model.targets(content.address);
+            model.say(|| {
+                format!(
+                    "    message {id}, {} bytes, to {targets:?}, persistent: {}",
+                    content.length, content.persistent
+                )
+            });
+            let chan = &mut self.chans[chan];
+            content.body(id, &mut body);
+            let route = content.route();
+            let published = content.properties(id, |properties, encoded| {
+                let publish = Publish { route: &route, mandatory: false, properties, encoded, body: &body };
+                chan.channel.publish(&mut self.session, &publish)
+            });
+            let routed = published.map_err(|error| format!("message {id} is refused: {error}"))?;
+            if chan.mode == Mode::Transaction {
+                chan.transaction.messages.push((id, targets));
+                continue;
+            }
+            let expected = if targets.is_empty() { Published::Unroutable } else { Published::Routed };
+            expect_that(routed == expected, || format!("message {id} was {routed:?}, expected {expected:?}"))?;
+            let event = Event { late: bytes >= LATE, ..model.event() };
+            let logged = model.is_logged(content, &targets);
+            model.append(id, &targets, event, State::Ready);
+            if chan.mode == Mode::Confirm {
+                chan.tags += 1;
+                chan.published.push_back(PublishedOne { tag: chan.tags, id, logged, seq });
+            }
+        }
+        self.session.flush();
+        Ok(())
+    }
+
+    pub fn get(&mut self, chan: usize, queue: usize, no_ack: bool, model: &mut Model) -> Step {
+        let chan = &mut self.chans[chan];
+        let Some(number) = model.queue(queue).map(|life| life.number) else { return Ok(()) };
+        let got = chan.channel.get(&mut self.session, QUEUES[queue], no_ack).map_err(text)?;
+        let Some((delivery, tag, left)) = got else {
+            let ready = model.queue(queue).map_or(0, |life| life.ready.len());
+            return expect_that(ready == 0, || format!("{} gives nothing, {ready} are ready", QUEUES[queue]));
+        };
+        let place = receive(model, (queue, number), &delivery, delivery.offset, no_ack)?;
+        if !no_ack {
+            chan.held.insert(tag, place);
+        }
+        check_ready(model, queue, left)
+    }
+
+    pub fn consume(&mut self, chan: usize, queue: usize, prefetch: u16, no_ack: bool, model: &Model) -> Step {
+        let Some(queue_number) = model.queue(queue).map(|life| life.number) else { return Ok(()) };
+        let chan = &mut self.chans[chan];
+        chan.channel.qos(&self.session, prefetch, false);
+        let consume = Consume { queue: QUEUES[queue], tag: "", no_ack, exclusive: false, arguments: Table::EMPTY };
+        let tag = chan.channel.consume(&mut self.session, consume).map_err(text)?;
+        let number = self.consumers;
+        self.consumers += 1;
+        chan.consumers.push(Consumer { number, tag, queue, queue_number, no_ack, ready: false });
+        self.listen();
+        Ok(())
+    }
+
+    /// Pulls for some of the consumers that were told of a grant.
+    pub fn pull(&mut self, random: &mut Random, model: &mut Model) -> Step {
+        self.listen();
+        for chan in 0..self.chans.len() {
+            for index in 0..self.chans[chan].consumers.len() {
+                if self.chans[chan].consumers[index].ready && random.chance(80) {
+                    let max_bytes = random.pick(&[1, 1000, 65_536]);
+                    self.pull_one(chan, index, max_bytes, model)?;
+                }
+            }
+            self.chans[chan].consumers.retain(|consumer| consumer.number != u32::MAX);
+        }
+        Ok(())
+    }
+
+    fn pull_one(&mut self, chan: usize, index: usize, max_bytes: usize, model: &mut Model) -> Step {
+        let (session, chan, mut out) = (&self.session, &mut self.chans[chan], Vec::new());
+        let consumer = &mut chan.consumers[index];
+        let Some(pulled) = chan.channel.pull(session, consumer.number, max_bytes, &mut out) else {
+            consumer.number = u32::MAX;
+            return Ok(());
+        };
+        consumer.ready = pulled.more;
+        let mut tag = pulled.first_tag;
+        for delivery in &out {
+            let mut at = delivery.offset;
+            for _ in 0..delivery.count {
+                let from = (consumer.queue, consumer.queue_number);
+                let place = receive(model, from, delivery, at, consumer.no_ack)?;
+                if !consumer.no_ack {
+                    chan.held.insert(tag, place);
+                }
+                tag += 1;
+                at = delivery.block.skip(at, 1);
+            }
+        }
+        Ok(())
+    }
+
+    pub fn settle(&mut self, chan: usize, tag: u64, multiple: bool, how: Settle, model: &mut Model) -> Step {
+        let chan = &mut self.chans[chan];
+        chan.channel.settle(tag, multiple, how).map_err(text)?;
+        let tags: Vec<u64> = match multiple {
+            true => chan.held.range(..=tag).map(|(tag, _)| *tag).collect(),
+            false => vec![tag],
+        };
+        model.say(|| format!("    {how:?} {tag}, multiple: {multiple}"));
+        for tag in tags {
+            let Some(place) = chan.held.remove(&tag) else { return Err(format!("tag {tag} is not held")) };
+            model.say(|| format!("    {:?}", model.name(place)));
+            match (chan.mode, how) {
+                (Mode::Transaction, _) => chan.transaction.settled.push((place, how, tag)),
+                (_, Settle::Requeue) => model.requeue(place, State::Ready),
+                (_, Settle::Ack | Settle::Reject) => model.remove(place, model.event()),
+            }
+        }
+        chan.channel.apply_settled();
+        Ok(())
+    }
+
+    pub fn recover(&mut self, chan: usize, model: &mut Model) -> Step {
+        let chan = &mut self.chans[chan];
+        chan.channel.recover(&mut self.session);
+        chan.held.values().for_each(|&place| model.requeue(place, State::Ready));
+        chan.held.clear();
+        Ok(())
+    }
+
+    pub fn cancel(&mut self, chan: usize, index: usize) -> Step {
+        let chan = &mut self.chans[chan];
+        let consumer = chan.consumers.remove(index);
+        chan.channel.cancel(&mut self.session, &consumer.tag);
+        Ok(())
+    }
+
+    pub fn commit(&mut self, chan: usize, model: &mut Model) -> Step {
+        let chan = &mut self.chans[chan];
+        let Transaction { messages, settled } = std::mem::take(&mut chan.transaction);
+        let done = chan.channel.commit(&mut self.session, |_| ()).map_err(text)?;
+        model.say(|| format!("    {} messages, {} settled, done: {done}", messages.len(), settled.len()));
+        let bytes: usize = messages.iter().map(|(id, _)| model.contents[*id as usize].length).sum();
+        let (unit, late) = (model.units.len(), bytes >= LATE);
+        model.units.push(Unit { seq: model.seq, late, certain: false });
+        let event = Event { unit: Some(unit), late, ..model.event() };
+        let state = if done { State::Ready } else { State::Waits(unit) };
+        let mut logged = false;
+        for (id, targets) in messages {
+            logged |= model.is_logged(&model.contents[id as usize], &targets);
+            model.append(id, &targets, event, state);
+        }
+        for (place, how, _) in settled {
+            logged |= how != Settle::Requeue && model.is_place_logged(place);
+            match how {
+                Settle::Requeue => model.requeue(place, state),
+                Settle::Ack | Settle::Reject => model.remove(place, event),
+            }
+        }
+        match done {
+            true => model.finish_unit(unit, logged),
+            false => chan.committing = Some(Committing { unit, logged }),
+        }
+        Ok(())
+    }
+
+    pub fn rollback(&mut self, chan: usize) -> Step {
+        let chan = &mut self.chans[chan];
+        chan.channel.rollback().map_err(text)?;
+        let Transaction { settled, .. } = std::mem::take(&mut chan.transaction);
+        chan.held.extend(settled.into_iter().map(|(place, _, tag)| (tag, place)));
+        Ok(())
+    }
+
+    /// Takes what is confirmed and committed by now.
+    pub fn take_answers(&mut self, model: &mut Model) -> Step {
+        for chan in &mut self.chans {
+            if let Some((tag, _)) = chan.channel.take_confirm(&self.session) {
+                let first = chan.published.front().map(|first| first.tag);
+                expect_that(first.is_some_and(|first| (first..=chan.tags).contains(&tag)), || {
+                    format!("{tag} is confirmed, outstanding are {first:?} to {}", chan.tags)
+                })?;
+                model.say(|| format!("    confirmed up to tag {tag}"));
+                while let Some(one) = chan.published.pop_front_if(|one| one.tag <= tag) {
+                    model.confirm(one.id, one.logged.then_some(one.seq));
+                }
+            }
+            if let Some(Committing { unit, logged }) = chan.committing
+                && chan.channel.take_committed(&self.session)
+            {
+                chan.committing = None;
+                model.say(|| format!("    committed, of operation {}", model.units[unit].seq));
+                model.finish_unit(unit, logged);
+            }
+        }
+        Ok(())
+    }
+
+    pub fn purge(&mut self, chan: usize, queue: usize, model: &mut Model) -> Step {
+        let ready = match model.queue(queue) {
+            Some(life) if life.waiting.is_empty() => life.ready.clone(),
+            _ => return Ok(()),
+        };
+        let purged = self.chans[chan].channel.purge_queue(&mut self.session, QUEUES[queue]).map_err(text)?;
+        expect_that(purged == ready.len() as u64, || format!("{purged} were purged, {} ready", ready.len()))?;
+        let number = model.queue(queue).map_or(0, |life| life.number);
+        ready.into_iter().for_each(|entry| model.remove(Place { queue, number, entry }, model.event()));
+        Ok(())
+    }
+
+    pub fn delete_queue(&mut self, chan: usize, queue: usize, model: &mut Model) -> Step {
+        let deleted = self.chans[chan].channel.delete_queue(&mut self.session, QUEUES[queue], false, false);
+        let deleted = deleted.map_err(text)?;
+        let (ready, waiting) = model.queue(queue).map_or((0, 0), |life| (life.ready.len(), life.waiting.len()));
+        expect_that((ready as u64..=(ready + waiting) as u64).contains(&deleted), || {
+            format!("{} had {deleted} ready, expected {ready} (and {waiting} that wait)", QUEUES[queue])
+        })?;
+        model.delete_queue(queue);
+        self.listen();
+        Ok(())
+    }
+
+    pub fn declare_queue(&mut self, chan: usize, queue: usize, durable: bool, model: &mut Model) -> Step {
+        if model.queue(queue).is_some() {
+            return Ok(());
+        }
+        let number = model.new_number();
+        let chan = &mut self.chans[chan];
+        declare_queue(&mut chan.channel, &mut self.session, queue, durable, number).map_err(text)?;
+        model.declare_queue(queue, number, durable);
+        Ok(())
+    }
+
+    pub fn declare_exchange(&mut self, exchange: usize, model: &mut Model) -> Step {
+        if model.exchange(exchange).is_some() {
+            return Ok(());
+        }
+        let number = model.new_number();
+        declare_exchange(&self.session, exchange, number).map_err(text)?;
+        model.declare_exchange(exchange, number);
+        Ok(())
+    }
+
+    pub fn delete_exchange(&mut self, exchange: usize, model: &mut Model) -> Step {
+        self.session.vhost().delete_exchange(EXCHANGES[exchange].name, false).map_err(text)?;
+        model.delete_exchange(exchange);
+        Ok(())
+    }
+
+    pub fn bind(&mut self, address: Address, queue: usize, model: &mut Model) -> Step {
+        if model.queue(queue).is_none() || model.exchange(address.exchange).is_none() {
+            return Ok(());
+        }
+        let (source, key) = (EXCHANGES[address.exchange].name, address.binding_key());
+        let vhost = self.session.vhost();
+        vhost.bind_queue(QUEUES[queue], source, key, Table::EMPTY, self.session.id()).map_err(text)?;
+        model.bind(address, queue);
+        Ok(())
+    }
+
+    pub fn unbind(&mut self, address: Address, queue: usize, model: &mut Model) -> Step {
+        if model.queue(queue).is_none() || model.exchange(address.exchange).is_none() {
+            return Ok(());
+        }
+        let (source, key) = (EXCHANGES[address.exchange].name, address.binding_key());
+        let vhost = self.session.vhost();
+        vhost.unbind_queue(QUEUES[queue], source, key, Table::EMPTY, self.session.id()).map_err(text)?;
+        model.unbind(address, queue);
+        Ok(())
+    }
+
+    /// Closes a channel and opens another: what it holds returns to its queues.
+    pub fn reopen(&mut self, chan: usize, model: &mut Model) -> Step {
+        let mode = self.chans[chan].mode;
+        let old = std::mem::replace(&mut self.chans[chan], Chan::new(chan as u16 + 1, mode));
+        old.channel.close(&mut self.session);
+        let rolled_back = old.transaction.settled.into_iter().map(|(place, ..)| place);
+        for place in old.held.into_values().chain(rolled_back) {
+            model.requeue(place, State::Ready);
+        }
+        self.listen();
+        Ok(())
+    }
+
+    pub fn close(self) {
+        let Conn { session, chans, .. } = self;
+        session.close(chans.into_iter().map(|chan| chan.channel));
+    }
+}
+
+impl Chan {
+    fn new(number: u16, mode: Mode) -> Chan {
+        let mut channel = Channel::new(number);
+        let selected = match mode {
+            Mode::Plain => Ok(()),
+            Mode::Confirm => channel.select_confirm(),
+            Mode::Transaction => channel.select_transaction(),
+        };
+        selected.expect("a new channel has no mode yet");
+        Chan {
+            channel,
+            mode,
+            held: BTreeMap::new(),
+            consumers: Vec::new(),
+            published: VecDeque::new(),
+            tags: 0,
+            transaction: Transaction::default(),
+            committing: None,
+        }
+    }
+}
+
+/// Compares a delivery with what the model has ready, and hands it out there too.
+fn receive(model: &mut Model, from: Target, delivery: &Delivery, at: usize, no_ack: bool) -> Result<Place, String> {
+    let (queue, number) = from;
+    let (message, _) = delivery.block.at(at);
+    let (name, removal, seq) = (QUEUES[queue], model.event(), model.seq);
+    let Some(id) = id_of(&message) else { return Err(format!("{name} gives something that was never published")) };
+    check_content(model, id, &message)?;
+    let found = model.queue(queue).filter(|life| life.number == number).and_then(|life| {
+        let mut known = life.ready.iter().chain(&life.waiting);
+        known.find(|&&entry| life.entries[entry].id == id).map(|&entry| (life, entry))
+    });
+    let Some((life, entry)) = found else { return Err(format!("{name} gives message {id}, which is not ready")) };
+    if let Some(first) = life.ready.iter().find(|&&first| first != entry && life.precedes(first, entry)) {
+        return Err(format!("{name} gives message {id} before message {}", life.entries[*first].id));
+    }
+    let flagged = life.entries[entry].flagged;
+    expect_that(flagged == delivery.redelivered, || format!("message {id} in {name} should have flag {flagged}"))?;
+    // A transaction's messages can be seen once it is durable, whether or not its commit was answered.
+    if let (State::Waits(unit), Some(own)) = (life.entries[entry].state, life.entries[entry].enqueued.unit)
+        && unit == own
+    {
+        model.units[unit].certain = true;
+        model.note_durable(model.units[unit].seq);
+    }
+    let place = Place { queue, number, entry };
+    model.say(|| format!("    message {id} from {name}, flagged: {flagged}, no_ack: {no_ack}"));
+    match no_ack {
+        true => model.remove(place, removal),
+        false => model.set_state(place, State::Held),
+    }
+    if let Some(entry) = model.entry(place) {
+        entry.note_placed(seq);
+        entry.delivered.get_or_insert(seq);
+    }
+    Ok(place)
+}
+
+/// Fails if a message is not what was published under its number.
+pub fn check_content(model: &Model, id: Id, message: &Message<'_>) -> Step {
+    let Some(content) = model.contents.get(id as usize) else {
+        return Err(format!("message {id} was never published"));
+    };
+    expect_that(content.is(id, message), || {
+        format!("message {id} is not what was published: {content:?}, but {} bytes in it", message.body.len())
+    })
+}
+
+fn check_ready(model: &Model, queue: usize, left: u64) -> Step {
+    let (ready, waiting) = model.queue(queue).map_or((0, 0), |life| (life.ready.len(), life.waiting.len()));
+    expect_that((ready as u64..=(ready + waiting) as u64).contains(&left), || {
+        format!("{} says that {left} are ready, expected {ready} (and {waiting} that wait)", QUEUES[queue])
+    })
+}
+
+/// Declares a queue whose number is in an argument.
+pub fn declare_queue(
+    channel: &mut Channel,
+    session: &mut Session,
+    queue: usize,
+    durable: bool,
+    number: u32,
+) -> Result<(), Error> {
+    let arguments = numbered(number);
+    let (name, exclusive, auto_delete, arguments) = (QUEUES[queue], false, false, arguments.as_table());
+    let declare = QueueDeclare { name, durable, exclusive, auto_delete, arguments };
+    channel.declare_queue(session, declare).map(|_| ())
+}
+
+/// Declares an exchange whose number is in an argument.
+pub fn declare_exchange(session: &Session, exchange: usize, number: u32) -> Result<(), Error> {
+    let (arguments, ExchangeName { name, kind, durable, .. }) = (numbered(number), &EXCHANGES[exchange]);
+    let (auto_delete, internal, arguments) = (false, false, arguments.as_table());
+    let declare = ExchangeDeclare { name, kind, durable: *durable, auto_delete, internal, arguments };
+    session.vhost().declare_exchange(declare)
+}
+
+fn numbered(number: u32) -> FieldTable {
+    FieldTable::new().with("x-number", i64::from(number))
+}
+
+pub fn text(error: Error) -> String {
+    error.to_string()
+}
+
+pub fn expect_that(holds: bool, what: impl FnOnce() -> String) -> Step {
+    if holds { Ok(()) } else { Err(what()) }
+}

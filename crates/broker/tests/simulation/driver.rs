@@ -1,0 +1,522 @@
+//! One run: from a seed to operations of clients, work of the broker, faults and crashes.
+
+use crate::client::{Conn, Mode, Step};
+use crate::content::{Address, Content, EXCHANGES, KEYS, QUEUES};
+use crate::coverage::{Coverage, FAULTS, Fault, Phase, Site, possible};
+use crate::disk::{Armed, Comeback, SimDisk};
+use crate::inspect::inspect;
+use crate::judge::{Excuse, Found, judge};
+use crate::model::Model;
+use crate::random::Random;
+use crate::sites::SITES;
+use leveret_broker::{Broker, Environment, Limits, OpenError, Recovery, Settle, Storage, Sync};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Segments are so small that a run fills many.
+pub const SEGMENT: u32 = 64 * 1024;
+
+/// How often a start is tried while faults are in its way.
+const STARTS: usize = 8;
+
+/// What a run is to be like.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    pub seed: u64,
+    pub operations: u32,
+    /// Clients' operations for one step of the broker's own work, roughly.
+    pub patience: u64,
+    /// Faults, crashes and restarts by chance; otherwise the caller does that.
+    pub faults: bool,
+    /// What follows every crash; otherwise that is left to chance.
+    pub comeback: Option<Comeback>,
+    /// Print what is done.
+    pub trace: bool,
+}
+
+impl Plan {
+    pub fn of_seed(seed: u64) -> Plan {
+        let mut random = Random::new(seed ^ 0x706c_616e);
+        let (operations, patience) = (random.between(500, 700) as u32, random.pick(&[2, 5, 15]));
+        Plan { seed, operations, patience, faults: true, comeback: None, trace: false }
+    }
+}
+
+/// Runs a plan to its end.
+pub fn run(plan: Plan) -> Result<Coverage, String> {
+    let mut sim = Sim::new(plan);
+    sim.begin()?;
+    while sim.operations() < plan.operations {
+        sim.operation()?;
+    }
+    sim.end()
+}
+
+pub struct Sim {
+    plan: Plan,
+    pub disk: SimDisk,
+    random: Random,
+    limits: Limits,
+    sync: Sync,
+    /// Number of queues; the last one is transient.
+    queues: usize,
+    counter: Arc<AtomicU64>,
+    pub model: Model,
+    broker: Option<Broker>,
+    conns: Vec<Conn>,
+    crashes: u32,
+    operations: u32,
+    /// A fault came in the way of a client's operation.
+    stumbled: bool,
+    /// A fault came in the way of anything in this life.
+    faulted: bool,
+}
+
+impl Sim {
+    pub fn new(plan: Plan) -> Sim {
+        let mut random = Random::new(plan.seed);
+        let max_memory = random.pick(&[256 << 10, 2 << 20, 1 << 30]);
+        Sim {
+            plan,
+            disk: SimDisk::new(plan.seed ^ 0x6469_736b),
+            limits: Limits { max_memory, ..Limits::default() },
+            sync: Sync::Always,
+            queues: random.between(4, 5) as usize,
+            random,
+            counter: Arc::default(),
+            model: Model::new(plan.trace),
+            broker: None,
+            conns: Vec::new(),
+            crashes: 0,
+            operations: 0,
+            stumbled: false,
+            faulted: false,
+        }
+    }
+
+    /// Starts a broker on the empty disk, and declares everything.
+    pub fn begin(&mut self) -> Step {
+        if self.plan.trace {
+            self.disk.trace();
+        }
+        self.disk.enter(Phase::Recover);
+        match self.open(&self.disk, false) {
+            Ok((broker, _)) if self.disk.death().is_none() => self.serve(broker),
+            Err(error) if self.disk.death().is_none() => return Err(format!("an empty disk: {error}")),
+            _ => self.crash(None)?,
+        }
+        self.declare_all()?;
+        self.arm();
+        Ok(())
+    }
+
+    pub fn crashes(&self) -> u32 {
+        self.crashes
+    }
+
+    /// Operations that were done.
+    pub fn operations(&self) -> u32 {
+        self.operations
+    }
+
+    fn open(&self, disk: &SimDisk, accept_loss: bool) -> Result<(Broker, Recovery), OpenError> {
+        let counter = self.counter.clone();
+        let random = move || u128::from(Random::new(counter.fetch_add(1, Ordering::Relaxed)).next());
+        let environment = Environment { random: Box::new(random), now: Box::new(|| 1_700_000_000) };
+        let disk = Arc::new(disk.clone());
+        let storage = Storage { sync: self.sync, segment_size: SEGMENT, accept_loss, ..Storage::new(disk) };
+        Broker::recover(self.limits.clone(), environment, storage)
+    }
+
+    fn serve(&mut self, broker: Broker) {
+        self.conns = (0..2).map(|_| Conn::new(&broker)).collect();
+        self.broker = Some(broker);
+        self.stumbled = false;
+        self.disk.enter(Phase::Serve);
+    }
+
+    fn broker(&self) -> &Broker {
+        self.broker.as_ref().expect("a broker runs between two crashes")
+    }
+
+    fn declare_all(&mut self) -> Step {
+        for queue in 0..self.queues {
+            self.model.seq += 1;
+            self.conns[0].declare_queue(0, queue, queue + 1 < self.queues, &mut self.model)?;
+        }
+        for exchange in (1..EXCHANGES.len()).filter(|&index| !EXCHANGES[index].predeclared) {
+            self.model.seq += 1;
+            self.conns[0].declare_exchange(exchange, &mut self.model)?;
+        }
+        for address in Address::bound() {
+            for _ in 0..2 {
+                self.model.seq += 1;
+                let queue = self.random.index(self.queues);
+                self.conns[0].bind(address, queue, &mut self.model)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn say(&self, what: impl FnOnce() -> String) {
+        self.model.say(what);
+    }
+
+    /// Lets something go wrong, some calls from now.
+    fn arm(&mut self) {
+        if !self.plan.faults || SITES.is_empty() || self.random.chance(20) {
+            return;
+        }
+        let site = self.random.pick(SITES);
+        self.arm_at(site);
+    }
+
+    fn arm_at(&mut self, site: Site) {
+        let faults: Vec<Fault> = FAULTS.into_iter().filter(|&fault| possible(site.op, fault)).collect();
+        let (fault, spread) = (self.random.pick(&faults), self.random.pick(&[1, 4, 20, 100]));
+        let armed = Armed { site, fault, spared: self.random.below(spread) };
+        self.say(|| format!("armed: {armed:?}"));
+        self.disk.arm(armed);
+    }
+
+    /// Does one thing, and what follows from it.
+    pub fn operation(&mut self) -> Step {
+        self.model.seq += 1;
+        self.operations += 1;
+        self.disk.enter(Phase::Serve);
+        let done = if self.random.below(self.plan.patience) == 0 { self.work() } else { self.client() };
+        self.note_fired();
+        if self.disk.death().is_some() || self.stumbled {
+            return self.crash(None);
+        }
+        done?;
+        if self.broker().failure().is_some() && self.random.chance(30) {
+            return self.crash(None);
+        }
+        if !self.plan.faults {
+            return Ok(());
+        }
+        match self.random.below(400) {
+            0 => self.crash(None),
+            1 => self.restart(),
+            _ => Ok(()),
+        }
+    }
+
+    /// A failed read in a client's operation may end in anything but a wrong answer; what it did is not known.
+    fn note_fired(&mut self) {
+        for (site, fault) in self.disk.take_fired() {
+            self.say(|| format!("{fault:?} at {site:?}"));
+            self.faulted = true;
+            self.stumbled |= site.phase == Phase::Serve;
+        }
+    }
+
+    fn work(&mut self) -> Step {
+        match self.random.weighted(&[30, 45, 10, 15]) {
+            0 => self.write_log(),
+            1 => self.tend(),
+            2 => self.write_everything(),
+            _ => {
+                self.say(|| "take answers".to_string());
+                self.conns.iter_mut().try_for_each(|conn| conn.take_answers(&mut self.model))
+            }
+        }
+    }
+
+    fn write_log(&mut self) -> Step {
+        let again = self.random.between(1, 3);
+        self.in_phase(Phase::Write, |broker| (0..again).for_each(|_| _ = broker.write_log()));
+        self.say(|| format!("write the log {again} times"));
+        self.check_failure()
+    }
+
+    fn tend(&mut self) -> Step {
+        let again = self.random.between(1, 12);
+        self.in_phase(Phase::Tend, |broker| (0..again).for_each(|_| _ = broker.tend()));
+        self.say(|| format!("tend {again} times"));
+        self.check_failure()
+    }
+
+    fn in_phase(&mut self, phase: Phase, act: impl FnOnce(&Broker)) {
+        self.disk.enter(phase);
+        act(self.broker());
+        self.disk.enter(Phase::Serve);
+    }
+
+    /// A failed sync of the log is never tried again and never concealed; without a fault nothing fails.
+    fn check_failure(&mut self) -> Step {
+        let fired = self.disk.take_fired();
+        fired.iter().for_each(|fault| self.say(|| format!("{fault:?}")));
+        let failure = self.broker().failure();
+        let must = fired.iter().any(|(site, fault)| {
+            *fault == Fault::Eio && site.phase == Phase::Write && site.op == crate::coverage::Op::Sync
+        });
+        if must && failure.is_none() && self.disk.death().is_none() {
+            return Err("the broker goes on after a failed sync".to_string());
+        }
+        self.faulted |= !fired.is_empty();
+        match failure {
+            Some(why) if !self.faulted => Err(format!("the broker fails without a reason: {why}")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes until nothing is left; everything that waits must be answered then.
+    fn write_everything(&mut self) -> Step {
+        self.say(|| "write everything".to_string());
+        let mut rounds = 0;
+        self.in_phase(Phase::Write, |broker| {
+            while rounds < 1000 && broker.write_log() {
+                rounds += 1;
+            }
+        });
+        let quiet = !self.disk.has_fired();
+        self.check_failure()?;
+        if !quiet || self.broker().failure().is_some() || self.disk.is_full() {
+            return Ok(());
+        }
+        if rounds == 1000 {
+            return Err("the log is never done with writing".to_string());
+        }
+        self.model.note_all_durable();
+        self.conns.iter_mut().try_for_each(|conn| conn.take_answers(&mut self.model))?;
+        for conn in &self.conns {
+            for chan in &conn.chans {
+                if !chan.published.is_empty() || chan.committing.is_some() {
+                    return Err(format!("everything is written and a channel still waits ({:?})", chan.mode));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn client(&mut self) -> Step {
+        let (random, model) = (&mut self.random, &mut self.model);
+        let which = random.index(self.conns.len());
+        let conn = &mut self.conns[which];
+        let chan = random.index(conn.chans.len());
+        if conn.chans[chan].committing.is_some() {
+            return conn.take_answers(model);
+        }
+        let queue = random.index(self.queues);
+        let what = random.weighted(&WEIGHTS);
+        model.say(|| format!("{} on channel {which}.{chan}, maybe {}", NAMES[what], QUEUES[queue]));
+        match what {
+            0 => self.publish(which, chan),
+            1 => {
+                let no_ack = random.chance(20);
+                conn.get(chan, queue, no_ack, model)
+            }
+            2 if conn.chans[chan].consumers.len() < 3 => {
+                let (prefetch, no_ack) = (random.pick(&[0, 1, 10, 100]), random.chance(25));
+                conn.consume(chan, queue, prefetch, no_ack, model)
+            }
+            3 => conn.pull(random, model),
+            4 => {
+                let held = conn.chans[chan].held.len();
+                if held == 0 {
+                    return Ok(());
+                }
+                let tag = conn.chans[chan].held.keys().nth(random.index(held)).copied().unwrap_or_default();
+                let multiple = random.chance(40);
+                let how = [Settle::Ack, Settle::Requeue, Settle::Reject][random.weighted(&[70, 20, 10])];
+                conn.settle(chan, tag, multiple, how, model)
+            }
+            5 if conn.chans[chan].mode == Mode::Transaction => match random.chance(75) {
+                true => conn.commit(chan, model),
+                false => conn.rollback(chan),
+            },
+            6 => conn.take_answers(model),
+            7 if !conn.chans[chan].consumers.is_empty() => {
+                let index = random.index(conn.chans[chan].consumers.len());
+                conn.cancel(chan, index)
+            }
+            8 => conn.recover(chan, model),
+            9 => conn.purge(chan, queue, model),
+            10 => {
+                conn.delete_queue(chan, queue, model)?;
+                if random.chance(50) {
+                    model.seq += 1;
+                    conn.declare_queue(chan, queue, queue + 1 < self.queues, model)?;
+                }
+                Ok(())
+            }
+            11 => conn.declare_queue(chan, queue, queue + 1 < self.queues, model),
+            12 => self.topology(which),
+            13 => conn.reopen(chan, model),
+            _ => Ok(()),
+        }
+    }
+
+    fn publish(&mut self, conn: usize, chan: usize) -> Step {
+        let random = &mut self.random;
+        let count = match random.below(10) {
+            0 => random.between(10, 60),
+            _ => random.between(1, 6),
+        };
+        let (mut address, scatter) = (self.model.some_address(random, self.queues), random.chance(30));
+        let persistent = random.chance(85);
+        let mut messages = Vec::new();
+        for _ in 0..count {
+            if scatter {
+                address = self.model.some_address(random, self.queues);
+            }
+            // Only a few of many are long.
+            let length = if count > 6 { random.below(300) as usize } else { Content::length(random) };
+            let flavor = random.below(30) as u8;
+            messages.push(Content { address, length, persistent, flavor });
+        }
+        self.conns[conn].publish(chan, &messages, &mut self.model)
+    }
+
+    fn topology(&mut self, conn: usize) -> Step {
+        let (random, model, conn) = (&mut self.random, &mut self.model, &mut self.conns[conn]);
+        let exchange = random.between(1, EXCHANGES.len() as u64 - 1) as usize;
+        let key = if matches!(exchange, 1 | 4) { 0 } else { random.index(KEYS) };
+        let (address, queue) = (Address { exchange, key }, random.index(self.queues));
+        match random.below(5) {
+            0 if !EXCHANGES[exchange].predeclared => conn.delete_exchange(exchange, model),
+            0 | 1 if !EXCHANGES[exchange].predeclared => conn.declare_exchange(exchange, model),
+            2 => conn.unbind(address, queue, model),
+            _ => conn.bind(address, queue, model),
+        }
+    }
+
+    /// Ends the broker as a signal does, and starts it again.
+    pub fn restart(&mut self) -> Step {
+        self.say(|| "restart".to_string());
+        if self.broker().failure().is_some() {
+            return self.crash(None);
+        }
+        if self.random.chance(50) {
+            self.conns.drain(..).for_each(Conn::close);
+        }
+        let mut stopped = Ok(());
+        self.in_phase(Phase::Stop, |broker| stopped = broker.shut_down());
+        let quiet = !self.disk.has_fired();
+        self.note_fired();
+        match stopped {
+            Ok(()) if self.disk.death().is_none() => {
+                self.model.seq += 1;
+                self.model.note_all_durable();
+            }
+            Err(error) if quiet && !self.disk.is_full() => return Err(format!("the broker does not stop: {error}")),
+            _ => {}
+        }
+        self.crash(None)
+    }
+
+    /// The process ends, or the power; then the broker is started until it is up again, and what it has is judged.
+    pub fn crash(&mut self, how: Option<Comeback>) -> Step {
+        self.crashes += 1;
+        let how = how.unwrap_or_else(|| self.some_comeback());
+        self.say(|| format!("crash: {how:?}; {}", self.disk.describe()));
+        self.drop_broker();
+        self.disk.come_back(how);
+        for start in 0..STARTS {
+            if self.plan.faults && start + 1 < STARTS {
+                self.arm_recovery();
+            }
+            let copy = self.disk.fork();
+            self.disk.enter(Phase::Recover);
+            let opened = self.open(&self.disk, false);
+            let fired = self.disk.take_fired();
+            fired.iter().for_each(|fault| self.say(|| format!("{fault:?}")));
+            match opened {
+                Ok((broker, _)) if self.disk.death().is_none() => {
+                    self.disk.disarm();
+                    let found = self.look(&copy, None)?;
+                    self.model.adopt(&found);
+                    self.faulted = false;
+                    self.serve(broker);
+                    self.model.declare_predeclared();
+                    self.arm();
+                    return Ok(());
+                }
+                Err(error) if fired.is_empty() => return Err(format!("the broker does not start: {error}")),
+                _ => {}
+            }
+            let again = self.some_comeback();
+            self.say(|| format!("crash in the start: {again:?}"));
+            self.disk.disarm();
+            self.disk.come_back(again);
+        }
+        unreachable!("nothing fails in the last start")
+    }
+
+    /// The process is gone before the broker could write anything on its way out.
+    fn drop_broker(&mut self) {
+        self.disk.die(Fault::Kill);
+        self.conns.clear();
+        self.broker = None;
+        self.disk.disarm();
+        self.disk.set_full(false);
+    }
+
+    fn some_comeback(&mut self) -> Comeback {
+        if let Some(comeback) = self.plan.comeback {
+            return comeback;
+        }
+        if self.disk.death() == Some(Fault::Kill) || self.random.chance(40) && self.disk.death().is_none() {
+            return Comeback::Process;
+        }
+        let percent = [0, 30, 70, 100];
+        Comeback::Power { writes: self.random.pick(&percent), names: self.random.pick(&percent) }
+    }
+
+    fn arm_recovery(&mut self) {
+        let sites: Vec<Site> = SITES.iter().copied().filter(|site| site.phase == Phase::Recover).collect();
+        if !sites.is_empty() && self.random.chance(30) {
+            let site = self.random.pick(&sites);
+            self.arm_at(site);
+        }
+    }
+
+    /// Starts a broker on a copy of the disk and compares what it has with the model.
+    fn look(&self, copy: &SimDisk, flipped: Option<&str>) -> Result<Found, String> {
+        let opened = self.open(copy, false);
+        let (broker, recovery) = match opened {
+            Ok(opened) => opened,
+            // What does not even start has not concealed anything.
+            Err(OpenError::Missing(_)) if flipped.is_some() => {
+                return Ok(Found { excuse: Excuse { everything: true, ..Excuse::default() }, ..Found::default() });
+            }
+            Err(error) => return Err(format!("a copy does not start: {error}")),
+        };
+        self.say(|| format!("recovered: {recovery:?}"));
+        let found = inspect(&broker, &recovery, &self.model, flipped.is_some())?;
+        judge(&self.model, &found)?;
+        Ok(found)
+    }
+
+    /// A last crash, with a flipped bit in some runs.
+    pub fn end(mut self) -> Result<Coverage, String> {
+        if self.plan.faults && self.random.chance(30) {
+            self.flip()?;
+        } else {
+            self.model.seq += 1;
+            self.crash(None)?;
+        }
+        Ok(self.disk.take_coverage())
+    }
+
+    /// What was stored is not what is read: that is found out, or it doesn't matter.
+    fn flip(&mut self) -> Step {
+        self.model.seq += 1;
+        let how = self.some_comeback();
+        self.drop_broker();
+        self.disk.come_back(how);
+        let Some(flipped) = self.disk.flip() else { return Ok(()) };
+        self.say(|| format!("{how:?}, flipped a bit of {flipped}"));
+        self.look(&self.disk.fork(), Some(&flipped)).map_err(|error| format!("{error} (flipped {flipped})"))?;
+        let accepting = self.open(&self.disk.fork(), true);
+        accepting.map(|_| ()).map_err(|error| format!("does not start with accept_loss: {error} (flipped {flipped})"))
+    }
+}
+
+const NAMES: [&str; 14] = [
+    "publish", "get", "consume", "pull", "settle", "commit", "answers", "cancel", "recover", "purge", "delete",
+    "declare", "topology", "reopen",
+];
+const WEIGHTS: [u32; 14] = [30, 10, 5, 20, 25, 10, 6, 2, 1, 1, 1, 4, 4, 2];

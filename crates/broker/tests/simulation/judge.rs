@@ -1,0 +1,402 @@
+//! Whether what is found after a crash can be explained: by some number, so that the events below it survived and the
+//! others did not, nothing that the broker called durable is missing, and every transaction is whole or absent.
+
+use crate::content::{Address, EXCHANGES, Id, QUEUES};
+use crate::model::{Binding, Entry, Event, Exchange, Model, Queue, Seq, State, UnitId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a broker had after its start.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    pub queues: BTreeMap<usize, FoundQueue>,
+    /// Index of the exchange -> its number.
+    pub exchanges: BTreeMap<usize, u32>,
+    /// Which queues a message for an address comes to.
+    pub bindings: BTreeSet<(usize, usize, usize)>,
+    pub excuse: Excuse,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct FoundQueue {
+    pub number: u32,
+    /// Messages in their order, and whether each is flagged as redelivered.
+    pub messages: Vec<(Id, bool)>,
+}
+
+/// What a run has damaged, and the broker has reported: no more is expected of it.
+#[derive(Clone, Debug, Default)]
+pub struct Excuse {
+    /// Anything may be missing.
+    pub everything: bool,
+    /// Messages of these queues may be missing.
+    pub queues: BTreeSet<usize>,
+}
+
+/// Finds what contradicts the model.
+pub fn judge(model: &Model, found: &Found) -> Result<(), String> {
+    let mut trial = Trial {
+        model,
+        low: model.durable,
+        high: model.seq + 1,
+        why_low: "the broker said so".to_string(),
+        why_high: "nothing came later".to_string(),
+        gaps: Vec::new(),
+        votes: vec![None; model.units.len()],
+        doubts: Vec::new(),
+        unflagged: Vec::new(),
+        lenient: found.excuse.everything || !found.excuse.queues.is_empty(),
+    };
+    for queue in 0..QUEUES.len() {
+        if found.excuse.everything || found.excuse.queues.contains(&queue) {
+            trial.damaged_queue(queue, found.queues.get(&queue))?;
+        } else {
+            trial.queue(queue, found.queues.get(&queue))?;
+        }
+    }
+    if !found.excuse.everything {
+        for exchange in 0..EXCHANGES.len() {
+            trial.exchange(exchange, found.exchanges.get(&exchange).copied())?;
+        }
+        if found.excuse.queues.is_empty() {
+            trial.bindings(found)?;
+        }
+    }
+    if trial.lenient { Ok(()) } else { trial.verdict() }
+}
+
+/// A message that is missing: because it was never durable, or because its removal was.
+struct Doubt {
+    what: String,
+    enqueued: Event,
+    removed: Event,
+}
+
+struct Trial<'a> {
+    model: &'a Model,
+    /// The cut is between these: events below it survived, events above it did not. Of the operation at the cut
+    /// itself any part may have survived.
+    low: Seq,
+    high: Seq,
+    why_low: String,
+    why_high: String,
+    /// Where the cut cannot be: strictly between the two.
+    gaps: Vec<(Seq, Seq, String)>,
+    /// Whether a transaction survived, as far as that is known.
+    votes: Vec<Option<bool>>,
+    doubts: Vec<Doubt>,
+    /// Messages that were delivered in these operations, and are not flagged.
+    unflagged: Vec<(Seq, String)>,
+    /// Something is damaged, so absence proves nothing.
+    lenient: bool,
+}
+
+impl Trial<'_> {
+    fn survived(&mut self, event: Event, why: impl Fn() -> String) -> Result<(), String> {
+        if let Some(unit) = event.unit {
+            self.vote(unit, true, why)?;
+        } else if event.seq > self.low && !event.certain {
+            (self.low, self.why_low) = (event.seq, why());
+        }
+        Ok(())
+    }
+
+    fn did_not_survive(&mut self, event: Event, why: impl Fn() -> String) -> Result<(), String> {
+        if self.model.is_certain(event) {
+            return Err(format!("{}, although operation {} was durable", why(), event.seq));
+        }
+        if self.lenient {
+            return Ok(());
+        }
+        if let Some(unit) = event.unit {
+            self.vote(unit, false, why)?;
+        } else if !event.late && event.seq < self.high {
+            (self.high, self.why_high) = (event.seq, why());
+        }
+        Ok(())
+    }
+
+    fn vote(&mut self, unit: UnitId, survived: bool, why: impl Fn() -> String) -> Result<(), String> {
+        match self.votes[unit] {
+            Some(other) if other == survived => return Ok(()),
+            Some(_) if self.lenient => return Ok(()),
+            Some(_) => {
+                return Err(format!(
+                    "half a transaction: {} speaks {} the commit in operation {}, other things do not",
+                    why(),
+                    if survived { "for" } else { "against" },
+                    self.model.units[unit].seq
+                ));
+            }
+            None => self.votes[unit] = Some(survived),
+        }
+        let crate::model::Unit { seq, late, .. } = self.model.units[unit];
+        if survived && seq > self.low {
+            (self.low, self.why_low) = (seq, why());
+        }
+        if !survived && !late && seq < self.high {
+            (self.high, self.why_high) = (seq, why());
+        }
+        Ok(())
+    }
+
+    /// Something that is missing was made and then removed again, or was never durable.
+    fn is_absent(
+        &mut self,
+        made: Event,
+        removed: Option<Event>,
+        what: impl Fn() -> String + Copy,
+    ) -> Result<(), String> {
+        let missing = || format!("{} is missing", what());
+        match removed {
+            None => self.did_not_survive(made, missing),
+            Some(removed) if self.model.is_certain(made) => self.survived(removed, missing),
+            Some(_) if made.late => Ok(()),
+            Some(removed) => {
+                self.doubts.push(Doubt { what: missing(), enqueued: made, removed });
+                Ok(())
+            }
+        }
+    }
+
+    fn is_present(
+        &mut self,
+        made: Event,
+        removed: Option<Event>,
+        what: impl Fn() -> String + Copy,
+    ) -> Result<(), String> {
+        let there = || format!("{} is there", what());
+        self.survived(made, there)?;
+        removed.map_or(Ok(()), |removed| self.did_not_survive(removed, there))
+    }
+
+    fn damaged_queue(&mut self, queue: usize, found: Option<&FoundQueue>) -> Result<(), String> {
+        let Some(found) = found else { return Ok(()) };
+        let life = self.model.queues[queue].iter().find(|life| life.number == found.number);
+        let life = life.ok_or_else(|| format!("{} was never declared like that", QUEUES[queue]))?;
+        let known: BTreeSet<Id> = life.entries.iter().map(|entry| entry.id).collect();
+        match found.messages.iter().find(|(id, _)| !known.contains(id)) {
+            Some((id, _)) => Err(format!("message {id} was never in {}", QUEUES[queue])),
+            None => Ok(()),
+        }
+    }
+
+    fn queue(&mut self, queue: usize, found: Option<&FoundQueue>) -> Result<(), String> {
+        let (lives, name) = (&self.model.queues[queue], QUEUES[queue]);
+        let what = || format!("{name} as found");
+        if let Some(found) = found
+            && !lives.iter().any(|life| life.durable && life.number == found.number)
+        {
+            return Err(format!("{name} is there as number {}, which it never was", found.number));
+        }
+        for life in lives.iter().filter(|life| life.durable) {
+            match found.filter(|found| found.number == life.number) {
+                Some(found) => {
+                    self.is_present(life.declared, life.deleted, what)?;
+                    self.messages(name, life, found)?;
+                }
+                None => self.is_absent(life.declared, life.deleted, || format!("{name} number {}", life.number))?,
+            }
+        }
+        Ok(())
+    }
+
+    fn messages(&mut self, name: &str, life: &Queue, found: &FoundQueue) -> Result<(), String> {
+        let places: BTreeMap<Id, usize> = life.entries.iter().enumerate().map(|(at, entry)| (entry.id, at)).collect();
+        let mut seen = vec![None; life.entries.len()];
+        let mut last: Vec<usize> = Vec::new();
+        for &(id, flagged) in &found.messages {
+            let Some(&place) = places.get(&id) else { return Err(format!("message {id} was never in {name}")) };
+            if seen[place].replace(flagged).is_some() {
+                return Err(format!("message {id} is twice in {name}"));
+            }
+            // Usually places ascend, so that comparing with the last one is enough.
+            if last.last().is_some_and(|&before| before > place) {
+                if let Some(before) = last.iter().find(|&&before| life.precedes(place, before)) {
+                    return Err(format!("{name} has message {id} behind message {}", life.entries[*before].id));
+                }
+            }
+            last.push(place);
+        }
+        for (entry, seen) in life.entries.iter().zip(&seen) {
+            let what = || format!("message {} of operation {} in {name}", entry.id, entry.enqueued.seq);
+            let persistent = self.model.contents[entry.id as usize].persistent;
+            match seen {
+                Some(_) if !persistent => return Err(format!("{} is there and was not persistent", what())),
+                Some(_) => self.is_present(self.model.enqueued(entry), entry.removed, what)?,
+                None if !persistent => {}
+                None => self.is_absent(self.model.enqueued(entry), entry.removed, what)?,
+            }
+        }
+        for (entry, _) in life.entries.iter().zip(seen).filter(|(_, seen)| *seen == Some(false)) {
+            let since = if entry.was_flagged { Some(0) } else { entry.delivered };
+            let what = |since| (since, format!("message {} in {name}, delivered in operation {since}", entry.id));
+            self.unflagged.extend(since.map(what));
+        }
+        Ok(())
+    }
+
+    fn exchange(&mut self, exchange: usize, found: Option<u32>) -> Result<(), String> {
+        let (lives, name) = (&self.model.exchanges[exchange], EXCHANGES[exchange].name);
+        if let Some(number) = found
+            && !lives.iter().any(|life| life.durable && life.number == number)
+        {
+            return Err(format!("exchange '{name}' is there as number {number}, which it never was"));
+        }
+        for Exchange { number, durable, declared, deleted } in lives {
+            let what = || format!("exchange '{name}' number {number}");
+            match found {
+                _ if !durable => {}
+                Some(found) if found == *number => self.is_present(*declared, *deleted, what)?,
+                _ => self.is_absent(*declared, *deleted, what)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn bindings(&mut self, found: &Found) -> Result<(), String> {
+        let known: BTreeSet<(usize, usize, usize)> =
+            self.model.bindings.iter().filter(|binding| binding.durable).map(triple).collect();
+        for &(exchange, key, queue) in &found.bindings {
+            let address = Address { exchange, key };
+            if !known.contains(&(exchange, key, queue)) {
+                return Err(format!("{} is bound to {address:?} and never was", QUEUES[queue]));
+            }
+        }
+        for of in known {
+            self.binding(of, found)?;
+        }
+        Ok(())
+    }
+
+    /// All bindings of one queue to one address.
+    fn binding(&mut self, of: (usize, usize, usize), found: &Found) -> Result<(), String> {
+        let (exchange, _, queue) = of;
+        let what = || format!("the binding of {} to exchange and key {:?}", QUEUES[queue], (of.0, of.1));
+        let (there, mut end) = (found.bindings.contains(&of), None);
+        // One that led from or to something that is gone, or was another, is gone with it.
+        let fits = |binding: &Binding| {
+            found.exchanges.get(&exchange) == Some(&binding.exchange_number)
+                && found.queues.get(&queue).is_some_and(|queue| queue.number == binding.queue_number)
+        };
+        let all = self.model.bindings.iter().filter(|binding| binding.durable && triple(binding) == of);
+        for binding in all.filter(|binding| fits(binding)) {
+            if !there {
+                self.is_absent(binding.bound, binding.removed, what)?;
+                continue;
+            }
+            // Between the removal of one and the next there was none.
+            match end.replace(binding.removed) {
+                None => self.survived(binding.bound, what)?,
+                Some(Some(removed)) => self.gap(removed, binding.bound, what),
+                Some(None) => {}
+            }
+        }
+        match end {
+            None if there => Err(format!("{} is there and should not be", what())),
+            Some(Some(removed)) => self.did_not_survive(removed, || format!("{} is there", what())),
+            _ => Ok(()),
+        }
+    }
+
+    fn gap(&mut self, from: Event, to: Event, why: impl Fn() -> String) {
+        self.gaps.push((from.seq, to.seq, why()));
+    }
+
+    fn verdict(mut self) -> Result<(), String> {
+        // What survived and what did not explains some of what is missing, and that may explain more.
+        for _ in 0..3 {
+            for Doubt { what, enqueued, removed } in std::mem::take(&mut self.doubts) {
+                let was_there = match enqueued.unit {
+                    Some(unit) => self.votes[unit] == Some(true),
+                    None => enqueued.seq < self.low,
+                };
+                if was_there {
+                    self.survived(removed, || what.clone())?;
+                } else {
+                    self.doubts.push(Doubt { what, enqueued, removed });
+                }
+            }
+        }
+        for Doubt { what, enqueued, removed } in std::mem::take(&mut self.doubts) {
+            if !removed.late && !enqueued.late {
+                self.gaps.push((enqueued.seq, removed.seq, what));
+            }
+        }
+        self.gaps.sort();
+        let mut cut = self.low;
+        let mut why = self.why_low.clone();
+        for (begin, end, reason) in &self.gaps {
+            if (begin + 1..*end).contains(&cut) {
+                (cut, why) = (*end, reason.clone());
+            }
+        }
+        if let Some((_, what)) = self.unflagged.iter().find(|(delivered, _)| *delivered < cut) {
+            return Err(format!("{what}, is not flagged, although operations up to {cut} survived ({why})"));
+        }
+        if cut <= self.high {
+            return Ok(());
+        }
+        Err(format!(
+            "operations up to {cut} must have survived ({why}), and those from {} on did not ({})",
+            self.high, self.why_high
+        ))
+    }
+}
+
+fn triple(binding: &Binding) -> (usize, usize, usize) {
+    (binding.address.exchange, binding.address.key, binding.queue)
+}
+
+impl Model {
+    /// Goes on with what was found: it is all there is, and durable.
+    pub fn adopt(&mut self, found: &Found) {
+        self.seq += 1;
+        let settled = self.settled();
+        let mut bindings = Vec::new();
+        for binding in self.bindings.drain(..).filter(|binding| binding.durable) {
+            let Some(queue) = found.queues.get(&binding.queue) else { continue };
+            let there = found.bindings.contains(&triple(&binding));
+            let fits = queue.number == binding.queue_number
+                && found.exchanges.get(&binding.address.exchange) == Some(&binding.exchange_number);
+            if there && fits && !bindings.iter().any(|other| triple(other) == triple(&binding)) {
+                bindings.push(Binding { bound: settled, removed: None, ..binding });
+            }
+        }
+        self.bindings = bindings;
+        for (index, lives) in self.exchanges.iter_mut().enumerate() {
+            let number = found.exchanges.get(&index);
+            lives.retain(|life| Some(&life.number) == number);
+            lives.iter_mut().for_each(|life| (life.declared, life.deleted) = (settled, None));
+        }
+        for (index, lives) in self.queues.iter_mut().enumerate() {
+            let there = found.queues.get(&index);
+            lives.retain(|life| there.is_some_and(|there| there.number == life.number));
+            if let (Some(life), Some(there)) = (lives.last_mut(), there) {
+                (life.declared, life.deleted) = (settled, None);
+                life.adopt(there, settled);
+            }
+        }
+        self.units.clear();
+        self.confirmed.clear();
+        self.seq += 1;
+        self.note_all_durable();
+    }
+}
+
+impl Queue {
+    fn adopt(&mut self, found: &FoundQueue, settled: Event) {
+        let entry = |&(id, flagged): &(Id, bool)| Entry {
+            id,
+            enqueued: settled,
+            placed_by: settled.seq,
+            removed: None,
+            state: State::Ready,
+            delivered: None,
+            was_flagged: flagged,
+            flagged,
+        };
+        self.entries = found.messages.iter().map(entry).collect();
+        self.ready = (0..self.entries.len()).collect();
+        self.waiting.clear();
+    }
+}

@@ -1,0 +1,416 @@
+//! What the broker should hold, and what of it must be there after a crash: plain, slow and meant to be obvious.
+//!
+//! Operations are numbered. What one of them changes for good is an [`Event`], and the log keeps events in order: if
+//! one is durable, so are all before it. So a crash leaves the events up to some number, and the model has to find one
+//! that explains what is found (`judge.rs`).
+
+use crate::content::{Address, Content, EXCHANGES, Id, KEYS, QUEUES};
+use crate::random::Random;
+use std::collections::BTreeSet;
+
+/// Number of an operation.
+pub type Seq = u32;
+
+/// Index of a transaction that was committed.
+pub type UnitId = usize;
+
+/// Something that is in the log, or should be.
+#[derive(Clone, Copy, Debug)]
+pub struct Event {
+    pub seq: Seq,
+    /// It takes effect together with others.
+    pub unit: Option<UnitId>,
+    /// So large that others may be written before it, although they came later.
+    pub late: bool,
+    /// The broker said that it is durable.
+    pub certain: bool,
+}
+
+/// A committed transaction.
+#[derive(Clone, Copy, Debug)]
+pub struct Unit {
+    pub seq: Seq,
+    pub late: bool,
+    pub certain: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    Ready,
+    /// With a channel.
+    Held,
+    /// Ready as soon as this transaction is durable.
+    Waits(UnitId),
+    Gone,
+}
+
+/// A message in a queue.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub id: Id,
+    pub enqueued: Event,
+    /// By when it had its place: a transaction's messages get theirs between the commit and its answer. [`Seq::MAX`]
+    /// if that is not known yet.
+    pub placed_by: Seq,
+    pub removed: Option<Event>,
+    pub state: State,
+    /// First handed out in this life.
+    pub delivered: Option<Seq>,
+    /// It was flagged when this life began.
+    pub was_flagged: bool,
+    /// It is to be flagged at its next delivery.
+    pub flagged: bool,
+}
+
+/// A queue from its declaration to its deletion.
+#[derive(Clone, Debug)]
+pub struct Queue {
+    /// No other queue of the run has it; an argument.
+    pub number: u32,
+    pub durable: bool,
+    pub declared: Event,
+    pub deleted: Option<Event>,
+    /// In the order in which they were placed.
+    pub entries: Vec<Entry>,
+    /// Indexes of entries that are ready.
+    pub ready: BTreeSet<usize>,
+    /// Entries that wait for a transaction.
+    pub waiting: BTreeSet<usize>,
+}
+
+/// An exchange from its declaration to its deletion.
+#[derive(Clone, Debug)]
+pub struct Exchange {
+    pub number: u32,
+    pub durable: bool,
+    pub declared: Event,
+    pub deleted: Option<Event>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Binding {
+    pub address: Address,
+    pub queue: usize,
+    pub exchange_number: u32,
+    pub queue_number: u32,
+    pub durable: bool,
+    pub bound: Event,
+    pub removed: Option<Event>,
+}
+
+/// All that had a name since the last start; the last one may be alive.
+pub type Lives<T> = Vec<T>;
+
+/// A queue that a message goes to: index of the name, and number.
+pub type Target = (usize, u32);
+
+/// An entry, wherever it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub queue: usize,
+    pub number: u32,
+    pub entry: usize,
+}
+
+#[derive(Debug)]
+pub struct Model {
+    /// What is done is printed.
+    pub trace: bool,
+    /// The operation that is under way.
+    pub seq: Seq,
+    /// Every event before this operation is durable, except late ones.
+    pub durable: Seq,
+    /// So are late ones before this.
+    pub late_durable: Seq,
+    pub contents: Vec<Content>,
+    /// Messages that were confirmed.
+    pub confirmed: BTreeSet<Id>,
+    pub queues: Vec<Lives<Queue>>,
+    pub exchanges: Vec<Lives<Exchange>>,
+    pub bindings: Vec<Binding>,
+    pub units: Vec<Unit>,
+    next_number: u32,
+}
+
+impl Model {
+    pub fn new(trace: bool) -> Model {
+        let mut model = Model {
+            trace,
+            seq: 0,
+            durable: 0,
+            late_durable: 0,
+            contents: Vec::new(),
+            confirmed: BTreeSet::new(),
+            queues: vec![Vec::new(); QUEUES.len()],
+            exchanges: vec![Vec::new(); EXCHANGES.len()],
+            bindings: Vec::new(),
+            units: Vec::new(),
+            next_number: 1,
+        };
+        model.declare_predeclared();
+        model
+    }
+
+    pub fn say(&self, what: impl FnOnce() -> String) {
+        if self.trace {
+            println!("{:>5} {}", self.seq, what());
+        }
+    }
+
+    pub fn declare_predeclared(&mut self) {
+        for (index, exchange) in EXCHANGES.iter().enumerate().filter(|(_, exchange)| exchange.predeclared) {
+            if self.exchanges[index].is_empty() {
+                let declared = self.settled();
+                let life = Exchange { number: 0, durable: exchange.durable, declared, deleted: None };
+                self.exchanges[index].push(life);
+            }
+        }
+    }
+
+    /// An event of the operation that is under way.
+    pub fn event(&self) -> Event {
+        Event { seq: self.seq, unit: None, late: false, certain: false }
+    }
+
+    /// An event that needs no log any more.
+    pub fn settled(&self) -> Event {
+        Event { certain: true, ..self.event() }
+    }
+
+    pub fn new_number(&mut self) -> u32 {
+        self.next_number += 1;
+        self.next_number - 1
+    }
+
+    /// The event is durable, and it must be so after a crash.
+    pub fn is_certain(&self, event: Event) -> bool {
+        let below = if event.late { self.late_durable } else { self.durable };
+        event.certain || event.seq < below || event.unit.is_some_and(|unit| self.units[unit].certain)
+    }
+
+    /// The broker said that something of this operation is durable; so are all operations before it.
+    pub fn note_durable(&mut self, seq: Seq) {
+        self.durable = self.durable.max(seq);
+    }
+
+    /// Nothing is left to be written.
+    pub fn note_all_durable(&mut self) {
+        self.durable = self.seq;
+        self.late_durable = self.seq;
+    }
+
+    pub fn queue(&self, queue: usize) -> Option<&Queue> {
+        self.queues[queue].last().filter(|life| life.deleted.is_none())
+    }
+
+    pub fn queue_mut(&mut self, queue: usize) -> Option<&mut Queue> {
+        self.queues[queue].last_mut().filter(|life| life.deleted.is_none())
+    }
+
+    pub fn exchange(&self, exchange: usize) -> Option<&Exchange> {
+        self.exchanges[exchange].last().filter(|life| life.deleted.is_none())
+    }
+
+    pub fn declare_queue(&mut self, queue: usize, number: u32, durable: bool) {
+        let declared = self.event();
+        self.queues[queue].push(Queue {
+            number,
+            durable,
+            declared,
+            deleted: None,
+            entries: Vec::new(),
+            ready: BTreeSet::new(),
+            waiting: BTreeSet::new(),
+        });
+    }
+
+    pub fn declare_exchange(&mut self, exchange: usize, number: u32) {
+        let life = Exchange { number, durable: EXCHANGES[exchange].durable, declared: self.event(), deleted: None };
+        self.exchanges[exchange].push(life);
+    }
+
+    pub fn delete_queue(&mut self, queue: usize) {
+        let event = self.event();
+        if let Some(life) = self.queue_mut(queue) {
+            life.deleted = Some(event);
+            self.remove_bindings(|binding| binding.queue == queue);
+        }
+    }
+
+    pub fn delete_exchange(&mut self, exchange: usize) {
+        let event = self.event();
+        if let Some(life) = self.exchanges[exchange].last_mut().filter(|life| life.deleted.is_none()) {
+            life.deleted = Some(event);
+            self.remove_bindings(|binding| binding.address.exchange == exchange);
+        }
+    }
+
+    pub fn bind(&mut self, address: Address, queue: usize) {
+        let (Some(to), Some(from)) = (self.queue(queue), self.exchange(address.exchange)) else { return };
+        if self.bound(address).any(|bound| bound == queue) {
+            return;
+        }
+        let (exchange_number, queue_number) = (from.number, to.number);
+        let durable = from.durable && to.durable;
+        let bound = self.event();
+        let binding = Binding { address, queue, exchange_number, queue_number, durable, bound, removed: None };
+        self.bindings.push(binding);
+    }
+
+    pub fn unbind(&mut self, address: Address, queue: usize) {
+        self.remove_bindings(|binding| binding.address == address && binding.queue == queue);
+    }
+
+    fn remove_bindings(&mut self, which: impl Fn(&Binding) -> bool) {
+        let event = self.event();
+        let live = self.bindings.iter_mut().filter(|binding| binding.removed.is_none() && which(binding));
+        live.for_each(|binding| binding.removed = Some(event));
+    }
+
+    /// Queues that are bound to an address.
+    pub fn bound(&self, address: Address) -> impl Iterator<Item = usize> {
+        let live = self.bindings.iter().filter(move |it| it.removed.is_none() && it.address == address);
+        live.map(|binding| binding.queue)
+    }
+
+    /// An address whose exchange is there.
+    pub fn some_address(&self, random: &mut Random, queues: usize) -> Address {
+        let exchange = random.weighted(&[50, 15, 15, 15, 5]);
+        match exchange {
+            _ if self.exchange(exchange).is_none() => Address { exchange: 0, key: 0 },
+            0 => Address { exchange, key: random.index(queues) },
+            1 | 4 => Address { exchange, key: 0 },
+            _ => Address { exchange, key: random.index(KEYS) },
+        }
+    }
+
+    /// Where a message for an address goes now.
+    pub fn targets(&self, address: Address) -> Vec<Target> {
+        let number = |queue: usize| self.queue(queue).map(|life| (queue, life.number));
+        match address.exchange {
+            0 => number(address.key).into_iter().collect(),
+            _ => self.bound(address).filter_map(number).collect(),
+        }
+    }
+
+    /// Whether the log has a record of this message's way to these queues.
+    pub fn is_logged(&self, content: &Content, targets: &[Target]) -> bool {
+        content.persistent && targets.iter().any(|&(queue, _)| self.queue(queue).is_some_and(|life| life.durable))
+    }
+
+    /// Appends a message to its queues, those of them that are still there.
+    pub fn append(&mut self, id: Id, targets: &[Target], enqueued: Event, state: State) {
+        let placed_by = if let State::Waits(_) = state { Seq::MAX } else { self.seq };
+        for &(queue, number) in targets {
+            let Some(life) = self.queue_mut(queue).filter(|life| life.number == number) else { continue };
+            let index = life.entries.len();
+            life.entries.push(Entry {
+                id,
+                enqueued,
+                placed_by,
+                removed: None,
+                state,
+                delivered: None,
+                was_flagged: false,
+                flagged: false,
+            });
+            life.note_state(index, state);
+        }
+    }
+
+    /// A message was confirmed; `logged` is the operation that published it, if the log has it.
+    pub fn confirm(&mut self, id: Id, logged: Option<Seq>) {
+        if let Some(seq) = logged {
+            self.confirmed.insert(id);
+            self.note_durable(seq);
+        }
+    }
+
+    /// The event that put a message into a queue.
+    pub fn enqueued(&self, entry: &Entry) -> Event {
+        let certain = entry.enqueued.certain || self.confirmed.contains(&entry.id);
+        Event { certain, ..entry.enqueued }
+    }
+
+    /// Whether the log has a record of what happens to a message.
+    pub fn is_place_logged(&self, place: Place) -> bool {
+        let life = self.queue(place.queue).filter(|life| life.number == place.number && life.durable);
+        life.is_some_and(|life| self.contents[life.entries[place.entry].id as usize].persistent)
+    }
+
+    /// Which message of which queue is at a place.
+    pub fn name(&self, place: Place) -> Option<(&'static str, Id)> {
+        let life = self.queues[place.queue].iter().find(|life| life.number == place.number)?;
+        Some((QUEUES[place.queue], life.entries[place.entry].id))
+    }
+
+    pub fn entry(&mut self, place: Place) -> Option<&mut Entry> {
+        let life = self.queue_mut(place.queue).filter(|life| life.number == place.number)?;
+        life.entries.get_mut(place.entry)
+    }
+
+    pub fn set_state(&mut self, place: Place, state: State) {
+        if let Some(life) = self.queue_mut(place.queue).filter(|life| life.number == place.number) {
+            life.note_state(place.entry, state);
+        }
+    }
+
+    /// A message is acknowledged, rejected or dropped.
+    pub fn remove(&mut self, place: Place, event: Event) {
+        self.set_state(place, State::Gone);
+        if let Some(entry) = self.entry(place) {
+            entry.removed = Some(event);
+        }
+    }
+
+    /// A message returns to its place, at once or with a transaction.
+    pub fn requeue(&mut self, place: Place, state: State) {
+        self.set_state(place, state);
+        if let Some(entry) = self.entry(place) {
+            entry.flagged = true;
+        }
+    }
+
+    /// A transaction is known to be durable: what waited for it is ready.
+    pub fn finish_unit(&mut self, unit: UnitId, logged: bool) {
+        let seq = self.seq;
+        self.units[unit].certain = true;
+        if logged {
+            self.note_durable(self.units[unit].seq);
+        }
+        for life in self.queues.iter_mut().filter_map(|lives| lives.last_mut()) {
+            for index in life.waiting.clone() {
+                if life.entries[index].state == State::Waits(unit) {
+                    life.entries[index].note_placed(seq);
+                    life.note_state(index, State::Ready);
+                }
+            }
+        }
+    }
+}
+
+impl Entry {
+    pub fn note_placed(&mut self, seq: Seq) {
+        self.placed_by = self.placed_by.min(seq);
+    }
+}
+
+impl Queue {
+    /// Whether the first of two entries must come before the second.
+    pub fn precedes(&self, first: usize, second: usize) -> bool {
+        let (a, b) = (&self.entries[first], &self.entries[second]);
+        let same_unit = a.enqueued.unit.is_some() && a.enqueued.unit == b.enqueued.unit;
+        first < second && (same_unit || a.placed_by <= b.enqueued.seq)
+    }
+
+    pub fn note_state(&mut self, index: usize, state: State) {
+        self.entries[index].state = state;
+        self.ready.remove(&index);
+        self.waiting.remove(&index);
+        match state {
+            State::Ready => _ = self.ready.insert(index),
+            State::Waits(_) => _ = self.waiting.insert(index),
+            State::Held | State::Gone => {}
+        }
+    }
+}
