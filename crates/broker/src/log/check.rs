@@ -414,7 +414,7 @@ impl Looker {
             self.bytes.truncate(read);
             self.at = offset;
         }
-        let from = (offset - self.at) as usize;
+        let from = ((offset - self.at) as usize).min(self.bytes.len());
         Ok(&self.bytes[from..self.bytes.len().min(from + length)])
     }
 }

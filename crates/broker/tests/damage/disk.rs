@@ -3,7 +3,7 @@
 use leveret_broker::disk::{Disk, DiskFile};
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// All files of a directory.
@@ -14,14 +14,37 @@ pub struct MemoryDisk {
     files: Mutex<BTreeMap<String, Arc<MemoryFile>>>,
     /// No index can be created.
     pub refuses_indexes: AtomicBool,
+    rules: Arc<Rules>,
+}
+
+#[derive(Debug)]
+struct Rules {
     /// Whatever changes something panics.
-    read_only: Arc<AtomicBool>,
+    read_only: AtomicBool,
+    /// After so many writes there are only errors.
+    writes: AtomicI64,
 }
 
 #[derive(Debug)]
 struct MemoryFile {
     bytes: Mutex<Vec<u8>>,
-    read_only: Arc<AtomicBool>,
+    rules: Arc<Rules>,
+}
+
+impl Default for Rules {
+    fn default() -> Rules {
+        Rules { read_only: AtomicBool::new(false), writes: AtomicI64::new(i64::MAX) }
+    }
+}
+
+impl Rules {
+    fn change(&self) -> io::Result<()> {
+        assert!(!self.read_only.load(Ordering::Relaxed), "nothing may be changed");
+        match self.writes.fetch_sub(1, Ordering::Relaxed) > 0 {
+            true => Ok(()),
+            false => Err(io::Error::other("the power is gone")),
+        }
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -40,7 +63,14 @@ impl MemoryDisk {
     /// One that must not be changed.
     pub fn read_only(image: &Image) -> MemoryDisk {
         let disk = MemoryDisk::of(image);
-        disk.read_only.store(true, Ordering::Relaxed);
+        disk.rules.read_only.store(true, Ordering::Relaxed);
+        disk
+    }
+
+    /// One that fails for good after so many changes.
+    pub fn failing(image: &Image, writes: i64) -> MemoryDisk {
+        let disk = MemoryDisk::of(image);
+        disk.rules.writes.store(writes, Ordering::Relaxed);
         disk
     }
 
@@ -49,13 +79,9 @@ impl MemoryDisk {
     }
 
     fn add(&self, name: &str, bytes: Vec<u8>) -> Arc<MemoryFile> {
-        let file = Arc::new(MemoryFile { bytes: Mutex::new(bytes), read_only: self.read_only.clone() });
+        let file = Arc::new(MemoryFile { bytes: Mutex::new(bytes), rules: self.rules.clone() });
         lock(&self.files).insert(name.to_string(), file.clone());
         file
-    }
-
-    fn changes(&self) {
-        assert!(!self.read_only.load(Ordering::Relaxed), "nothing may be changed");
     }
 }
 
@@ -65,7 +91,7 @@ impl Disk for MemoryDisk {
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        self.changes();
+        self.rules.change()?;
         if name.ends_with(".index") && self.refuses_indexes.load(Ordering::Relaxed) {
             return Err(ErrorKind::StorageFull.into());
         }
@@ -81,12 +107,12 @@ impl Disk for MemoryDisk {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        self.changes();
+        self.rules.change()?;
         lock(&self.files).remove(name).map(|_| ()).ok_or_else(|| ErrorKind::NotFound.into())
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.changes();
+        self.rules.change()?;
         Ok(())
     }
 
@@ -105,7 +131,7 @@ impl DiskFile for MemoryFile {
     }
 
     fn write(&self, offset: u64, new: &[u8]) -> io::Result<()> {
-        assert!(!self.read_only.load(Ordering::Relaxed), "nothing may be changed");
+        self.rules.change()?;
         let mut bytes = lock(&self.bytes);
         let (begin, end) = (offset as usize, offset as usize + new.len());
         if bytes.len() < end {
@@ -116,7 +142,7 @@ impl DiskFile for MemoryFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        assert!(!self.read_only.load(Ordering::Relaxed), "nothing may be changed");
+        self.rules.change()?;
         Ok(())
     }
 

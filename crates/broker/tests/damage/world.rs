@@ -59,6 +59,19 @@ impl Bench {
         Ok(())
     }
 
+    /// Publishes to several queues at once; returns when it is committed.
+    pub fn commit(&mut self, messages: &[(&str, u32)]) {
+        let mut channel = Channel::new(2);
+        channel.select_transaction().expect("a new channel");
+        std::mem::swap(&mut self.channel, &mut channel);
+        messages.iter().for_each(|(queue, number)| self.publish("", queue, *number).expect("nothing is damaged"));
+        if !self.channel.commit(&mut self.session, |_| ()).expect("a transaction") {
+            self.broker.write_log();
+            assert!(self.channel.take_committed(&self.session), "everything is written");
+        }
+        std::mem::swap(&mut self.channel, &mut channel);
+    }
+
     /// Takes and acks the messages of a queue; `keep` says which stay. The numbers of all, in order; an error when the
     /// queue is closed on the way.
     pub fn drain(&mut self, queue: &str, keep: impl Fn(usize) -> bool) -> (Vec<u32>, Option<leveret_broker::Error>) {
@@ -135,6 +148,10 @@ pub fn build(seed: u32) -> (Image, Expected) {
                 bench.broker.tend();
             }
         }
+        let together: Vec<_> = queues.iter().take(5).zip(next..).map(|(queue, number)| (*queue, number)).collect();
+        bench.commit(&together);
+        together.iter().for_each(|(queue, number)| expected.entry(queue.to_string()).or_default().push(*number));
+        next += 5;
         if round == 0 {
             bench.publish("", "idle", next).expect("nothing is damaged");
             expected.insert("idle".to_string(), vec![next]);
