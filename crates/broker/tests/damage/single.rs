@@ -66,8 +66,11 @@ fn checked(image: &Image) -> Report {
     check(&MemoryDisk::read_only(image)).expect("it can be read")
 }
 
+/// The name of a queue, and positions in it.
+type Named<'a> = (Option<&'a str>, Option<(u64, u64)>);
+
 /// Of each damage: queue and positions.
-fn named(damage: &[Damage]) -> Vec<(Option<&str>, Option<(u64, u64)>)> {
+fn named(damage: &[Damage]) -> Vec<Named<'_>> {
     damage.iter().map(|it| (it.queue.as_ref().map(|(_, name)| name.as_str()), it.positions)).collect()
 }
 
@@ -146,7 +149,8 @@ fn the_end_of_the_log_is_missed_after_a_clean_end() {
     for file in segments {
         let mut removed = image.clone();
         removed.remove(&file.name);
-        let error = Bench::open(MemoryDisk::of(&removed), false).map(|bench| bench.recovery).expect_err("a file is missing");
+        let error =
+            Bench::open(MemoryDisk::of(&removed), false).map(|bench| bench.recovery).expect_err("a file is missing");
         assert!(matches!(error, OpenError::Missing(_)) && error.to_string().contains("accept_loss"), "{error}");
         assert!(!checked(&removed).damage.is_empty());
         for lost in [removed, cut(&image, &file.name)] {
