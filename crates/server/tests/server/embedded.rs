@@ -63,7 +63,11 @@ fn an_application_with_a_broker_is_joined_over_amqp() {
         client.consume(1, "invoices", "billing", true);
         assert_eq!(client.delivery(1), b"for two hares");
         std::thread::spawn(move || {
-            client.expect_close(320, "CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'", (0, 0));
+            client.expect_close(
+                320,
+                "CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'",
+                (0, 0),
+            );
             left.send(()).expect("the test waits");
         });
     });
