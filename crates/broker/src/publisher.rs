@@ -24,6 +24,10 @@ const OPEN_MAX: usize = 128;
 /// Messages for the same queues become one run up to this size.
 const RUN_MAX: usize = BLOCK_MAX;
 
+/// A publisher whose messages wait behind so many bytes to be written pauses, so that the way to the disk holds a bounded
+/// amount of memory and not everything that publishers can send.
+const BEHIND: u64 = 8 * 1024 * 1024;
+
 /// One message as a client publishes it.
 #[derive(Clone, Copy, Debug)]
 pub struct Publish<'a> {
@@ -368,6 +372,13 @@ impl Publisher {
         if appended.ticket.is_some() {
             self.waiting.ticket = appended.ticket;
         }
+    }
+
+    /// What it appended is on its way to the disk, and much else before it.
+    pub(crate) fn is_behind(&self, log: &Log) -> bool {
+        let large = self.waiting.ticket.as_ref().is_some_and(|ticket| ticket.lsn().is_none());
+        large && log.pending_large() > BEHIND
+            || self.waiting.lsn >= log.written() && log.pending() - log.pending_large().min(log.pending()) > BEHIND
     }
 
     /// What has to be durable before everything up to here may be confirmed.

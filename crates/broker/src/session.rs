@@ -96,9 +96,11 @@ impl Session {
     }
 
     /// Whether it would be good to pause before publishing more, until [`Event::Relaxed`] or for a millisecond or so:
-    /// consumers that keep pace have a lot before them. Says it once.
+    /// consumers that keep pace have a lot before them (this is said once), or so has the disk (as long as it has).
     pub fn take_crowded(&mut self) -> bool {
-        self.publisher.take_crowded()
+        let behind = |durable: &Arc<crate::engine::Durable>| self.publisher.is_behind(&durable.store.log);
+        let behind = self.broker.durable().is_some_and(behind);
+        self.publisher.take_crowded() || behind
     }
 
     /// Frees buffers and cached routes; they come back with the next message.

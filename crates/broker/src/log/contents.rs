@@ -174,6 +174,29 @@ impl Contents {
         }
     }
 
+    /// What such a file has, if no index tells.
+    pub(crate) fn add_live(&mut self, queue: QueueId, position: u64, count: u64) {
+        self.content(queue).live.add(position, count);
+    }
+
+    /// The parts of these positions that are neither done nor lost, if the queue is still declared.
+    pub(crate) fn undone(&self, queue: QueueId, position: u64, count: u64) -> Vec<(u64, u64)> {
+        let content = self.messages.get(&queue).filter(|_| self.names.contains_key(&queue));
+        let Some(content) = content else { return Vec::new() };
+        let undone = content.gone.gaps(position, count);
+        undone.flat_map(|(first, count)| content.lost.gaps(first, count)).collect()
+    }
+
+    /// Takes what the replay has found: position, count and place.
+    pub(crate) fn take_found(&mut self) -> Vec<(QueueId, Vec<(u64, u32, Place)>)> {
+        let take = |(queue, content): (&QueueId, &mut Content)| {
+            let found = std::mem::take(&mut content.found);
+            found.iter().for_each(|found| content.live.add(found.0, found.1.into()));
+            (*queue, found)
+        };
+        self.messages.iter_mut().map(take).collect()
+    }
+
     /// Virtual host and name of a queue that is still declared.
     pub(crate) fn name_of(&self, queue: QueueId) -> Option<(String, String)> {
         self.names.get(&queue).cloned()

@@ -317,7 +317,7 @@ impl Index {
             let (head, tail) = (Entry::decode(head), Entry::decode(tail));
             if position >= tail.end() {
                 (low, first) = (block + 1, tail.end());
-            } else if position < head.position && block > low {
+            } else if position < head.position {
                 (high, last) = (block, head.position);
             } else {
                 return Ok(Some(block));

@@ -33,7 +33,11 @@ pub(crate) fn recover(storage: &Storage, id: u64, account: &Account) -> Result<R
     let disk = &storage.disk;
     let mut names = disk.list().map_err(failed("list", "the data directory"))?;
     names.sort();
-    let log = replay::log_id(disk.as_ref(), &names)?.unwrap_or(LogId::new(id));
+    let log = replay::log_id(disk.as_ref(), &names)?;
+    if log.is_none() && !storage.accept_loss {
+        replay::check_new(&names)?;
+    }
+    let log = log.unwrap_or(LogId::new(id));
     let mut start = Start { storage, scan: Scan::new(disk.as_ref(), log) };
     let read = start.scan.checkpoint(&names)?;
     let older = start.scan.older(&names, read.0.number);

@@ -66,6 +66,15 @@ pub(crate) fn log_id(disk: &dyn Disk, names: &[String]) -> Result<Option<LogId>,
     Ok(None)
 }
 
+/// An error if a directory that tells no log id has files that tell of more than a start that did not get far.
+pub(crate) fn check_new(names: &[String]) -> Result<(), OpenError> {
+    let mut kinds = names.iter().filter_map(|name| Some(parse_name(name)?.1));
+    match kinds.any(|kind| matches!(kind, "checkpoint" | "merged" | "index")) {
+        true => Err(OpenError::Missing("no file tells which log the others belong to".to_string())),
+        false => Ok(()),
+    }
+}
+
 /// Looks at all log files and finds out which segments follow each other, from the one on in which the checkpoint says
 /// that replay begins. Files in `adopted` hold messages and are left alone.
 pub(crate) fn chain(

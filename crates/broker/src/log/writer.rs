@@ -105,6 +105,8 @@ pub(crate) struct Log {
     released: AtomicU64,
     /// Bytes that are appended and not written.
     pending: AtomicU64,
+    /// Of these, bytes of units with large bodies.
+    pending_large: AtomicU64,
     /// The disk is full: what is pending is tried again.
     full: AtomicBool,
     /// Until what a start has to write again is durable, nothing newer than what it found is said to be: an epoch of
@@ -228,6 +230,7 @@ impl Log {
             durable: AtomicU64::new(begin.durable),
             released: AtomicU64::new(begin.durable),
             pending: AtomicU64::new(0),
+            pending_large: AtomicU64::new(0),
             full: AtomicBool::new(false),
             begun: AtomicBool::new(false),
             begin: begin.durable,
@@ -253,6 +256,21 @@ impl Log {
     /// Bytes that wait to be written.
     pub(crate) fn pending(&self) -> u64 {
         self.pending.load(Ordering::Relaxed)
+    }
+
+    /// The same, of units with large bodies only.
+    pub(crate) fn pending_large(&self) -> u64 {
+        self.pending_large.load(Ordering::Relaxed)
+    }
+
+    fn add_large(&self, bytes: usize) {
+        self.pending.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.pending_large.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn remove_large(&self, bytes: usize) {
+        self.pending.fetch_sub(bytes as u64, Ordering::Relaxed);
+        self.pending_large.fetch_sub(bytes as u64, Ordering::Relaxed);
     }
 
     /// The disk was full at the last attempt to write.
@@ -352,7 +370,7 @@ impl Log {
         let is_large = |part: &Part| matches!(part, Part::Enqueue { block, .. } if block.len() >= LARGE_MIN);
         if unit.parts.iter().any(is_large) {
             let large = Large { pieces: Vec::new(), segment: 0, part: 0, at: 0, restarts: 0, unit };
-            self.pending.fetch_add(large.bytes() as u64, Ordering::Relaxed);
+            self.add_large(large.bytes());
             state.large.push_back(large);
         } else {
             state.reserve(unit.parts.iter().map(part_bytes).sum(), self);
@@ -671,7 +689,7 @@ impl State {
                 self.large.push_front(large);
                 continue;
             }
-            log.pending.fetch_sub(large.bytes() as u64, Ordering::Relaxed);
+            log.remove_large(large.bytes());
             self.finish(log, large.unit, &large.pieces);
         }
     }

@@ -35,15 +35,14 @@ impl Connection {
             }
             match frame::parse(&input[at..], self.frame_max) {
                 Ok(Some((frame, len))) => {
-                    match self.turn(&frame, &input[at..at + len]) {
-                        Turn::Pass => {}
-                        Turn::Parked => {
-                            at += len;
-                            continue;
-                        }
-                        Turn::Hold => {
-                            self.hold();
-                            break;
+                    if self.gate.shut {
+                        match self.turn(&frame, &input[at..at + len]) {
+                            Turn::Pass => {}
+                            Turn::Parked => {
+                                at += len;
+                                continue;
+                            }
+                            Turn::Hold => break,
                         }
                     }
                     match self.frame(&frame, &input[at + len..]) {

@@ -115,16 +115,16 @@ impl Gate {
 }
 
 impl Connection {
-    /// Whether it is a frame's turn; `bytes` is all of it.
-    #[inline]
+    /// Whether it is a frame's turn while the gate is shut; `bytes` is all of it. Where it has to wait, nothing is read
+    /// until the gate changes.
+    #[cold]
     pub(super) fn turn(&mut self, frame: &Frame<'_>, bytes: &[u8]) -> Turn {
-        if self.gate.shut { self.at_gate(frame, bytes) } else { Turn::Pass }
-    }
-
-    /// Stops at a frame whose turn has not come.
-    pub(super) fn hold(&mut self) {
-        self.interrupted = true;
-        self.gate.held = true;
+        let turn = self.at_gate(frame, bytes);
+        if turn == Turn::Hold {
+            self.interrupted = true;
+            self.gate.held = true;
+        }
+        turn
     }
 
     fn at_gate(&mut self, frame: &Frame<'_>, bytes: &[u8]) -> Turn {

@@ -475,6 +475,50 @@ fn the_last_queue_of_a_shared_record_has_its_neighbours_joined() {
 }
 
 #[test]
+fn a_shared_record_may_have_several_entries_for_a_queue() {
+    let draft = || {
+        let mut draft = Draft::new(1);
+        draft.enqueue(&[(5, 0), (6, 10)], &small(0..40), None);
+        let parts = draft.entries.iter().flat_map(|entry| {
+            [(0, 4), (30, 3), (36, 4)].map(|(at, count)| Entry { position: entry.position + at, count, ..*entry })
+        });
+        draft.entries = parts.collect();
+        draft
+    };
+    check(
+        vec![draft()],
+        &[(5, 1..3), (5, 30..38), (6, 10..12)],
+        expect![[r#"
+        at 0, 156 bytes, to 5:0 6:10: messages 0 1 2
+        at 156, 280 bytes, to 5:30: messages 30 31 32 33 34 35 36 37
+        queue 5: 1..3 at 0, 30..33 at 156, 36..38 at 156
+        queue 6: 10..12 at 0
+    "#]],
+    );
+    check(
+        vec![draft()],
+        &[(5, 0..2), (6, 10..13), (6, 47..48)],
+        expect![[r#"
+        at 0, 156 bytes, to 5:0 6:10: messages 0 1 2
+        at 156, 84 bytes, to 6:47: messages 37
+        queue 5: 0..2 at 0
+        queue 6: 10..13 at 0, 47..48 at 156
+    "#]],
+    );
+}
+
+#[test]
+fn positions_beyond_all_are_damage() {
+    let mut draft = Draft::new(1);
+    draft.enqueue(&[(5, 0), (6, u64::MAX - 3)], &small(0..4), None);
+    draft.entries.retain(|entry| entry.queue == 5);
+    let disk = Memory::default();
+    let source = draft.finish(&disk);
+    let error = merge(&disk, log(), 7, &[source], 3, &mut of(&[(5, 1)].into())).unwrap_err();
+    assert!(matches!(error, MergeError::Damaged { number: 1, offset: 64, .. }), "{error}");
+}
+
+#[test]
 fn a_message_in_two_sources_moves_once() {
     let (mut one, mut other) = (Draft::new(1), Draft::new(2));
     one.enqueue(&[(5, 0), (6, 0)], &small(0..4), None);
