@@ -49,7 +49,14 @@ pub fn mutants() -> Command {
 
 fn simulation(arguments: &[&str]) -> Command {
     let mut command = Command::new(crate::cargo());
-    command.current_dir(crate::root()).args(["test", "--release", "--package", "leveret-broker", "--test", "simulation"]);
+    command.current_dir(crate::root()).args([
+        "test",
+        "--release",
+        "--package",
+        "leveret-broker",
+        "--test",
+        "simulation",
+    ]);
     command.args(arguments).args(["--", "--nocapture"]);
     command
 }

@@ -356,7 +356,7 @@ impl Channel {
         let (taken, mut more) = loop {
             match entry.queue.change_quietly(&mut take, &mut wakes) {
                 Ok(taken) => break taken,
-                Err(missing) => entry.queue.load(missing),
+                Err(missing) => drop(entry.queue.load(missing)),
             }
         };
         let own = Event::Ready { channel: self.number, consumer };
@@ -416,7 +416,7 @@ impl Channel {
         let left = loop {
             match queue.change(&mut take) {
                 Ok(left) => break left,
-                Err(missing) => queue.load(missing),
+                Err(missing) => drop(queue.load(missing)),
             }
             queue.check_undamaged()?;
         };

@@ -4,10 +4,12 @@
 //! is woken.
 
 mod durable;
+mod park;
 mod shared_queue;
 mod threads;
 mod vhost;
 
+pub(crate) use park::park;
 pub use shared_queue::SharedQueue;
 pub use vhost::VirtualHost;
 
@@ -25,11 +27,13 @@ use leveret_wire::table::Table;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use rustc_hash::FxHashMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 #[cfg(test)]
 use std::sync::Weak;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Waker;
+use std::time::SystemTime;
 
 /// What a broker does not know by itself. Tests pass counters.
 pub struct Environment {
@@ -37,6 +41,23 @@ pub struct Environment {
     pub random: Box<dyn Fn() -> u128 + Send + Sync>,
     /// The time: seconds since 1970.
     pub now: Box<dyn Fn() -> u64 + Send + Sync>,
+}
+
+impl Environment {
+    /// The operating system's randomness and clock.
+    ///
+    /// # Panics
+    /// When a name is generated on a machine without a source of randomness: no name could be called unguessable.
+    pub fn system() -> Environment {
+        let random = || {
+            let mut bytes = [0; 16];
+            getrandom::fill(&mut bytes).unwrap_or_else(|error| panic!("the system has no randomness: {error}"));
+            u128::from_le_bytes(bytes)
+        };
+        // A clock before 1970 is as good as one at it.
+        let now = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        Environment { random: Box::new(random), now: Box::new(now) }
+    }
 }
 
 impl fmt::Debug for Environment {
@@ -60,6 +81,10 @@ struct Inner {
     next_session: AtomicU64,
     blocked: AtomicBool,
     disk_full: AtomicBool,
+    /// Nothing new is taken from the library's clients.
+    stopping: AtomicBool,
+    /// Nothing becomes durable any more.
+    stopped: AtomicBool,
     durable: Option<Arc<Durable>>,
     threads: Mutex<Threads>,
 }
@@ -98,10 +123,29 @@ impl Broker {
                 next_session: AtomicU64::new(1),
                 blocked: AtomicBool::new(false),
                 disk_full: AtomicBool::new(false),
+                stopping: AtomicBool::new(false),
+                stopped: AtomicBool::new(false),
                 durable,
                 threads: Mutex::default(),
             }),
         }
+    }
+
+    /// A broker in memory with the defaults and one virtual host, `/`. What is in it ends with it.
+    pub fn in_memory() -> Broker {
+        Broker::new(Limits::default(), Environment::system())
+    }
+
+    /// Opens a broker that keeps what is durable in a directory, which is made if it is missing. It has the default
+    /// limits and syncs before it confirms; [`Broker::open_with`] lets you choose, and tells what was found: a queue
+    /// of which messages are damaged is closed, and using it says so.
+    ///
+    /// # Errors
+    /// [`OpenError`] if the directory is in use or cannot be read, or if files are missing without which messages would
+    /// be lost.
+    pub fn open(directory: impl Into<PathBuf>) -> std::result::Result<Broker, OpenError> {
+        let storage = Storage::in_directory(directory)?;
+        Ok(Broker::open_with(Limits::default(), Environment::system(), storage)?.0)
     }
 
     /// Opens a durable broker: recovers what `storage` holds and starts the threads that write and tend the log.
@@ -109,7 +153,7 @@ impl Broker {
     ///
     /// # Errors
     /// [`OpenError`] if the directory cannot be read, or if files are missing without which messages would be lost.
-    pub fn open(
+    pub fn open_with(
         limits: Limits,
         environment: Environment,
         storage: Storage,
@@ -128,11 +172,11 @@ impl Broker {
         Ok(())
     }
 
-    /// As [`Broker::open`], without threads: the caller drives [`Broker::write_log`] and [`Broker::tend`]. For
+    /// As [`Broker::open_with`], without threads: the caller drives [`Broker::write_log`] and [`Broker::tend`]. For
     /// simulations.
     ///
     /// # Errors
-    /// As [`Broker::open`].
+    /// As [`Broker::open_with`].
     pub fn recover(
         limits: Limits,
         environment: Environment,
@@ -140,14 +184,11 @@ impl Broker {
     ) -> std::result::Result<(Broker, Recovery), OpenError> {
         let account = Account::default();
         let id = (environment.random)() as u64;
-        let Recovered { store, contents, mut recovery, damaged, unnamed } = recover(&storage, id, &account)?;
-        let durable = Arc::new(Durable::new(store));
+        let Recovered { store, contents, mut recovery, unnamed } = recover(&storage, id, &account)?;
+        let durable = Arc::new(Durable::new(store, storage.accept_loss));
         let broker = Broker::build(limits, environment, account, Some(durable));
         broker.create_vhost("/");
-        broker.restore(contents, &mut recovery, &damaged, unnamed && !storage.accept_loss)?;
-        if !storage.accept_loss {
-            broker.close_damaged(&recovery);
-        }
+        broker.restore(contents, &mut recovery, unnamed)?;
         Ok((broker, recovery))
     }
 
@@ -177,11 +218,38 @@ impl Broker {
         }
     }
 
-    /// Writes what is pending and a checkpoint, and ends the threads. What is published later is not durable.
+    /// Writes what is pending and a checkpoint, and ends the threads. Whoever waits for something that has not happened
+    /// then gets an error. What is published later is not durable.
+    ///
+    /// The directory is free for another broker when the last handle is gone: this one, its clones, and everything that
+    /// came from them, messages included.
     ///
     /// # Errors
     /// If the log or the checkpoint cannot be written. Nothing that was confirmed is lost by that.
     pub fn shut_down(&self) -> std::io::Result<()> {
+        self.inner.stopping.store(true, Ordering::Release);
+        let closed = self.close_log();
+        self.inner.stopped.store(true, Ordering::Release);
+        self.broadcast(Event::Shutdown);
+        closed
+    }
+
+    /// [`Broker::shut_down`] was called: nothing new is taken.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.inner.stopping.load(Ordering::Acquire)
+    }
+
+    /// [`Broker::shut_down`] is done: what is not durable now will not be.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.inner.stopped.load(Ordering::Acquire)
+    }
+
+    /// Both are handles to one broker.
+    pub(crate) fn is_same(&self, other: &Broker) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
+    fn close_log(&self) -> std::io::Result<()> {
         let Some(durable) = &self.inner.durable else { return Ok(()) };
         let mut threads = std::mem::take(&mut *self.inner.threads.lock());
         threads.stop();

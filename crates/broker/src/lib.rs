@@ -1,11 +1,75 @@
-//! The Leveret broker as a library: topology, routing, queues and delivery with AMQP 0-9-1's semantics. No sockets.
+//! The Leveret broker as a library: exchanges, queues and delivery with AMQP 0-9-1's semantics, durable in a directory or
+//! wholly in memory. No sockets, no second process, and no executor of its own.
 //!
-//! A [`Broker`] has virtual hosts; a [`Session`] is a connection to one, a [`Channel`] a channel on it. Whoever owns a
-//! session feeds it publishes and acks, calls [`Session::flush`] and [`Channel::apply_settled`] when its input is
-//! exhausted, watches the session's [`Mailbox`] and pulls what its consumers were granted.
+//! # For applications
+//!
+//! [`Broker::open`] a directory, [`Broker::connect`], and go:
+//!
+//! ```
+//! use leveret_broker::{Broker, Content, ExchangeType, Wait};
+//!
+//! # let directory = std::env::temp_dir().join(format!("leveret-doc-{}", std::process::id()));
+//! # let _ = std::fs::remove_dir_all(&directory);
+//! let broker = Broker::open(&directory)?;
+//! let client = broker.connect();
+//! client.declare_queue("orders")?;
+//! client.bind_queue("orders", "amq.topic", "orders.#")?;
+//!
+//! // Publishing is done when the message is confirmed: it is on disk. `.await` does the same in a task.
+//! client.publish("amq.topic", "orders.eu", Content::from("two hares").mandatory()).wait()?;
+//!
+//! // Receiving, at most 100 messages at a time; each is to be settled.
+//! let mut orders = client.subscribe("orders", 100)?;
+//! let order = orders.next().wait()?.expect("the queue was not deleted");
+//! assert_eq!(order.body(), b"two hares");
+//!
+//! // Two publishes and an acknowledgement that take effect together, or not at all.
+//! client.declare_queue("invoices")?;
+//! client.declare_queue("parcels")?;
+//! let mut transaction = client.transaction();
+//! transaction.publish("", "invoices", "for two hares")?;
+//! transaction.publish("", "parcels", order.body())?;
+//! transaction.ack(order)?;
+//! transaction.commit().wait()?;
+//!
+//! assert_eq!(client.queue_status("orders")?.ready, 0);
+//! assert_eq!(client.queue_status("invoices")?.ready, 1);
+//! broker.shut_down()?;
+//! # drop((client, orders, broker));
+//! # std::fs::remove_dir_all(&directory)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! - **Durable.** When a persistent message in a durable queue is confirmed, or a commit is done, it has been written and
+//!   the operating system has reported a successful flush. It survives a killed process and a power cut until it is
+//!   acknowledged. Queues, exchanges and messages of a [`Client`] are durable unless you say otherwise.
+//! - **Redelivered.** A message that is dropped without being settled goes back to its queue, and so does what a
+//!   subscription had not given out. After a crash, what was not acknowledged on disk is delivered again, flagged. So a
+//!   message may be processed twice; it is never lost.
+//! - **Blocked.** While memory or disk runs out, publishing waits, and everything else goes on.
+//! - **Failed.** If the log cannot be written, whoever waits is told, by [`ClientError::LogFailed`]: nothing hangs.
+//!
+//! | to | use |
+//! |---|---|
+//! | publish and know that it is safe | [`Client::publish`] |
+//! | have many messages on their way | [`Client::send`], which gives a [`Confirm`], or [`Client::publish_all`] |
+//! | receive | [`Client::subscribe`], [`Client::get`] |
+//! | settle | [`Message::ack`], [`Message::nack`], [`Message::reject`] |
+//! | take effect together | [`Client::transaction`] |
+//! | block instead of awaiting | [`Wait`] |
+//! | choose limits, and when to sync | [`Broker::open_with`], [`Limits`], [`Storage`] |
+//! | keep nothing | [`Broker::in_memory`] |
+//!
+//! # For front doors
+//!
+//! Below that is what the AMQP server uses. A [`Broker`] has virtual hosts; a [`Session`] is a connection to one, a
+//! [`Channel`] a channel on it. Whoever owns a session feeds it publishes and acks, calls [`Session::flush`] and
+//! [`Channel::apply_settled`] when its input is exhausted, watches the session's [`Mailbox`] and pulls what its consumers
+//! were granted. It calls [`Broker::check_memory`] every 100 ms or so.
 
 mod arguments;
 mod channel;
+mod client;
 mod consumers;
 mod dead_letter;
 pub mod disk;
@@ -28,6 +92,7 @@ mod topology;
 mod unacked;
 
 pub use channel::{Channel, Consume, Pulled, REPLY_TO, Settle};
+pub use client::{Client, ClientError, Confirm, Content, Message, Subscription, Transaction, Wait};
 pub use engine::{Broker, Environment, QueueDeclare, QueueStatus, SharedQueue, VirtualHost};
 pub use error::{Error, Result, Scope};
 pub use limits::Limits;
@@ -38,3 +103,10 @@ pub use queue::Delivery;
 pub use routing::ExchangeType;
 pub use session::Session;
 pub use topology::{ExchangeDeclare, SessionId};
+
+pub use leveret_wire::properties::Properties;
+pub use leveret_wire::table;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

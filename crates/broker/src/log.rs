@@ -10,6 +10,7 @@ mod merge;
 mod record;
 mod recover;
 mod replay;
+mod scan;
 mod store;
 mod writer;
 
@@ -23,8 +24,9 @@ pub(crate) use writer::{LARGE_MIN, Log, Part, Place, Round, Ticket, Unit};
 
 pub(crate) use crate::queue::{FileSpan, Snapshot};
 
-use crate::disk::Disk;
+use crate::disk::{Directory, Disk};
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,6 +52,17 @@ impl Storage {
     /// With the defaults: sync always, segments of 32 MiB.
     pub fn new(disk: Arc<dyn Disk>) -> Storage {
         Storage { disk, sync: Sync::Always, segment_size: 32 * 1024 * 1024, accept_loss: false }
+    }
+
+    /// In a directory of the file system, which is made if it is missing, with the defaults.
+    ///
+    /// # Errors
+    /// [`OpenError::Io`] if another process has it open, and what the file system says.
+    pub fn in_directory(path: impl Into<PathBuf>) -> Result<Storage, OpenError> {
+        let path = path.into();
+        let what = format!("use the directory {}", path.display());
+        let disk = Directory::open(path).map_err(|source| OpenError::Io { what, source })?;
+        Ok(Storage::new(Arc::new(disk)))
     }
 }
 

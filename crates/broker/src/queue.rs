@@ -13,7 +13,7 @@ use crate::mailbox::{Event, Mailbox};
 use crate::message::{Account, BLOCK_MAX, Block, OpenRun, Run};
 use crate::runs::{Counts, Runs};
 use crate::segment::{Places, Segment};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 mod stored;
@@ -59,6 +59,8 @@ pub struct Queue {
     /// Who consumes, and how many messages each may take.
     pub consumers: Consumers,
     deleted: bool,
+    /// Could not be read at the last attempt.
+    unreadable: BTreeSet<u64>,
     /// What a durable queue has beside that.
     stored: Option<Box<Stored>>,
 }
@@ -105,6 +107,7 @@ impl Queue {
             flow: Flow::default(),
             consumers: Consumers::default(),
             deleted: false,
+            unreadable: BTreeSet::new(),
             stored: None,
         }
     }

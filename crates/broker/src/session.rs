@@ -20,6 +20,8 @@ pub struct Session {
     pub(crate) broker: Broker,
     pub(crate) vhost: Arc<VirtualHost>,
     pub(crate) id: SessionId,
+    /// The broker's list of mailboxes knows it by this: its id, or another one if it is beside the session of that id.
+    pub(crate) listed: SessionId,
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) publisher: Publisher,
     /// basic.qos with global=false also changes the consumers that are there. RabbitMQ changes new ones only, but
@@ -32,7 +34,14 @@ pub struct Session {
 impl Session {
     pub(crate) fn new(broker: Broker, vhost: Arc<VirtualHost>, id: SessionId, mailbox: Arc<Mailbox>) -> Session {
         let publisher = Publisher::new(vhost.clone(), mailbox.clone());
-        Session { broker, vhost, id, mailbox, publisher, live_prefetch: false, next_consumer: 0 }
+        Session { broker, vhost, id, listed: id, mailbox, publisher, live_prefetch: false, next_consumer: 0 }
+    }
+
+    /// A session of the same connection with a mailbox of its own. The exclusive queues are both's, and go with `self`.
+    pub(crate) fn beside(&self) -> Session {
+        let mut session = self.broker.open_session(self.vhost.clone());
+        session.id = self.id;
+        session
     }
 
     /// The broker's limits.
@@ -123,7 +132,9 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.delete_exclusive_queues();
-        self.broker.forget_session(self.id);
+        if self.listed == self.id {
+            self.delete_exclusive_queues();
+        }
+        self.broker.forget_session(self.listed);
     }
 }

@@ -7,6 +7,7 @@
 
 pub mod account;
 pub mod amqp;
+pub mod builder;
 pub mod campaign;
 pub mod chance;
 pub mod consumer;

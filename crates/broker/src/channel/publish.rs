@@ -56,6 +56,11 @@ impl Channel {
         matches!(self.mode, Mode::Confirm(_))
     }
 
+    /// The tag of the last message that was taken; 0 without confirms.
+    pub(crate) fn last_published(&self) -> u64 {
+        if let Mode::Confirm(confirms) = &self.mode { confirms.published } else { 0 }
+    }
+
     /// What can be confirmed now: the highest tag, and whether it stands for several. To be called after
     /// [`Session::flush`], and after [`crate::Event::Durable`] as long as [`Channel::awaits_log`].
     pub fn take_confirm(&mut self, session: &Session) -> Option<(u64, bool)> {

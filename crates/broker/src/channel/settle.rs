@@ -52,6 +52,29 @@ impl Channel {
         }
     }
 
+    /// Takes a delivery out, for another channel to settle. Its consumer holds it until
+    /// [`Channel::settled_elsewhere`].
+    pub(crate) fn hand_over(&mut self, tag: u64) -> Option<Outstanding> {
+        self.unacked.take(tag)
+    }
+
+    /// Acks what another channel has handed over.
+    pub(crate) fn ack_handed_over(&mut self, run: Outstanding) {
+        let (first_tag, consumer) = (self.next_tag, None);
+        self.next_tag += run.count;
+        self.note_settled(Outstanding { first_tag, consumer, ..run }, Settle::Ack);
+    }
+
+    /// A delivery that was handed over is settled: its consumer may take one more.
+    pub(crate) fn settled_elsewhere(&mut self, consumer: u32) {
+        if let Some(entry) = self.consumers.get_mut(&consumer) {
+            entry.unacked -= 1;
+        }
+        if let Some(entry) = self.consumers.get(&consumer) {
+            self.announce(entry);
+        }
+    }
+
     /// Requeues everything outstanding.
     pub fn recover(&mut self, session: &mut Session) {
         session.flush();

@@ -2,7 +2,7 @@
 
 use super::{Broker, Inner, QueueDeclare, SharedQueue, VirtualHost};
 use crate::log::{
-    Change, Contents, Damage, Entry, FileSpan, Lsn, OpenError, QueueId, Recovery, Round, Snapshot, Store, View,
+    Change, Contents, Damage, Entry, FileSpan, Lsn, OpenError, QueueId, Recovery, Round, Snapshot, Span, Store, View,
 };
 use crate::mailbox::Mailbox;
 use crate::overflow::Overflow;
@@ -28,12 +28,14 @@ pub(crate) struct Durable {
     queues: RwLock<FxHashMap<QueueId, Weak<SharedQueue>>>,
     reports: Mutex<Vec<String>>,
     overflow: Overflow,
+    /// What is damaged is given up.
+    accept_loss: bool,
 }
 
 impl Durable {
-    pub(super) fn new(store: Store) -> Durable {
+    pub(super) fn new(store: Store, accept_loss: bool) -> Durable {
         let overflow = Overflow::new(store.files.disk.clone());
-        Durable { store, queues: RwLock::default(), reports: Mutex::default(), overflow }
+        Durable { store, queues: RwLock::default(), reports: Mutex::default(), overflow, accept_loss }
     }
 
     /// Writes and syncs what is pending.
@@ -83,10 +85,40 @@ impl Durable {
         self.store.log.wait(lsn, mailbox)
     }
 
-    pub(super) fn report(&self, vhost: &str, queue: &str, text: String) {
+    /// What is damaged is given up, and its queue goes on.
+    pub(super) fn accepts_loss(&self) -> bool {
+        self.accept_loss
+    }
+
+    /// Makes damaged indexes of these files again; true if there was one.
+    pub(super) fn repair(&self, spans: &[FileSpan]) -> bool {
+        let files: Vec<u32> = spans.iter().map(|span| span.file).collect();
+        match self.store.repair(&files, &mut |number, spans| self.reindex(number, spans)) {
+            Ok(repaired) => {
+                repaired.iter().for_each(|text| self.report(text.clone()));
+                !repaired.is_empty()
+            }
+            Err(error) => {
+                self.report(format!("an index cannot be made again: {error}"));
+                false
+            }
+        }
+    }
+
+    /// A file has got another index.
+    fn reindex(&self, number: u32, spans: &[Span]) {
+        let queues: Vec<_> = self.queues.read().values().filter_map(Weak::upgrade).collect();
+        for queue in queues {
+            let own = spans.iter().filter(|span| span.queue == queue.id);
+            let own: Vec<_> = own.map(|&span| FileSpan { file: number, span }).collect();
+            queue.state.lock().index(&[number], &own);
+        }
+    }
+
+    pub(super) fn report(&self, text: String) {
         let mut reports = self.reports.lock();
         if reports.len() < REPORTS {
-            reports.push(format!("queue '{queue}' in vhost '{vhost}': {text}"));
+            reports.push(text);
         }
     }
 
@@ -96,12 +128,11 @@ impl Durable {
 }
 
 impl Broker {
-    /// Builds what a start has found. With `suspicious`, a queue with gaps that nothing explains counts as damaged.
+    /// Builds what a start has found. With `suspicious`, a queue with gaps that nothing explains has lost messages.
     pub(super) fn restore(
         &self,
         mut contents: Contents,
         recovery: &mut Recovery,
-        damaged: &[QueueId],
         suspicious: bool,
     ) -> Result<(), OpenError> {
         let Some(durable) = &self.inner.durable else { return Ok(()) };
@@ -120,12 +151,16 @@ impl Broker {
         }
         for ((vhost_name, name), found) in std::mem::take(&mut contents.queues) {
             let Some(vhost) = self.vhost(&vhost_name) else { continue };
-            let mut read = |span: &FileSpan, out: &mut Vec<_>| durable.store.entries(span, out);
-            let failed = |source| OpenError::Io { what: format!("read the index of queue '{name}'"), source };
-            let (restored, unknown) = contents.restore(found.id, &mut read).map_err(failed)?;
+            let (mut restored, unknown) = contents.restore(found.id);
             recovery.messages += restored.live.len();
-            if suspicious && unknown.len() > 0 {
-                recovery.damage.extend(unexplained(&vhost_name, &name, &unknown));
+            report_lost(&vhost_name, &name, &restored.lost, "found at an earlier start", recovery);
+            if suspicious {
+                unknown.iter().for_each(|(first, count)| restored.lost.add(first, count));
+                report_lost(&vhost_name, &name, &unknown, "the log", recovery);
+            }
+            let damaged = restored.lost.len() > 0 && !durable.accept_loss;
+            if !damaged {
+                restored.lost = Runs::default();
             }
             let (arguments, auto_delete) = (found.arguments, found.auto_delete);
             let table = arguments.as_table();
@@ -133,7 +168,7 @@ impl Broker {
             let name: Arc<str> = name.as_str().into();
             let state = Queue::restore(vhost.account.clone(), found.id, restored);
             let handle = vhost.share_queue(name.clone(), found.id, declare, state);
-            handle.damaged.store(damaged.contains(&found.id), Ordering::Relaxed);
+            handle.damaged.store(damaged, Ordering::Relaxed);
             durable.add_queue(&handle);
             let (id, durable, owner) = (found.id, true, None);
             let record = QueueRecord { name, id, durable, auto_delete, owner, arguments, handle };
@@ -149,28 +184,12 @@ impl Broker {
         Ok(())
     }
 
-    /// Closes the queues of which a start reports damage.
-    pub(super) fn close_damaged(&self, recovery: &Recovery) {
-        for (vhost, queue) in recovery.damage.iter().filter_map(|damage| damage.queue.as_ref()) {
-            let Some(vhost) = self.vhost(vhost) else { continue };
-            let queue = vhost.topology.read().queue(queue).map(|queue| queue.handle.clone());
-            if let Ok(queue) = queue {
-                queue.damaged.store(true, Ordering::Relaxed);
-            }
-        }
-    }
-
     /// Background work that failed is tried again; a full disk blocks publishers.
     pub(super) fn note_tend_error(&self, error: &io::Error) {
         let Some(durable) = &self.inner.durable else { return };
         match error.kind() {
             io::ErrorKind::StorageFull => self.set_disk_full(true),
-            _ => {
-                let mut reports = durable.reports.lock();
-                if reports.len() < REPORTS {
-                    reports.push(format!("the work behind the log stopped and will be tried again: {error}"));
-                }
-            }
+            _ => durable.report(format!("the work behind the log stopped and will be tried again: {error}")),
         }
     }
 
@@ -220,16 +239,22 @@ impl Inner {
     }
 }
 
-/// Positions that are neither there nor done, next to damage that hid what they were.
-fn unexplained(vhost: &str, queue: &str, unknown: &Runs) -> Vec<Damage> {
+/// Reports what a queue has lost, as far as it is not reported yet.
+fn report_lost(vhost: &str, queue: &str, lost: &Runs, file: &str, recovery: &mut Recovery) {
+    let name = (vhost.to_string(), queue.to_string());
+    let mut said = Runs::default();
+    let of_queue = recovery.damage.iter().filter(|damage| damage.queue.as_ref() == Some(&name));
+    of_queue.filter_map(|damage| damage.positions).for_each(|(first, count)| said.add(first, count));
     let damage = |positions| Damage {
-        file: "the log".to_string(),
+        file: file.to_string(),
         offset: 0,
         bytes: 0,
-        queue: Some((vhost.to_string(), queue.to_string())),
+        queue: Some(name.clone()),
         positions: Some(positions),
     };
-    unknown.iter().map(damage).collect()
+    for (first, count) in lost.iter() {
+        recovery.damage.extend(said.gaps(first, count).map(damage));
+    }
 }
 
 impl VirtualHost {
@@ -274,6 +299,28 @@ impl View for Inner {
         let queue = self.durable.as_ref().and_then(|durable| durable.queue(queue));
         if let Some(queue) = queue {
             queue.state.lock().index(removed, added);
+        }
+    }
+
+    fn reindex(&self, number: u32, spans: &[Span]) {
+        if let Some(durable) = &self.durable {
+            durable.reindex(number, spans);
+        }
+    }
+
+    fn damaged(&self, queue: QueueId, position: u64, count: u64, why: &str) {
+        let Some(durable) = &self.durable else { return };
+        let Some(queue) = durable.queue(queue) else { return };
+        let text = format!("{count} messages from {position} on cannot be read: {why}");
+        match durable.accept_loss {
+            true => queue.give_up(position, count, text),
+            false => queue.close_damaged(text),
+        }
+    }
+
+    fn report(&self, text: String) {
+        if let Some(durable) = &self.durable {
+            durable.report(text);
         }
     }
 

@@ -63,23 +63,31 @@ impl SharedQueue {
         self.durable.is_some()
     }
 
-    /// Reads what has to be in memory before the queue can go on. Called without its lock.
-    pub(crate) fn load(&self, missing: Missing) {
+    /// Reads what has to be in memory before the queue can go on. Called without its lock. False if it never will be:
+    /// then it was given up, or the queue is closed.
+    pub(crate) fn load(&self, missing: Missing) -> bool {
         match missing {
             Missing::Blocks(wanted) => {
-                for wanted in wanted {
-                    match self.read(&wanted) {
+                for (ahead, wanted) in wanted.iter().enumerate() {
+                    match self.read(wanted) {
                         Ok(block) => self.state.lock().load(wanted.first, block),
+                        // What is read ahead has time.
+                        Err(_) if ahead > 0 => return true,
                         Err(why) => return self.unreadable(wanted.first, &why),
                     }
                 }
+                true
             }
             Missing::Lookup { position, spans } => {
-                let Some(durable) = &self.durable else { return };
-                match durable.store.lookup(position, &spans) {
-                    Ok(Some((file, entries))) => self.state.lock().found(file, &entries),
+                let Some(durable) = &self.durable else { return false };
+                let found = durable.store.lookup(position, &spans);
+                match found {
+                    Ok(Some((file, entries))) => {
+                        self.state.lock().found(file, &entries);
+                        true
+                    }
                     Ok(None) => self.unreadable(position, "no file has it"),
-                    Err(error) => self.unreadable(position, &error.to_string()),
+                    Err(error) => durable.repair(&spans) || self.unreadable(position, &error.to_string()),
                 }
             }
         }
@@ -111,17 +119,37 @@ impl SharedQueue {
         Ok(freed)
     }
 
-    /// A message could not be read. The first time it is looked for again, in case its file was merged meanwhile; after
-    /// that the queue is closed.
-    fn unreadable(&self, position: u64, why: &str) {
-        let mut state = self.state.lock();
-        if state.look_up_again(position) {
-            return;
+    /// A message could not be read. It is looked for again, in case its file was merged meanwhile; after that, and false
+    /// then, it is given up or the queue is closed.
+    fn unreadable(&self, position: u64, why: &str) -> bool {
+        if self.state.lock().look_up_again(position) {
+            return true;
         }
         let text = format!("message {position} cannot be read: {why}");
-        let orphans = state.consumers.drain();
-        drop(state);
-        self.close_damaged(text);
+        match self.durable.as_ref().is_some_and(|durable| !durable.accepts_loss()) {
+            true => self.close_damaged(text),
+            false => self.give_up(position, 1, text),
+        }
+        false
+    }
+
+    /// Forgets ready messages that cannot be read, and what else is lost with the first.
+    pub(super) fn give_up(&self, position: u64, count: u64, text: String) {
+        if self.change(|queue| queue.give_up(position, count)) > 0 {
+            self.report(format!("{text}; it is given up"));
+        }
+    }
+
+    /// Refuses everything but deletion from now on.
+    pub(super) fn close_damaged(&self, text: String) {
+        if self.damaged.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        self.report(text);
+        if let Some(vhost) = self.vhost.upgrade() {
+            vhost.forget_routes();
+        }
+        let orphans = self.state.lock().consumers.drain();
         for (mailbox, event) in orphans {
             if let Event::Ready { channel, consumer } = event {
                 mailbox.post(Event::Cancelled { channel, consumer });
@@ -129,13 +157,9 @@ impl SharedQueue {
         }
     }
 
-    /// Refuses everything but deletion from now on.
-    pub(super) fn close_damaged(&self, text: String) {
-        self.damaged.store(true, Ordering::Relaxed);
-        let Some(vhost) = self.vhost.upgrade() else { return };
-        vhost.forget_routes();
-        if let Some(durable) = &self.durable {
-            durable.report(vhost.name(), &self.name, text);
+    fn report(&self, text: String) {
+        if let (Some(vhost), Some(durable)) = (self.vhost.upgrade(), &self.durable) {
+            durable.report(format!("queue '{}' in vhost '{}': {text}", self.name, vhost.name()));
         }
     }
 
@@ -160,10 +184,8 @@ impl SharedQueue {
             at = found.last().map_or(at, |last| last.position + u64::from(last.count));
             let missing = if complete { None } else { state.missing_at(at) };
             drop(state);
-            match missing {
-                Some(missing) => self.load(missing),
-                None if complete => break,
-                None => {}
+            if complete || missing.is_some_and(|missing| !self.load(missing)) {
+                break;
             }
         }
         found

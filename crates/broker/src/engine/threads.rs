@@ -3,6 +3,7 @@
 use super::durable::Durable;
 use super::{Broker, Inner};
 use crate::log::{Round, Sync};
+use crate::mailbox::Event;
 use parking_lot::{Condvar, Mutex};
 use std::io;
 use std::sync::{Arc, Weak};
@@ -103,8 +104,13 @@ fn write(durable: &Durable, inner: &Weak<Inner>, stop: &Stop, sync: Sync) {
                     return;
                 }
             }
-            // Whoever waited was told; `Broker::failure` says why.
-            Round::Failed => return,
+            // Who waits for nothing from the log has to know as well; `Broker::failure` says why.
+            Round::Failed => {
+                if let Some(inner) = inner.upgrade() {
+                    Broker { inner }.broadcast(Event::Durable);
+                }
+                return;
+            }
         }
     }
 }

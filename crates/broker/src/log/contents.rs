@@ -1,18 +1,15 @@
 //! What a log says, gathered record by record: topology, and what each queue holds.
 
 use super::format::{Lsn, RawRecord};
-use super::index::{Entry, Span};
+use super::index::Span;
 use super::record::{self, Bound, Change, DELIVERED, DONE, ENQUEUE, Enqueue, LARGE, QUEUE_STATE, QueueId, QueueState};
-use super::record::{REQUEUED, decode_delivered, decode_stretches};
+use super::record::{REQUEUED, Stretch, decode_delivered, decode_stretches};
 use super::writer::Place;
 use crate::queue::{FileSpan, Restored};
 use crate::routing::Destination;
 use crate::runs::{Counts, Runs};
 use leveret_wire::table::FieldTable;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Appends the entries of a span.
-pub(crate) type ReadSpan<'a, E> = dyn FnMut(&FileSpan, &mut Vec<Entry>) -> Result<(), E> + 'a;
 
 /// Everything that was found.
 #[derive(Debug, Default)]
@@ -55,8 +52,12 @@ struct Content {
     handed_out: u64,
     counted: Lsn,
     gone: Runs,
+    /// Lost to damage, as far as they are not gone.
+    lost: Runs,
     returned: Counts,
     spans: Vec<FileSpan>,
+    /// What adopted and merged files have.
+    live: Runs,
     found: Vec<(u64, u32, Place)>,
 }
 
@@ -109,6 +110,7 @@ impl Contents {
         content.handed_out = content.handed_out.max(state.delivered);
         content.counted = state.counted;
         state.gone.iter().for_each(|&(first, count)| content.gone.add(first, count));
+        state.lost.iter().for_each(|&(first, count)| content.lost.add(first, count));
         state.counts.iter().for_each(|&(first, count, deliveries)| content.returned.set(first, count, deliveries));
     }
 
@@ -162,10 +164,13 @@ impl Contents {
         }
     }
 
-    /// What an adopted or merged file has.
-    pub(crate) fn add_spans(&mut self, file: u32, spans: &[Span]) {
-        for &span in spans {
-            self.content(span.queue).spans.push(FileSpan { file, span });
+    /// What an adopted or merged file has of a queue. Where that has gaps, `live` says what is there.
+    pub(crate) fn add_span(&mut self, file: u32, span: Span, live: Option<&Runs>) {
+        let content = self.content(span.queue);
+        content.spans.push(FileSpan { file, span });
+        match live {
+            Some(live) => live.iter().for_each(|(first, count)| content.live.add(first, count)),
+            None => content.live.add(span.first, span.last - span.first + 1),
         }
     }
 
@@ -174,39 +179,34 @@ impl Contents {
         self.names.get(&queue).cloned()
     }
 
-    /// The parts of these positions that are not done: what is lost if their record is damaged.
-    pub(crate) fn undone(&self, queue: QueueId, position: u64, count: u64) -> Vec<(u64, u64)> {
-        match self.messages.get(&queue) {
-            Some(content) => content.gone.gaps(position, count).collect(),
-            None => Vec::new(),
-        }
+    /// The record of some messages is damaged: those of them that are not done are lost. Gives them.
+    pub(crate) fn lose(&mut self, stretch: Stretch) -> Vec<(u64, u64)> {
+        let content = self.content(stretch.queue);
+        let lost: Vec<_> = content.gone.gaps(stretch.position, stretch.count).collect();
+        content.next = content.next.max(stretch.position + stretch.count);
+        lost.iter().for_each(|&(first, count)| content.lost.add(first, count));
+        lost
     }
 
-    /// Takes the messages of a queue; `read` gives the entries of a span that has gaps. Also tells whether positions are
-    /// neither there nor done: transient messages, or lost ones.
-    pub(crate) fn restore<E>(&mut self, queue: QueueId, read: &mut ReadSpan<'_, E>) -> Result<(Restored, Runs), E> {
+    /// Takes the messages of a queue. Also tells which positions are neither there nor done: transient messages, or lost
+    /// ones.
+    pub(crate) fn restore(&mut self, queue: QueueId) -> (Restored, Runs) {
         let mut content = self.messages.remove(&queue).unwrap_or_default();
-        let (mut live, mut entries) = (Runs::default(), Vec::new());
-        for span in &content.spans {
-            if !span.span.has_gaps() {
-                live.add(span.span.first, span.span.messages);
-                continue;
-            }
-            read(span, &mut entries)?;
-            entries.drain(..).for_each(|entry| live.add(entry.position, entry.count.into()));
-        }
+        let mut live = std::mem::take(&mut content.live);
         content.found.sort_unstable_by_key(|found| (found.0, found.2.lsn));
         content.found.iter().for_each(|found| live.add(found.0, found.1.into()));
         let mut known = content.gone.clone();
-        live.iter().for_each(|(first, count)| known.add(first, count));
+        live.iter().chain(content.lost.iter()).for_each(|(first, count)| known.add(first, count));
         let mut unknown = Runs::default();
         known.gaps(0, content.next).for_each(|(first, count)| unknown.insert(first, count));
         content.gone.iter().for_each(|(first, count)| {
             live.remove(first, count);
+            content.lost.remove(first, count);
             content.returned.remove(first, count);
         });
-        let Content { next, handed_out, returned, spans, found, .. } = content;
-        Ok((Restored { next, handed_out, live, returned, spans, found }, unknown))
+        content.lost.iter().for_each(|(first, count)| live.remove(first, count));
+        let Content { next, handed_out, returned, spans, found, lost, .. } = content;
+        (Restored { next, handed_out, live, lost, returned, spans, found }, unknown)
     }
 }
 

@@ -92,7 +92,7 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    /// Some positions between the first and the last are not in it.
+    /// Some positions between its first and last are not in it.
     pub(crate) fn has_gaps(&self) -> bool {
         self.messages != self.last - self.first + 1
     }
@@ -144,6 +144,40 @@ pub(crate) fn write(
         let _ = disk.remove(&name(number));
     }
     written
+}
+
+/// As [`write`], of entries as they were found in a file's records: in any order. Where they overlap the first counts.
+pub(crate) fn write_again(disk: &dyn Disk, log: LogId, number: u32, mut entries: Vec<Entry>) -> io::Result<Vec<Span>> {
+    sort(&mut entries);
+    write(disk, log, number, entries.into_iter())
+}
+
+/// Sorts entries and takes away what overlaps.
+pub(crate) fn sort(entries: &mut Vec<Entry>) {
+    entries.retain(Entry::is_possible);
+    entries.sort_unstable_by_key(|entry| (entry.queue, entry.position, entry.offset));
+    let (mut queue, mut next) = (0, 0);
+    entries.retain_mut(|entry| {
+        let begin = if entry.queue == queue { entry.position.max(next) } else { entry.position };
+        let end = entry.end();
+        if begin >= end {
+            return false;
+        }
+        (entry.count, entry.position) = ((end - begin) as u32, begin);
+        (queue, next) = (entry.queue, end);
+        true
+    });
+}
+
+/// Reads all of an index.
+///
+/// # Errors
+/// As [`Index::open`].
+pub(crate) fn check(disk: &dyn Disk, log: LogId, number: u32) -> io::Result<()> {
+    let (index, spans) = Index::open(disk, log, number)?;
+    let mut entries = Entries::new(&index, &spans);
+    while entries.next()?.is_some() {}
+    Ok(())
 }
 
 /// Creates an empty file, in the place of one that is there.
@@ -356,7 +390,7 @@ impl Index {
 
 /// Every entry of an index, one after the other.
 #[derive(Debug)]
-pub(super) struct Entries<'a> {
+pub(crate) struct Entries<'a> {
     index: &'a Index,
     spans: &'a [Span],
     /// Entries of the first of `spans` that are taken.
@@ -367,13 +401,13 @@ pub(super) struct Entries<'a> {
 
 impl<'a> Entries<'a> {
     /// `spans` are those of the index.
-    pub(super) fn new(index: &'a Index, spans: &'a [Span]) -> Entries<'a> {
+    pub(crate) fn new(index: &'a Index, spans: &'a [Span]) -> Entries<'a> {
         let window = Window::new(vec![0; READ * BLOCK].into_boxed_slice(), READ as u64);
         Entries { index, spans, taken: 0, before: None, window }
     }
 
     /// The next entry.
-    pub(super) fn next(&mut self) -> io::Result<Option<Entry>> {
+    pub(crate) fn next(&mut self) -> io::Result<Option<Entry>> {
         while let Some(span) = self.spans.first().filter(|span| self.taken >= span.entries) {
             debug_assert!(span.entries > 0);
             (self.spans, self.taken, self.before) = (&self.spans[1..], 0, None);

@@ -1,6 +1,6 @@
 //! What records say: the meta of each kind, encoded and decoded (docs/format.md).
 
-use super::format::{Lsn, u32_at, u64_at};
+use super::format::{Lsn, RECORD_HEAD, u32_at, u64_at};
 use crate::routing::Destination;
 use leveret_wire::table::Table;
 
@@ -44,6 +44,13 @@ pub(crate) struct Stretch {
 pub(crate) struct Piece {
     pub(crate) offset: u32,
     pub(crate) length: u32,
+}
+
+impl Piece {
+    /// Where its record ends.
+    pub(crate) fn end(&self) -> u64 {
+        u64::from(self.offset) + RECORD_HEAD as u64 + u64::from(self.length)
+    }
 }
 
 /// A file with messages that is no part of the log to be replayed any more.
@@ -269,6 +276,8 @@ pub(crate) struct Checkpoint {
     pub(crate) next_queue: QueueId,
     /// The number that the next segment or file gets, at least.
     pub(crate) next_number: u32,
+    /// The end of the log: everything below was synced before the checkpoint was.
+    pub(crate) end: Lsn,
 }
 
 impl Checkpoint {
@@ -276,15 +285,17 @@ impl Checkpoint {
         put32(out, [self.number, self.epoch]);
         put64(out, [self.replay, self.next_queue]);
         put32(out, [self.next_number, 0]);
+        put64(out, [self.end]);
     }
 
     pub(crate) fn decode(meta: &[u8]) -> Option<Checkpoint> {
-        (meta.len() == 32).then(|| Checkpoint {
+        (meta.len() == 40).then(|| Checkpoint {
             number: u32_at(meta, 0),
             epoch: u32_at(meta, 4),
             replay: u64_at(meta, 8),
             next_queue: u64_at(meta, 16),
             next_number: u32_at(meta, 24),
+            end: u64_at(meta, 32),
         })
     }
 }
@@ -301,6 +312,8 @@ pub(crate) struct QueueState {
     pub(crate) counted: Lsn,
     /// Runs of positions that are done: first and count.
     pub(crate) gone: Vec<(u64, u64)>,
+    /// Those that were lost to damage, which keeps the queue closed.
+    pub(crate) lost: Vec<(u64, u64)>,
     /// Runs of positions with the same delivery count: first, count, deliveries.
     pub(crate) counts: Vec<(u64, u64, u64)>,
 }
@@ -308,26 +321,28 @@ pub(crate) struct QueueState {
 impl QueueState {
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         put64(out, [self.queue, self.next, self.delivered, self.counted]);
-        put32(out, [self.gone.len() as u32, self.counts.len() as u32]);
-        self.gone.iter().for_each(|run| put64(out, [run.0, run.1]));
+        put32(out, [self.gone.len() as u32, self.counts.len() as u32, self.lost.len() as u32, 0]);
+        self.gone.iter().chain(&self.lost).for_each(|run| put64(out, [run.0, run.1]));
         self.counts.iter().for_each(|run| put64(out, [run.0, run.1, run.2]));
     }
 
     pub(crate) fn decode(meta: &[u8]) -> Option<QueueState> {
-        let (head, rest) = meta.split_at_checked(40)?;
-        let (gone, counts) = rest.split_at_checked((u32_at(head, 32) as usize).checked_mul(16)?)?;
+        let (head, rest) = meta.split_at_checked(48)?;
+        let (gone, rest) = rest.split_at_checked((u32_at(head, 32) as usize).checked_mul(16)?)?;
+        let (lost, counts) = rest.split_at_checked((u32_at(head, 40) as usize).checked_mul(16)?)?;
         if counts.len() != (u32_at(head, 36) as usize).checked_mul(24)? {
             return None;
         }
-        let gone: Vec<_> = gone.chunks_exact(16).map(|run| (u64_at(run, 0), u64_at(run, 8))).collect();
+        let runs = |bytes: &[u8]| bytes.chunks_exact(16).map(|run| (u64_at(run, 0), u64_at(run, 8))).collect();
+        let (gone, lost): (Vec<_>, Vec<_>) = (runs(gone), runs(lost));
         let counts: Vec<_> =
             counts.chunks_exact(24).map(|run| (u64_at(run, 0), u64_at(run, 8), u64_at(run, 16))).collect();
-        let ends = gone.iter().copied().chain(counts.iter().map(|run| (run.0, run.1)));
+        let ends = gone.iter().chain(&lost).copied().chain(counts.iter().map(|run| (run.0, run.1)));
         if ends.into_iter().any(|(first, count)| first.checked_add(count).is_none()) {
             return None;
         }
         let (queue, next, delivered, counted) = (u64_at(head, 0), u64_at(head, 8), u64_at(head, 16), u64_at(head, 24));
-        Some(QueueState { queue, next, delivered, counted, gone, counts })
+        Some(QueueState { queue, next, delivered, counted, gone, lost, counts })
     }
 }
 
@@ -420,6 +435,7 @@ mod tests {
             delivered: 8,
             counted: 5,
             gone: vec![(0, 3), (5, 1)],
+            lost: vec![(4, 1)],
             counts: vec![(3, 1, 2)],
         };
         said.encode(&mut state);

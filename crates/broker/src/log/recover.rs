@@ -1,15 +1,17 @@
 //! A start: from the files of a directory to a log that can be appended to, and to what the queues hold.
 
-use super::checkpoint;
-use super::contents::{Contents, Group, Owned};
+use super::adopt;
+use super::contents::{Contents, Owned};
 use super::files::{Files, Slot, failed, merged_name, parse_name, read_exact, slot_name};
-use super::format::{BatchHead, LogId, Lsn, RECORD_HEAD, RawRecord, lsn, split};
+use super::format::{LogId, Lsn, RECORD_HEAD, RawRecord, lsn, split};
 use super::index::{self, Index};
-use super::record::{CHUNK, Checkpoint, DONE, ENQUEUE, Enqueue, FileRecord, LARGE, QueueId, Stretch, decode_stretches};
-use super::replay::{self, Item};
+use super::record::{CHUNK, DONE, ENQUEUE, Enqueue, FileRecord, LARGE, decode_stretches};
+use super::replay;
+use super::scan::{Scan, is_damage, slots};
 use super::store::Store;
 use super::writer::{Begin, Log, Part, Place, Round, Ticket, Unit};
 use super::{Damage, OpenError, Recovery, Storage};
+use crate::disk::DiskFile;
 use crate::mailbox::Mailbox;
 use crate::message::{Account, Block};
 use crate::overflow::Overflow;
@@ -22,8 +24,6 @@ pub(crate) struct Recovered {
     pub(crate) store: Store,
     pub(crate) contents: Contents,
     pub(crate) recovery: Recovery,
-    /// Queues that lost messages.
-    pub(crate) damaged: Vec<QueueId>,
     /// Damage could not be named: queues with unexplained gaps may have lost messages.
     pub(crate) unnamed: bool,
 }
@@ -34,31 +34,20 @@ pub(crate) fn recover(storage: &Storage, id: u64, account: &Account) -> Result<R
     let mut names = disk.list().map_err(failed("list", "the data directory"))?;
     names.sort();
     let log = replay::log_id(disk.as_ref(), &names)?.unwrap_or(LogId::new(id));
-    let mut start = Start {
-        storage,
-        log,
-        contents: Contents::default(),
-        recovery: Recovery::default(),
-        bad: Vec::new(),
-        damaged: Vec::new(),
-        unnamed: false,
-    };
-    let (checkpoint, listed) = start.checkpoint(&names)?;
-    let older = start.older(&names, checkpoint.number);
-    let slots = |files: &[FileRecord]| -> Vec<u32> { files.iter().filter(|it| !it.merged).map(|it| it.slot).collect() };
-    let adopted = slots(&listed);
-    let chain = replay::chain(disk.as_ref(), log, &names, &adopted, checkpoint.replay)?;
-    if !chain.missing.is_empty() {
-        let text = format!("segments {:?} of the log are missing", chain.missing);
-        start.accept(text)?;
-        start.unnamed = true;
-    }
+    let mut start = Start { storage, scan: Scan::new(disk.as_ref(), log) };
+    let read = start.scan.checkpoint(&names)?;
+    let older = start.scan.older(&names, read.0.number);
+    let chain = start.scan.chain(&names, &read)?;
+    let (checkpoint, mut listed) = read;
     let numbers = names.iter().filter_map(|name| parse_name(name));
     let highest_file = numbers.clone().filter(|(_, kind)| *kind != "log").map(|(number, _)| number).max().unwrap_or(0);
     let highest_slot = numbers.filter(|(_, kind)| *kind == "log").map(|(slot, _)| slot).max().unwrap_or(0);
     let next_number = checkpoint.next_number.max(chain.highest.0 + 1).max(highest_file + 1);
     let files = Arc::new(Files::new(disk.clone(), storage.segment_size, next_number, highest_slot + 1));
-    start.open_files(&files, &listed)?;
+    let opened = start.open_files(&listed)?;
+    listed.retain(|file| opened.iter().any(|(opened, _)| opened.number == file.number));
+    start.accept()?;
+    start.read_indexes(&files, opened)?;
     let end = start.replay(&files, &chain)?;
     let begin = Begin {
         epoch: checkpoint.epoch.max(chain.highest.1) + 1,
@@ -66,13 +55,15 @@ pub(crate) fn recover(storage: &Storage, id: u64, account: &Account) -> Result<R
         previous: end.previous,
         durable: chain.durable,
     };
-    let log = Log::new(start.log, storage.sync, storage.segment_size, files.clone(), begin);
+    let log = Log::new(log, storage.sync, storage.segment_size, files.clone(), begin);
     // The first segment is written over a file that neither checkpoint needs.
+    let adopted = slots(&listed);
     let older_number = older.as_ref().map(|(it, _)| it.number);
     let (older_replay, older_files) = older.map_or((checkpoint.replay, Vec::new()), |(it, files)| (it.replay, files));
     let mut held = Held { checkpoint: older_number, files: older_files, slots: Vec::new() };
     let mut others = Vec::new();
     let older_slots = slots(&held.files);
+    held.files.retain(|file| listed.iter().all(|other| other.number != file.number));
     for (slot, segment) in chain.unused {
         let needed =
             segment.is_some_and(|number| number >= split(older_replay).0 && number < split(checkpoint.replay).0);
@@ -86,12 +77,12 @@ pub(crate) fn recover(storage: &Storage, id: u64, account: &Account) -> Result<R
     }
     start.append_tail(&log, end.tail, account)?;
     end.free.into_iter().for_each(|slot| files.add_spare(slot));
-    start.judge();
+    start.scan.judge();
     start.remove_orphans(&names, &others, &listed, checkpoint.number, &held, &files)?;
-    start.recovery.queues = start.contents.queues.len() as u64;
-    let Start { contents, recovery, damaged, unnamed, .. } = start;
+    let Scan { contents, unnamed, replayed, torn, damage, .. } = start.scan;
+    let recovery = Recovery { queues: contents.queues.len() as u64, messages: 0, replayed, torn, damage };
     let store = Store::new(storage, log, files, checkpoint, listed, end.sealed, contents.highest_queue, held);
-    Ok(Recovered { store, contents, recovery, damaged, unnamed })
+    Ok(Recovered { store, contents, recovery, unnamed })
 }
 
 /// What only the older checkpoint needs: kept until there is a newer one.
@@ -102,15 +93,12 @@ pub(crate) struct Held {
     pub(crate) slots: Vec<Slot>,
 }
 
+/// An adopted or merged file.
+type Opened = (FileRecord, Arc<dyn DiskFile>);
+
 struct Start<'s> {
     storage: &'s Storage,
-    log: LogId,
-    contents: Contents,
-    recovery: Recovery,
-    /// Damaged messages; whether they were lost is judged when all acknowledgements are known.
-    bad: Vec<(Damage, Stretch)>,
-    damaged: Vec<QueueId>,
-    unnamed: bool,
+    scan: Scan<'s>,
 }
 
 /// Where the log ends.
@@ -128,107 +116,67 @@ struct End {
 
 impl Start<'_> {
     /// Something is missing: an error, unless that was accepted.
-    fn accept(&self, what: String) -> Result<(), OpenError> {
-        match self.storage.accept_loss {
+    fn accept(&self) -> Result<(), OpenError> {
+        match self.storage.accept_loss || self.scan.missing.is_empty() {
             true => Ok(()),
-            false => Err(OpenError::Missing(what)),
+            false => Err(OpenError::Missing(self.scan.missing.join("; "))),
         }
     }
 
-    /// Reads the newest checkpoint that is whole.
-    fn checkpoint(&mut self, names: &[String]) -> Result<(Checkpoint, Vec<FileRecord>), OpenError> {
-        let numbers = names.iter().rev().filter_map(|name| parse_name(name));
-        let mut damaged = Vec::new();
-        for (number, _) in numbers.filter(|(_, kind)| *kind == "checkpoint") {
-            let mut contents = Contents::default();
-            let place = Place { lsn: 0, length: 0 };
-            let mut visit = |record: &RawRecord<'_>| contents.apply(record.kind, record.meta, place);
-            match checkpoint::read(self.storage.disk.as_ref(), self.log, number, &mut visit) {
-                Ok(read) => {
-                    self.contents = contents;
-                    return Ok(read);
-                }
-                // One that a crash cut off; the one before it still has all that it needs.
-                Err(error) if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) => {
-                    damaged.push(error.to_string());
-                }
-                Err(error) => return Err(failed("read", &checkpoint::name(number))(error)),
+    /// Opens adopted and merged files, as far as they are there.
+    fn open_files(&mut self, listed: &[FileRecord]) -> Result<Vec<Opened>, OpenError> {
+        let mut opened = Vec::new();
+        for file in listed {
+            let name = file_name(file);
+            match self.scan.disk.open(&name) {
+                Ok(found) => opened.push((*file, found)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => self.scan.miss(format!("{name} is missing")),
+                Err(error) => return Err(failed("open", &name)(error)),
             }
         }
-        if damaged.len() > 1 {
-            self.accept(format!("no checkpoint can be read: {}", damaged.join(", ")))?;
-        }
-        Ok((Checkpoint { next_queue: 1, next_number: 1, ..Checkpoint::default() }, Vec::new()))
+        Ok(opened)
     }
 
-    /// The checkpoint before the one that is used, if it is still there.
-    fn older(&self, names: &[String], newest: u32) -> Option<(Checkpoint, Vec<FileRecord>)> {
-        let numbers = names.iter().rev().filter_map(|name| parse_name(name));
-        let mut older = numbers.filter(|(number, kind)| *kind == "checkpoint" && *number < newest);
-        let (number, _) = older.next()?;
-        checkpoint::read(self.storage.disk.as_ref(), self.log, number, &mut |_| true).ok()
-    }
-
-    /// Opens adopted and merged files with their indexes.
-    fn open_files(&mut self, files: &Files, listed: &[FileRecord]) -> Result<(), OpenError> {
-        let disk = self.storage.disk.as_ref();
-        for file in listed {
-            let name = if file.merged { merged_name(file.number) } else { slot_name(file.slot) };
-            let opened = match disk.open(&name) {
-                Ok(opened) => opened,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    self.accept(format!("{name} is missing"))?;
-                    self.unnamed = true;
-                    continue;
-                }
-                Err(error) => return Err(failed("open", &name)(error)),
-            };
+    /// Reads their indexes.
+    fn read_indexes(&mut self, files: &Files, opened: Vec<Opened>) -> Result<(), OpenError> {
+        for (file, opened) in opened {
             let index_name = index::name(file.number);
-            let read = match Index::open(disk, self.log, file.number).and_then(readable) {
-                Ok(read) => read,
-                Err(error) if error.kind() == io::ErrorKind::InvalidData || error.kind() == io::ErrorKind::NotFound => {
-                    self.rebuild(file, &opened).map_err(failed("make again", &index_name))?
+            let read = Index::open(self.scan.disk, self.scan.log, file.number).and_then(|(index, spans)| {
+                self.scan.add_file(file.number, &index, &spans)?;
+                Ok(index)
+            });
+            let index = match read {
+                Ok(index) => index,
+                Err(error) if is_damage(&error) || error.kind() == io::ErrorKind::NotFound => {
+                    self.rebuild(&file, &opened).map_err(failed("make again", &index_name))?
                 }
                 Err(error) => return Err(failed("read", &index_name)(error)),
             };
-            self.contents.add_spans(file.number, &read.1);
-            files.add(file.number, (!file.merged).then_some(file.slot), opened, Some(read.0));
+            files.add(file.number, (!file.merged).then_some(file.slot), opened, Some(index));
         }
         Ok(())
     }
 
     /// Makes the index of a file again, from its records.
-    fn rebuild(
-        &mut self,
-        file: &FileRecord,
-        opened: &Arc<dyn crate::disk::DiskFile>,
-    ) -> io::Result<(Index, Vec<index::Span>)> {
+    fn rebuild(&mut self, file: &FileRecord, opened: &Arc<dyn DiskFile>) -> io::Result<Index> {
+        let (disk, log, name) = (self.scan.disk, self.scan.log, file_name(file));
         let mut entries = Vec::new();
-        let slot = Slot { name: file.slot, file: opened.clone() };
-        if file.merged {
-            super::adopt::merged_entries(self.log, file.number, opened.as_ref(), file.bytes, &mut entries)?;
-        } else if let Some(segment) = replay::identify(self.log, &slot)? {
-            let end = u32::try_from(file.bytes).unwrap_or(u32::MAX);
-            super::adopt::entries(self.log, &segment, end, &mut entries)?;
-        }
-        entries.sort_unstable_by_key(|entry| (entry.queue, entry.position));
-        let disk = self.storage.disk.as_ref();
-        let spans = index::write(disk, self.log, file.number, entries.into_iter())?;
+        let scan = &mut self.scan;
+        adopt::file_entries(log, file, opened, &mut entries, &mut |at, length, record| {
+            scan.damaged(&name, at, length, record);
+        })?;
+        index::write_again(disk, log, file.number, entries)?;
         disk.sync()?;
-        Ok((Index::open(disk, self.log, file.number)?.0, spans))
+        let (index, spans) = Index::open(disk, log, file.number)?;
+        self.scan.add_file(file.number, &index, &spans)?;
+        Ok(index)
     }
 
     /// Replays the segments of the chain.
     fn replay(&mut self, files: &Files, chain: &replay::Chain) -> Result<End, OpenError> {
         let mut end = End { tail: Vec::new(), previous: 0, batch: 0, sealed: Vec::new(), free: Vec::new() };
-        let (mut group, log) = (Group::default(), self.log);
         for (segment, last) in &chain.segments {
-            let name = slot_name(segment.slot.name);
-            let mut replayed = SegmentEnd::default();
-            let mut visit =
-                |item: Item<'_>| self.visit(item, chain.durable, &name, &mut group, &mut replayed, &mut end);
-            replay::read_segment(log, segment, *last, &mut visit).map_err(failed("read", &name))?;
-            self.recovery.replayed += u64::from(replayed.end);
+            let replayed = self.scan.replay(segment, *last, chain.durable, &mut end.tail)?;
             match replayed.head {
                 Some(head) => {
                     (end.previous, end.batch) = (head.lsn(), head.number.max(end.batch));
@@ -244,124 +192,36 @@ impl Start<'_> {
             end.batch = end.batch.max(replayed.batch);
         }
         for records in &mut end.tail {
-            let mut failure = None;
-            records.retain_mut(|owned| owned.kind != LARGE || match self.gather(owned, chain) {
-                Ok(()) => true,
-                Err(error) if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) => {
-                    self.note_lost(owned);
-                    false
+            let mut lost = Vec::new();
+            for (index, owned) in records.iter_mut().enumerate().filter(|(_, owned)| owned.kind == LARGE) {
+                match self.gather(owned, chain) {
+                    Err(error) if is_damage(&error) => lost.push(index),
+                    gathered => gathered.map_err(failed("read", "a large message"))?,
                 }
-                Err(error) => {
-                    failure = Some(error);
-                    true
-                }
-            });
-            failure.map_or(Ok(()), |error| Err(failed("read", "a large message")(error)))?;
+            }
+            for index in lost.into_iter().rev() {
+                self.lose(&records.remove(index), chain);
+            }
         }
+        end.tail.retain(|records| !records.is_empty());
         Ok(end)
     }
 
-    /// Takes something of a segment into account; false where the log ends.
-    fn visit(
-        &mut self,
-        item: Item<'_>,
-        durable: Lsn,
-        name: &str,
-        group: &mut Group,
-        replayed: &mut SegmentEnd,
-        end: &mut End,
-    ) -> bool {
-        match item {
-            Item::Batch(head) => {
-                replayed.batch = head.number;
-                replayed.end = head.end();
-                if lsn(head.segment, head.end()) <= durable {
-                    replayed.head = Some(head);
-                }
-            }
-            Item::Record(record) => {
-                let certain = record.lsn < durable;
-                if record.kind == CHUNK {
-                    return true;
-                }
-                let Some(records) = group.take(&record, !certain) else { return true };
-                if certain {
-                    self.apply(&records);
-                } else {
-                    end.tail.push(records);
-                }
-            }
-            Item::Bad { lsn, length, .. } if lsn >= durable => {
-                self.recovery.torn += u64::from(length);
-                group.drain();
-                return false;
-            }
-            Item::Bad { lsn, length, record } => {
-                let records = group.drain();
-                self.apply(&records);
-                self.damaged(name, lsn, length, record);
-            }
-        }
-        true
-    }
-
-    fn apply(&mut self, records: &[Owned]) {
-        for owned in records {
-            if !self.contents.apply(owned.kind, &owned.meta, owned.place) {
-                self.unnamed = true;
-            }
-        }
-    }
-
-    /// Notes damage; which messages it hit is judged when all acknowledgements are known.
-    fn damaged(&mut self, name: &str, lsn: Lsn, length: u32, record: Option<RawRecord<'_>>) {
-        let (offset, bytes) = (u64::from(split(lsn).1), u64::from(length));
-        let damage = Damage { file: name.to_string(), offset, bytes, queue: None, positions: None };
-        let enqueue = record.filter(|record| record.kind == ENQUEUE);
-        let Some(enqueue) = enqueue.and_then(|record| Enqueue::decode(ENQUEUE, record.meta)) else {
-            // A piece of a large message is missed when the message is read.
-            if record.is_none_or(|record| record.kind != CHUNK) {
-                self.unnamed = true;
-            }
-            self.recovery.damage.push(damage);
-            return;
-        };
-        for target in enqueue.targets() {
-            let stretch = Stretch { queue: target.queue, position: target.position, count: enqueue.count.into() };
-            self.bad.push((damage.clone(), stretch));
-        }
-    }
-
-    /// Damaged messages that were not acknowledged are lost: they are reported.
-    fn judge(&mut self) {
-        for (damage, stretch) in std::mem::take(&mut self.bad) {
-            let Some(name) = self.contents.name_of(stretch.queue) else { continue };
-            let lost = self.contents.undone(stretch.queue, stretch.position, stretch.count);
-            if !lost.is_empty() {
-                self.damaged.push(stretch.queue);
-            }
-            let said = |positions| Damage { queue: Some(name.clone()), positions: Some(positions), ..damage.clone() };
-            self.recovery.damage.extend(lost.into_iter().map(said));
-        }
+    /// A large message of the tail, pieces of which were durable and are damaged.
+    fn lose(&mut self, owned: &Owned, chain: &replay::Chain) {
+        let Some(enqueue) = Enqueue::decode(LARGE, &owned.meta) else { return };
+        let slot = chain.segments.iter().find(|(segment, _)| segment.number == owned.place.file());
+        let file = slot.map_or_else(String::new, |(segment, _)| slot_name(segment.slot.name));
+        let (offset, bytes) = (u64::from(split(owned.place.lsn).1), u64::from(owned.place.length));
+        self.scan.lose(&Damage { file, offset, bytes, queue: None, positions: None }, &enqueue);
     }
 
     /// Reads the pieces of a large message of the tail.
     fn gather(&self, owned: &mut Owned, chain: &replay::Chain) -> io::Result<()> {
         let segment = chain.segments.iter().find(|(segment, _)| segment.number == owned.place.file());
         let (Some((segment, _)), Some(enqueue)) = (segment, Enqueue::decode(LARGE, &owned.meta)) else { return Ok(()) };
-        owned.body = read_pieces(self.log, segment.number, segment.slot.file.as_ref(), &enqueue)?;
+        owned.body = read_pieces(self.scan.log, segment.number, segment.slot.file.as_ref(), &enqueue)?;
         Ok(())
-    }
-
-    /// A large message of the tail whose pieces were damaged before anything said that they are durable.
-    fn note_lost(&mut self, owned: &Owned) {
-        let Some(enqueue) = Enqueue::decode(LARGE, &owned.meta) else { return };
-        let (file, offset) = (format!("segment {:08x}", owned.place.file()), owned.place.lsn & u64::from(u32::MAX));
-        let damage = Damage { file, offset, bytes: owned.place.length.into(), queue: None, positions: None };
-        for target in enqueue.targets() {
-            let stretch = Stretch { queue: target.queue, position: target.position, count: enqueue.count.into() };
-            self.bad.push((damage.clone(), stretch));
-        }
     }
 
     /// Writes again what may not be on disk, and makes the new epoch count.
@@ -372,7 +232,7 @@ impl Start<'_> {
             match &records[..] {
                 [only] if only.kind != LARGE => {
                     let place = log.copy(only.kind, &only.meta, &only.body);
-                    self.apply(&[Owned { place, ..only.clone() }]);
+                    self.scan.apply(&[Owned { place, ..only.clone() }]);
                 }
                 _ => units.push(self.append_unit(log, records, account)),
             }
@@ -389,8 +249,9 @@ impl Start<'_> {
             for (owned, place) in records.iter_mut().filter(|owned| matches!(owned.kind, ENQUEUE | LARGE)).zip(places) {
                 owned.place = *place.get().expect("everything is written");
             }
-            self.apply(&records);
+            self.scan.apply(&records);
         }
+        log.begin();
         // The first batch, and a second one that says that the first is durable.
         for _ in 0..2 {
             if log.force_watermark(true) != Round::Wrote {
@@ -453,32 +314,13 @@ impl Start<'_> {
     }
 }
 
-/// An index of which everything checks that will be read of it now.
-fn readable((index, spans): (Index, Vec<index::Span>)) -> io::Result<(Index, Vec<index::Span>)> {
-    let mut entries = Vec::new();
-    for span in spans.iter().filter(|span| span.has_gaps()) {
-        index.find(span, span.first, usize::MAX, &mut entries)?;
-        entries.clear();
-    }
-    Ok((index, spans))
-}
-
-/// What replaying a segment told of its end.
-#[derive(Default)]
-struct SegmentEnd {
-    /// The last batch that is certain.
-    head: Option<BatchHead>,
-    batch: u64,
-    end: u32,
+/// The name of an adopted or merged file.
+pub(crate) fn file_name(file: &FileRecord) -> String {
+    if file.merged { merged_name(file.number) } else { slot_name(file.slot) }
 }
 
 /// The body of a large message, from its pieces.
-pub(crate) fn read_pieces(
-    log: LogId,
-    segment: u32,
-    file: &dyn crate::disk::DiskFile,
-    enqueue: &Enqueue<'_>,
-) -> io::Result<Vec<u8>> {
+pub(crate) fn read_pieces(log: LogId, segment: u32, file: &dyn DiskFile, enqueue: &Enqueue<'_>) -> io::Result<Vec<u8>> {
     let mut body = Vec::new();
     for piece in enqueue.pieces() {
         let length = (piece.length as usize).checked_add(RECORD_HEAD).ok_or(io::ErrorKind::InvalidData)?;

@@ -2,7 +2,8 @@
 
 use super::OpenError;
 use super::files::{Slot, failed, parse_name, slot_name};
-use super::format::{ALIGN, BATCH_HEAD, Bad, BatchHead, LogId, Lsn, RawRecord, lsn, split};
+use super::format::{ALIGN, BATCH_HEAD, Bad, BatchHead, LogId, Lsn, RECORD_HEAD, RawRecord, lsn, split, u64_at};
+use super::record::Checkpoint;
 use crate::disk::{Disk, DiskFile};
 use std::io;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 const WINDOW: usize = 1024 * 1024;
 
 /// A damaged first batch is recognized by what follows: the next header is at most this far away, unless the batch is
-/// longer than that.
+/// longer than that. So much behind a damaged header is searched for records.
 const PROBE: u64 = 2 * 1024 * 1024;
 
 /// A log file with a segment in it.
@@ -65,16 +66,16 @@ pub(crate) fn log_id(disk: &dyn Disk, names: &[String]) -> Result<Option<LogId>,
     Ok(None)
 }
 
-/// Looks at all log files and finds out which segments follow each other, from the one in which `replay` is on.
-/// Files in `adopted` hold messages and are left alone.
+/// Looks at all log files and finds out which segments follow each other, from the one on in which the checkpoint says
+/// that replay begins. Files in `adopted` hold messages and are left alone.
 pub(crate) fn chain(
     disk: &dyn Disk,
     log: LogId,
     names: &[String],
     adopted: &[u32],
-    replay: Lsn,
+    checkpoint: &Checkpoint,
 ) -> Result<Chain, OpenError> {
-    let (mut segments, mut chain) = (Vec::new(), Chain::default());
+    let (mut segments, mut chain, replay) = (Vec::new(), Chain::default(), checkpoint.replay);
     for name in names {
         let Some((slot, "log")) = parse_name(name) else { continue };
         if adopted.contains(&slot) {
@@ -95,10 +96,18 @@ pub(crate) fn chain(
     segments.sort_by_key(|segment| (segment.epoch, segment.number));
     // Epochs whose start did not get far are as if they had never been.
     while let Some(last) = segments.last() {
-        let (name, epoch) = (slot_name(last.slot.name), last.epoch);
-        chain.durable = durable(log, last).map_err(failed("read", &name))?;
-        let first = segments.iter().filter(|segment| segment.epoch == epoch).map(|segment| segment.number).min();
-        if first.is_some_and(|first| chain.durable > lsn(first, 0)) {
+        let (name, epoch, number) = (slot_name(last.slot.name), last.epoch, last.number);
+        let first =
+            segments.iter().filter(|segment| segment.epoch == epoch).map(|it| it.number).min().unwrap_or(number);
+        let mut durable_to = durable(log, last).map_err(failed("read", &name))?;
+        if let [.., before, Segment { first: None, .. }] = &segments[..]
+            && before.epoch == epoch
+        {
+            durable_to = durable_to.max(durable(log, before).map_err(failed("read", &name))?);
+        }
+        if durable_to > lsn(first, 0) || epoch <= checkpoint.epoch {
+            // A segment begins when the one before it is synced.
+            chain.durable = if first < number { durable_to.max(lsn(number, 0)) } else { durable_to };
             break;
         }
         chain.durable = 0;
@@ -106,19 +115,24 @@ pub(crate) fn chain(
             chain.unused.push((dropped.slot, None));
         }
     }
-    chain.link(segments, replay);
+    chain.durable = chain.durable.max(checkpoint.end);
+    chain.link(log, segments, replay).map_err(failed("read", "the log"))?;
+    let last = chain.segments.last().map_or(0, |(segment, _)| segment.number);
+    let (number, offset) = split(checkpoint.end);
+    if number > last && offset > 0 && !chain.missing.contains(&number) {
+        chain.missing.push(number);
+    }
     Ok(chain)
 }
 
 impl Chain {
     /// Follows `previous` from the last segment back to where replay begins.
-    fn link(&mut self, mut segments: Vec<Segment>, replay: Lsn) {
+    fn link(&mut self, log: LogId, mut segments: Vec<Segment>, replay: Lsn) -> io::Result<()> {
         let mut next = segments.pop().map(|segment| (segment, None));
         while let Some((segment, last)) = next.take() {
             let previous = match segment.first {
                 Some(head) => head.previous,
-                // Unknown: taken to be the segment before it, to its end.
-                None => segments.last().map_or(0, |before| lsn(before.number, u32::MAX)),
+                None => self.before(log, &segment, &mut segments)?,
             };
             let (number, offset) = split(previous);
             self.segments.push((segment, last));
@@ -146,16 +160,37 @@ impl Chain {
         {
             self.missing.push(split(replay).0);
         }
+        Ok(())
+    }
+
+    /// The batch before a segment whose first batch does not tell. Within an epoch that is the end of the segment before
+    /// it; where an epoch begins, it is the last one that was certain then.
+    fn before(&mut self, log: LogId, segment: &Segment, segments: &mut Vec<Segment>) -> io::Result<Lsn> {
+        while let Some(before) = segments.last() {
+            if before.epoch == segment.epoch {
+                return Ok(lsn(before.number, u32::MAX));
+            }
+            let durable = durable(log, before)?;
+            if let Some(head) = last_head(log, before, &|head| lsn(head.segment, head.end()) <= durable)? {
+                return Ok(head.lsn());
+            }
+            let (slot, first) = (before.slot.clone(), before.first);
+            segments.pop();
+            self.unused.push((slot, None));
+            if let Some(first) = first {
+                return Ok(first.previous);
+            }
+        }
+        Ok(0)
     }
 }
 
-/// Finds out which segment a log file holds.
+/// Finds out which segment a log file holds: if its first header is damaged by what follows, of which the newest counts.
 pub(crate) fn identify(log: LogId, slot: &Slot) -> io::Result<Option<Segment>> {
     let mut head = [0; BATCH_HEAD];
-    let mut best: Option<BatchHead> = None;
+    let mut best: Option<(u32, u32)> = None;
     let len = slot.file.len()?;
-    let segment =
-        |head: BatchHead, first| Segment { number: head.segment, epoch: head.epoch, slot: slot.clone(), first };
+    let segment = |(epoch, number), first| Segment { number, epoch, slot: slot.clone(), first };
     for offset in (0..len.min(PROBE)).step_by(ALIGN as usize) {
         let read = slot.file.read(offset, &mut head)?;
         let Some(found) = BatchHead::decode(log, &head[..read]) else { continue };
@@ -163,24 +198,44 @@ pub(crate) fn identify(log: LogId, slot: &Slot) -> io::Result<Option<Segment>> {
             continue;
         }
         if offset == 0 {
-            return Ok(Some(segment(found, Some(found))));
+            return Ok(Some(segment((found.epoch, found.segment), Some(found))));
         }
-        if best.is_none_or(|best| (best.epoch, best.segment) < (found.epoch, found.segment)) {
-            best = Some(found);
-        }
+        best = best.max(Some((found.epoch, found.segment)));
     }
-    Ok(best.map(|head| segment(head, None)))
+    best = best.max(first_record(log, slot)?);
+    Ok(best.map(|best| segment(best, None)))
+}
+
+/// Epoch and segment, as the record behind the first header of a log file says.
+fn first_record(log: LogId, slot: &Slot) -> io::Result<Option<(u32, u32)>> {
+    let mut bytes = vec![0; WINDOW];
+    let read = slot.file.read(BATCH_HEAD as u64, &mut bytes)?;
+    let Some(bytes) = bytes.get(..read).filter(|bytes| bytes.len() >= RECORD_HEAD) else { return Ok(None) };
+    let (number, offset) = split(u64_at(bytes, 24));
+    match RawRecord::decode(log, lsn(number, offset), bytes) {
+        Ok(record) | Err(Bad::Body { record, .. }) if offset as usize == BATCH_HEAD => Ok(Some((record.epoch, number))),
+        _ => Ok(None),
+    }
 }
 
 /// The highest watermark in the last segment.
 fn durable(log: LogId, segment: &Segment) -> io::Result<Lsn> {
-    let mut durable = 0;
-    let mut reader = Reader::new(log, segment);
+    let durable = std::cell::Cell::new(0);
+    last_head(log, segment, &|head| {
+        durable.set(head.durable.max(durable.get()));
+        false
+    })?;
+    Ok(durable.get())
+}
+
+/// The last of a segment's headers that is as it should be.
+fn last_head(log: LogId, segment: &Segment, is_so: &dyn Fn(&BatchHead) -> bool) -> io::Result<Option<BatchHead>> {
+    let (mut reader, mut last) = (Reader::new(log, segment), None);
     while let Some(head) = reader.next_head(None)? {
-        durable = durable.max(head.durable);
+        last = if is_so(&head) { Some(head) } else { last };
         reader.offset = head.end();
     }
-    Ok(durable)
+    Ok(last)
 }
 
 /// Reads a segment to its end, or to the batch at offset `last`; `visit` may stop it by returning false.
@@ -197,17 +252,15 @@ pub(crate) fn read_segment(
         let begin = reader.offset;
         let head = reader.next_head(last)?;
         let found = head.map_or_else(|| last.map_or(begin, |last| last.saturating_add(ALIGN)), |head| head.offset);
-        if found > begin {
-            let bad = Item::Bad { lsn: lsn(segment.number, begin), length: found - begin, record: None };
-            if !visit(bad) {
-                return Ok(good);
-            }
+        if found > begin && !reader.headless(begin, found, head.is_none(), visit)? {
+            return Ok(good);
         }
         let Some(head) = head else { return Ok(good) };
         if !visit(Item::Batch(head)) {
             return Ok(good);
         }
-        if !reader.records(&head, visit)? {
+        let (from, to) = (head.offset + BATCH_HEAD as u32, head.offset.saturating_add(head.length));
+        if !reader.records(from, to, true, visit)? {
             return Ok(good);
         }
         good = Some(head);
@@ -268,13 +321,37 @@ impl<'s> Reader<'s> {
         Ok(None)
     }
 
-    /// Visits the records of a batch; false if the visitor wants no more.
-    fn records(&mut self, head: &BatchHead, visit: &mut dyn FnMut(Item<'_>) -> bool) -> io::Result<bool> {
-        let (log, segment) = (self.log, self.segment.number);
-        let bytes = self.bytes(head.offset.into(), head.length as usize)?;
-        let mut at = BATCH_HEAD;
-        while at < head.length as usize {
-            let here = lsn(segment, head.offset + at as u32);
+    /// Visits the records of batches without a header that checks: from `begin` to the next one at `found`, or if there
+    /// is none as far as there are records.
+    fn headless(
+        &mut self,
+        begin: u32,
+        found: u32,
+        is_last: bool,
+        visit: &mut dyn FnMut(Item<'_>) -> bool,
+    ) -> io::Result<bool> {
+        let (log, here) = (self.log, lsn(self.segment.number, begin));
+        let len = self.file.len()?.min(u64::from(begin) + PROBE).min(u32::MAX.into()) as u32;
+        let to = if is_last { len } else { len.min(found) };
+        let from = begin.saturating_add(BATCH_HEAD as u32);
+        let bytes = self.bytes(from.into(), to.saturating_sub(from) as usize)?;
+        let first = match RawRecord::decode(log, here + BATCH_HEAD as u64, bytes) {
+            Err(Bad::Header) => next_record(log, here + BATCH_HEAD as u64, bytes),
+            _ => Some(0),
+        };
+        let length = first.map_or(found - begin, |first| (BATCH_HEAD + first) as u32);
+        let more = visit(Item::Bad { lsn: here, length, record: None });
+        Ok(more && (first.is_none() || self.records(begin + length, to, false, visit)?))
+    }
+
+    /// Visits the records between two offsets; false if the visitor wants no more. Where something does not check, it goes
+    /// on with the next record that does. Without `full`, what is behind the last one need not be records.
+    fn records(&mut self, from: u32, to: u32, full: bool, visit: &mut dyn FnMut(Item<'_>) -> bool) -> io::Result<bool> {
+        let (log, segment, want) = (self.log, self.segment.number, to.saturating_sub(from) as usize);
+        let bytes = self.bytes(from.into(), want)?;
+        let mut at = 0;
+        while at < want {
+            let here = lsn(segment, from + at as u32);
             let rest = bytes.get(at..).unwrap_or_default();
             let (item, len) = match RawRecord::decode(log, here, rest) {
                 Ok(record) => (Item::Record(record), record.len()),
@@ -282,7 +359,11 @@ impl<'s> Reader<'s> {
                     (Item::Bad { lsn: here, length: len as u32, record: Some(record) }, len)
                 }
                 Err(Bad::Header) => {
-                    let length = head.length as usize - at;
+                    let next = next_record(log, here, rest);
+                    if next.is_none() && !full {
+                        return Ok(true);
+                    }
+                    let length = next.unwrap_or(want - at);
                     (Item::Bad { lsn: here, length: length as u32, record: None }, length)
                 }
             };
@@ -293,4 +374,12 @@ impl<'s> Reader<'s> {
         }
         Ok(true)
     }
+}
+
+/// How far away the next record is whose header checks, if that at the beginning of `bytes` does not: records say where
+/// they are.
+pub(crate) fn next_record(log: LogId, here: Lsn, bytes: &[u8]) -> Option<usize> {
+    let says_so = |at: &usize| u64_at(bytes, at + 24) == here + *at as u64;
+    let checks = |at: &usize| !matches!(RawRecord::decode(log, here + *at as u64, &bytes[*at..]), Err(Bad::Header));
+    (1..(bytes.len() + 1).saturating_sub(RECORD_HEAD)).find(|at| says_so(at) && checks(at))
 }

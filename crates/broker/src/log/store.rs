@@ -6,13 +6,13 @@
 
 use super::adopt;
 use super::checkpoint::{self, Writing};
-use super::files::{Files, Slot, read_exact};
+use super::files::{Files, read_exact, slot_name};
 use super::format::{Lsn, RawRecord, lsn};
-use super::index::{self, Entry, Index};
+use super::index::{self, Entry, Index, Span};
 use super::merge::{self, MergeError, Source};
 use super::record::{Change, Checkpoint, ENQUEUE, Enqueue, FileRecord, LARGE, QueueId};
 use super::recover::{Held, read_pieces};
-use super::replay;
+use super::scan::is_damage;
 use super::writer::{Log, Place, Round};
 use super::{Storage, file_of};
 use crate::message::{Account, Block, slice};
@@ -58,6 +58,15 @@ pub(crate) trait View {
     /// Files have got an index, or were merged.
     fn index(&self, queue: QueueId, removed: &[u32], added: &[FileSpan]);
 
+    /// A file has got another index.
+    fn reindex(&self, number: u32, spans: &[Span]);
+
+    /// Messages of a queue do not check.
+    fn damaged(&self, queue: QueueId, position: u64, count: u64, why: &str);
+
+    /// Says something to whoever looks after the broker.
+    fn report(&self, text: String);
+
     /// Says all durable topology.
     fn changes(&self, say: &mut dyn FnMut(&Change<'_>) -> io::Result<()>) -> io::Result<()>;
 
@@ -94,6 +103,8 @@ struct Keeper {
     at: Lsn,
     /// Adopted or merged since.
     changed: bool,
+    /// Files that cannot be merged.
+    left_alone: Vec<u32>,
     /// Steps without work since.
     quiet: u32,
 }
@@ -157,6 +168,7 @@ impl Store {
             at,
             // The first checkpoint of an epoch makes the replay of the next start short.
             changed: true,
+            left_alone: Vec::new(),
             quiet: 0,
         };
         let next_queue = AtomicU64::new(checkpoint.next_queue.max(highest_queue + 1));
@@ -237,12 +249,36 @@ impl Store {
         Ok(None)
     }
 
-    /// The entries of a span.
-    pub(crate) fn entries(&self, span: &FileSpan, out: &mut Vec<Entry>) -> io::Result<()> {
-        match self.files.index(span.file) {
-            Some(index) => index.find(&span.span, span.span.first, usize::MAX, out),
-            None => Ok(()),
+    /// Looks at the indexes of these files, and makes those again that are damaged, from the files' records. Says what
+    /// was done for each; `reindex` gets what the new ones have.
+    pub(crate) fn repair(&self, numbers: &[u32], reindex: &mut dyn FnMut(u32, &[Span])) -> io::Result<Vec<String>> {
+        let _no_merge = self.merging.lock();
+        self.repair_indexes(numbers, reindex)
+    }
+
+    fn repair_indexes(&self, numbers: &[u32], reindex: &mut dyn FnMut(u32, &[Span])) -> io::Result<Vec<String>> {
+        let (disk, log, mut said) = (self.files.disk.as_ref(), self.log.id, Vec::new());
+        let listed: Vec<FileRecord> = self.keeper.lock().listed.iter().map(|listed| listed.file).collect();
+        for file in listed.iter().filter(|file| numbers.contains(&file.number)) {
+            let why = match index::check(disk, log, file.number) {
+                Err(error) if is_damage(&error) || error.kind() == io::ErrorKind::NotFound => error,
+                checked => {
+                    checked?;
+                    continue;
+                }
+            };
+            let Some(opened) = self.files.file(file.number) else { continue };
+            let mut entries = Vec::new();
+            // What does not check is missed when it is read.
+            adopt::file_entries(log, file, &opened, &mut entries, &mut |_, _, _| ())?;
+            index::write_again(disk, log, file.number, entries)?;
+            self.files.sync_names()?;
+            let (index, spans) = Index::open(disk, log, file.number)?;
+            self.files.add_index(file.number, index);
+            reindex(file.number, &spans);
+            said.push(format!("an index was damaged and is made again: {why}"));
         }
+        Ok(said)
     }
 
     /// A step of the work behind the log; false if there is nothing to do. `ENOSPC` is an error like others here.
@@ -305,16 +341,20 @@ impl Store {
             return Ok(false);
         }
         let (Some(slot), Some(file)) = (self.files.slot(number), self.files.file(number)) else { return Ok(false) };
-        let segment = replay::identify(self.log.id, &Slot { name: slot, file })?;
-        let segment = segment.filter(|segment| segment.number == number);
-        let segment = segment.ok_or_else(|| damaged(number, "its beginning does not check"))?;
-        let mut entries = Vec::new();
-        adopt::entries(self.log.id, &segment, end, &mut entries)?;
-        entries.sort_unstable_by_key(|entry| (entry.queue, entry.position));
+        let bytes = u64::from(end);
+        let record = FileRecord { number, merged: false, slot, bytes };
+        let (mut entries, mut bad) = (Vec::new(), Vec::new());
+        // What does not check and cannot be named has no entry, and is missed when it is read.
+        adopt::file_entries(self.log.id, &record, &file, &mut entries, &mut |at, length, _| {
+            bad.push((at as u32, length))
+        })?;
+        index::sort(&mut entries);
         keep_living(&mut entries, view);
-        keeper.sealed.remove(0);
-        keeper.changed = true;
+        for (offset, length) in bad {
+            view.report(format!("{length} bytes at {offset} of {} do not check", slot_name(slot)));
+        }
         if entries.is_empty() {
+            keeper.seal_is_done();
             keeper.retire(self, number)?;
             return Ok(true);
         }
@@ -322,9 +362,10 @@ impl Store {
         let spans = index::write(self.files.disk.as_ref(), self.log.id, number, entries.into_iter())?;
         self.files.sync_names()?;
         self.files.add_index(number, Index::open(self.files.disk.as_ref(), self.log.id, number)?.0);
-        let bytes = u64::from(end);
-        let file = FileRecord { number, merged: false, slot, bytes };
-        keeper.listed.push(Listed { file, living: spans.iter().map(|span| span.bytes).sum(), entries: count });
+        // Not before the index is there: a checkpoint that has the segment neither in its replay nor listed loses it.
+        keeper.seal_is_done();
+        let living = spans.iter().map(|span| span.bytes).sum();
+        keeper.listed.push(Listed { file: record, living, entries: count });
         for span in spans {
             view.index(span.queue, &[], &[FileSpan { file: number, span }]);
         }
@@ -343,19 +384,15 @@ impl Store {
             return Ok(false);
         }
         let (disk, log) = (self.files.disk.as_ref(), self.log.id);
-        let mut sources = Vec::new();
-        for &number in &chosen {
-            let Some(file) = self.files.file(number) else { continue };
-            let (index, spans) = Index::open(disk, log, number)?;
-            sources.push(Source { number, file, index, spans });
-        }
         let number = self.files.next_number();
         let mut live = |queue, position, count, out: &mut Vec<_>| view.living(queue, position, count, out);
-        let merged = match merge::merge(disk, log, self.log.epoch, &sources, number, &mut live) {
+        let merged = self.sources(&chosen).and_then(|sources| {
+            let merged = merge::merge(disk, log, self.log.epoch, &sources, number, &mut live)?;
+            Ok((sources, merged))
+        });
+        let (sources, merged) = match merged {
             Ok(merged) => merged,
-            Err(MergeError::Io { source, .. }) => return Err(source),
-            Err(error @ MergeError::TooLong { .. }) => return Err(io::Error::other(error.to_string())),
-            Err(MergeError::Damaged { number, .. }) => return Err(damaged(number, "a record does not check")),
+            Err(error) => return self.merge_failed(error, &chosen, view),
         };
         let mut queues: FxHashMap<QueueId, Vec<FileSpan>> = FxHashMap::default();
         for span in sources.iter().flat_map(|source| &source.spans) {
@@ -382,6 +419,42 @@ impl Store {
         Ok(true)
     }
 
+    fn sources(&self, chosen: &[u32]) -> Result<Vec<Source>, MergeError> {
+        let mut sources = Vec::new();
+        for &number in chosen {
+            let Some(file) = self.files.file(number) else { continue };
+            let opened = Index::open(self.files.disk.as_ref(), self.log.id, number);
+            let failed = |source| MergeError::Io { what: format!("read {}", index::name(number)), source };
+            let (index, spans) = opened.map_err(failed)?;
+            sources.push(Source { number, file, index, spans });
+        }
+        Ok(sources)
+    }
+
+    /// A damaged index is made again. A file with damaged messages is left alone, and their queue is told.
+    fn merge_failed(&self, error: MergeError, chosen: &[u32], view: &dyn View) -> io::Result<bool> {
+        let text = error.to_string();
+        match error {
+            MergeError::Io { source, .. } if is_damage(&source) => {
+                let repaired = self.repair_indexes(chosen, &mut |number, spans| view.reindex(number, spans))?;
+                if repaired.is_empty() {
+                    return Err(source);
+                }
+                repaired.into_iter().for_each(|text| view.report(text));
+            }
+            MergeError::Io { source, .. } => return Err(source),
+            MergeError::TooLong { .. } => {
+                self.keeper.lock().left_alone.extend_from_slice(chosen);
+                view.report(text);
+            }
+            MergeError::Damaged { number, entry, .. } => {
+                self.keeper.lock().left_alone.push(number);
+                view.damaged(entry.queue, entry.position, entry.count.into(), &text);
+            }
+        }
+        Ok(true)
+    }
+
     fn write_checkpoint(&self, keeper: &mut Keeper, view: &dyn View) -> io::Result<()> {
         let disk = self.files.disk.as_ref();
         let at = self.log.end();
@@ -391,7 +464,7 @@ impl Store {
         let number = self.files.next_number();
         let next_queue = self.next_queue.load(Ordering::Relaxed);
         let next_number = self.files.numbers_below();
-        let checkpoint = Checkpoint { number, epoch: self.log.epoch, replay, next_queue, next_number };
+        let checkpoint = Checkpoint { number, epoch: self.log.epoch, replay, next_queue, next_number, end: at };
         let written = self.write_state(keeper, view, &checkpoint);
         let size = match written {
             Ok(size) => size,
@@ -466,6 +539,12 @@ impl Store {
 }
 
 impl Keeper {
+    /// The oldest closed segment need not be replayed any more.
+    fn seal_is_done(&mut self) {
+        self.sealed.remove(0);
+        self.changed = true;
+    }
+
     /// A segment or file is not needed any more by what comes after the last checkpoint.
     fn retire(&mut self, store: &Store, number: u32) -> io::Result<()> {
         #[cfg(feature = "mutants")]
@@ -491,7 +570,8 @@ impl Keeper {
 
     /// Which files to merge now, if any.
     fn to_merge(&self, next_number: u32, segment_size: u32) -> Vec<u32> {
-        let sparse = |listed: &&Listed| listed.living * 2 < listed.file.bytes;
+        let usable = |listed: &&Listed| !self.left_alone.contains(&listed.file.number);
+        let sparse = |listed: &&Listed| usable(listed) && listed.living * 2 < listed.file.bytes;
         let old = |listed: &&Listed| listed.file.number + MERGE_AGE < next_number;
         let chosen: Vec<&Listed> = self.listed.iter().filter(sparse).collect();
         if chosen.len() >= MERGE_FILES || chosen.iter().any(old) || chosen.iter().any(|listed| listed.living == 0) {
@@ -504,7 +584,8 @@ impl Keeper {
         }
         let scattered =
             |listed: &&Listed| !listed.file.merged && listed.entries > 64 && listed.living / listed.entries < SCATTERED;
-        let scattered: Vec<u32> = self.listed.iter().filter(scattered).map(|listed| listed.file.number).collect();
+        let scattered: Vec<u32> =
+            self.listed.iter().filter(usable).filter(scattered).map(|listed| listed.file.number).collect();
         let most = (MERGED_MAX / u64::from(segment_size)).clamp(2, MERGE_FILES as u64 * 2) as usize;
         if scattered.len() >= MERGE_FILES * 2 { scattered.into_iter().take(most).collect() } else { Vec::new() }
     }
@@ -520,8 +601,4 @@ fn keep_living(entries: &mut Vec<Entry>, view: &dyn View) {
         (kept, at) = (kept + living, end);
     }
     entries.truncate(kept);
-}
-
-fn damaged(number: u32, what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("file {number:08x} of the log is damaged: {what}"))
 }

@@ -107,6 +107,10 @@ pub(crate) struct Log {
     pending: AtomicU64,
     /// The disk is full: what is pending is tried again.
     full: AtomicBool,
+    /// Until what a start has to write again is durable, nothing newer than what it found is said to be: an epoch of
+    /// which a part is missing must not count.
+    begun: AtomicBool,
+    begin: Lsn,
     failure: OnceLock<String>,
 }
 
@@ -225,6 +229,8 @@ impl Log {
             released: AtomicU64::new(begin.durable),
             pending: AtomicU64::new(0),
             full: AtomicBool::new(false),
+            begun: AtomicBool::new(false),
+            begin: begin.durable,
             failure: OnceLock::new(),
         }
     }
@@ -263,6 +269,11 @@ impl Log {
     pub(crate) fn end(&self) -> Lsn {
         let state = self.state.lock();
         lsn(state.segment, state.offset + state.filled() as u32)
+    }
+
+    /// What was found at the start is written and synced: from now on the log says what is durable.
+    pub(crate) fn begin(&self) {
+        self.begun.store(true, Ordering::Relaxed);
     }
 
     /// Appends messages for some queues. `crc` is that of the body, computed before any lock was taken.
@@ -459,7 +470,7 @@ impl Log {
                 writer.current = Some((segment, self.files.begin_segment(segment)?));
             }
             let Some((_, file)) = &writer.current else { unreachable!("set above") };
-            batch.head.durable = self.durable();
+            batch.head.durable = if self.begun.load(Ordering::Relaxed) { self.durable() } else { self.begin };
             batch.bytes[..BATCH_HEAD].copy_from_slice(&batch.head.encode(self.id));
             batch.bytes.resize((batch.bytes.len()).next_multiple_of(ALIGN as usize), 0);
             file.write(u64::from(batch.head.offset), &batch.bytes)?;

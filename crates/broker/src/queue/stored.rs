@@ -18,6 +18,9 @@ const READ_AHEAD: usize = 256 * 1024;
 /// necessary are flagged as redelivered.
 const HANDED_OUT_STEP: u64 = 1024;
 
+/// Positions that could not be read are remembered up to so many; then all are tried twice anew.
+const UNREADABLE_MAX: usize = 1000;
+
 /// Messages that an index found become segments of about this size.
 const SEGMENT_BYTES: u32 = 64 * 1024;
 
@@ -26,6 +29,8 @@ pub(super) struct Stored {
     id: QueueId,
     /// Positions whose messages are done.
     pub(super) gone: Runs,
+    /// Positions whose messages were lost to damage; while there are any, the queue is closed.
+    lost: Runs,
     /// Positions that were given out and whose messages cannot be seen yet.
     pub(super) hidden: Runs,
     /// Messages before the head that were not requeued: of an earlier run of the broker, or seen late.
@@ -41,8 +46,6 @@ pub(super) struct Stored {
     /// Everything below is written.
     written: Lsn,
     journal: Journal,
-    /// Could not be read at the last attempt: this position.
-    unreadable: Option<u64>,
 }
 
 /// What a file has of the queue.
@@ -86,6 +89,8 @@ pub(crate) struct Restored {
     pub(crate) handed_out: u64,
     /// Positions of all messages.
     pub(crate) live: Runs,
+    /// Positions whose messages were lost to damage.
+    pub(crate) lost: Runs,
     pub(crate) returned: Counts,
     pub(crate) spans: Vec<FileSpan>,
     /// Messages whose records are in the log: position, count, place. Sorted by position.
@@ -152,6 +157,8 @@ impl Queue {
         for (first, count) in found.live.gaps(0, next) {
             stored.gone.insert(first, count);
         }
+        found.lost.iter().for_each(|(first, count)| stored.gone.remove(first, count));
+        stored.lost = found.lost;
         (stored.flagged, stored.handed_out) = (found.handed_out, found.handed_out);
         (stored.restored, stored.spans, stored.release_from) = (found.live, found.spans, next);
         queue.add_found(found.found);
@@ -163,17 +170,54 @@ impl Queue {
         &self.account
     }
 
-    /// A segment could not be read. True the first time: it is to be looked for again, by its positions.
+    /// A segment could not be read, or a position not found. True if something is left to be tried: to look for it again
+    /// by its positions, or to read its records one by one.
     pub(crate) fn look_up_again(&mut self, position: u64) -> bool {
-        let Some(stored) = &mut self.stored else { return true };
-        let first_time = stored.unreadable.replace(position) != Some(position);
-        if first_time
-            && self.segments.get(&position).is_some_and(Segment::is_stored)
-            && !stored.spans_of(position).is_empty()
-        {
+        if self.unreadable.len() >= UNREADABLE_MAX {
+            self.unreadable.clear();
+        }
+        let first_time = self.unreadable.insert(position);
+        let Some(segment) = self.segments.get(&position).filter(|segment| segment.is_stored()) else {
+            return first_time;
+        };
+        let Some(stored) = &self.stored else { return first_time };
+        let places = segment.places();
+        if first_time && !stored.spans_of(position).is_empty() {
             self.segments.remove(&position);
+        } else if places.len() > 1 {
+            let (places, end) = (places.to_vec(), segment.count());
+            self.segments.remove(&position);
+            for (index, (from, place)) in places.iter().enumerate() {
+                let until = places.get(index + 1).map_or(end, |(next, _)| *next);
+                self.insert_stored(position + u64::from(*from), until - from, vec![(0, *place)]);
+            }
+            return true;
         }
         first_time
+    }
+
+    /// Forgets those of these messages that are ready, and the rest of the segment that the first is in. Returns how
+    /// many were forgotten.
+    pub(crate) fn give_up(&mut self, position: u64, count: u64) -> u64 {
+        let segment = self.segments.range(..=position).next_back();
+        let segment = segment.filter(|(first, segment)| **first + u64::from(segment.count()) > position);
+        let (first, end) = match segment.filter(|(_, segment)| segment.is_stored()) {
+            Some((&first, segment)) => (first, (first + u64::from(segment.count())).max(position + count)),
+            None => (position, position + count),
+        };
+        let mut lost = take_all(&mut self.requeued, first, end);
+        if let Some(stored) = &mut self.stored {
+            lost.extend(take_all(&mut stored.restored, first, end));
+        }
+        let head = self.head.position;
+        if (first..end).contains(&head) && self.ahead > 0 && end <= self.next {
+            lost.push((head, end - head));
+            self.ahead -= end - head;
+            self.head = Head { position: end, segment: end, offset: None };
+        }
+        lost.iter().for_each(|&(position, count)| self.drop_range(position, count, true));
+        self.consumers.revoke_grants();
+        lost.iter().map(|(_, count)| count).sum()
     }
 
     /// The position that the next message gets.
@@ -281,6 +325,7 @@ impl Queue {
 
     /// Messages of a segment as they were read.
     pub(crate) fn load(&mut self, first: u64, block: Arc<Block>) {
+        self.unreadable.remove(&first);
         if let Some(segment) = self.segments.get_mut(&first) {
             segment.load(block);
         }
@@ -329,17 +374,25 @@ impl Queue {
             }
         }
         segments.extend(open);
-        for (first, count, _, mut places) in segments {
-            places.shrink_to_fit();
-            let mut segment = Segment::stored(count, places);
-            let mut at = first;
-            let end = first + u64::from(count);
-            for (alive, alive_count) in stored.gone.gaps(first, count.into()).chain([(end, 0)]) {
-                if alive > at {
-                    segment.kill((at - first) as u32, (alive - first) as u32);
-                }
-                at = alive + alive_count;
+        for (first, count, _, places) in segments {
+            self.insert_stored(first, count, places);
+        }
+    }
+
+    /// Makes a segment of messages that are on disk; none if nothing of it lives.
+    fn insert_stored(&mut self, first: u64, count: u32, mut places: Vec<(u32, Place)>) {
+        let Some(stored) = &self.stored else { return };
+        places.shrink_to_fit();
+        let mut segment = Segment::stored(count, places);
+        let mut at = first;
+        let end = first + u64::from(count);
+        for (alive, alive_count) in stored.gone.gaps(first, count.into()).chain([(end, 0)]) {
+            if alive > at {
+                segment.kill((at - first) as u32, (alive - first) as u32);
             }
+            at = alive + alive_count;
+        }
+        if !segment.is_dead() {
             self.segments.insert(first, segment);
         }
     }
@@ -465,8 +518,22 @@ impl Queue {
             delivered: stored.handed_out,
             counted: end,
             gone: stored.gone.iter().collect(),
+            lost: stored.lost.iter().collect(),
             counts: self.returned.iter().collect(),
         };
         Some(Snapshot { state, files })
     }
+}
+
+/// Takes what a set has of some positions.
+fn take_all(runs: &mut Runs, first: u64, end: u64) -> Vec<(u64, u64)> {
+    let (mut taken, mut at) = (Vec::new(), first);
+    for (gap, count) in runs.gaps(first, end - first).chain([(end, 0)]) {
+        if gap > at {
+            taken.push((at, gap - at));
+        }
+        at = gap + count;
+    }
+    runs.remove(first, end - first);
+    taken
 }

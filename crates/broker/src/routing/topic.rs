@@ -227,10 +227,8 @@ mod tests {
         }
         let to = queue("q");
         patterns.iter().for_each(|pattern| topic.insert(pattern, &to));
-        let begin = std::time::Instant::now();
+        // Quadratic in the states this took minutes.
         assert_eq!(matching(&topic, &("a.".repeat(126) + "a")).len(), 1);
-        // Quadratic in the states it took minutes.
-        assert!(begin.elapsed() < std::time::Duration::from_secs(10), "{:?}", begin.elapsed());
     }
 
     fn naive(pattern: &[&str], key: &[&str]) -> bool {

@@ -113,7 +113,12 @@ impl Conn {
             let id = model.contents.len() as Id;
             model.contents.push(*content);
             let targets = model.targets(content.address);
-            model.say(|| format!("    message {id}, {} bytes, to {targets:?}, persistent: {}", content.length, content.persistent));
+            model.say(|| {
+                format!(
+                    "    message {id}, {} bytes, to {targets:?}, persistent: {}",
+                    content.length, content.persistent
+                )
+            });
             let chan = &mut self.chans[chan];
             content.body(id, &mut body);
             let route = content.route();
@@ -159,8 +164,7 @@ impl Conn {
         let Some(queue_number) = model.queue(queue).map(|life| life.number) else { return Ok(()) };
         let chan = &mut self.chans[chan];
         chan.channel.qos(&self.session, prefetch, false);
-        let consume =
-            Consume { queue: QUEUES[queue], tag: "", no_ack, exclusive: false, arguments: Table::EMPTY };
+        let consume = Consume { queue: QUEUES[queue], tag: "", no_ack, exclusive: false, arguments: Table::EMPTY };
         let tag = chan.channel.consume(&mut self.session, consume).map_err(text)?;
         let number = self.consumers;
         self.consumers += 1;
@@ -489,8 +493,7 @@ pub fn declare_queue(
 
 /// Declares an exchange whose number is in an argument.
 pub fn declare_exchange(session: &Session, exchange: usize, number: u32) -> Result<(), Error> {
-    let (arguments, ExchangeName { name, kind, durable, .. }) =
-        (numbered(number), &EXCHANGES[exchange]);
+    let (arguments, ExchangeName { name, kind, durable, .. }) = (numbered(number), &EXCHANGES[exchange]);
     let (auto_delete, internal, arguments) = (false, false, arguments.as_table());
     let declare = ExchangeDeclare { name, kind, durable: *durable, auto_delete, internal, arguments };
     session.vhost().declare_exchange(declare)

@@ -326,7 +326,13 @@ enum Survives {
 impl Survives {
     fn draw(percent: u64, random: &mut Random) -> Survives {
         match (random.chance(30), random.chance(percent)) {
-            (true, even) => if even { Survives::Prefix } else { Survives::Sectors },
+            (true, even) => {
+                if even {
+                    Survives::Prefix
+                } else {
+                    Survives::Sectors
+                }
+            }
             (false, true) => Survives::Everything,
             (false, false) => Survives::Nothing,
         }
@@ -658,7 +664,11 @@ impl Drop for SimFile {
 impl DiskFile for SimFile {
     fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let mut state = self.state()?;
-        state.plain_call(Op::Read, self.kind, format_args!("file {} at {offset}, {} bytes", self.index, buffer.len()))?;
+        state.plain_call(
+            Op::Read,
+            self.kind,
+            format_args!("file {} at {offset}, {} bytes", self.index, buffer.len()),
+        )?;
         let inode = state.inode(self.index);
         let rest = inode.cache.get(offset as usize..).unwrap_or_default();
         let length = rest.len().min(buffer.len());
@@ -670,7 +680,8 @@ impl DiskFile for SimFile {
         let (mut state, offset) = (self.state()?, offset as usize);
         let extends = offset + bytes.len() > state.inode(self.index).cache.len();
         let op = if extends { Op::Extend } else { Op::Write };
-        let fault = state.call(op, self.kind, format_args!("file {} at {offset}, {} bytes", self.index, bytes.len()))?;
+        let fault =
+            state.call(op, self.kind, format_args!("file {} at {offset}, {} bytes", self.index, bytes.len()))?;
         let done = match fault {
             None => bytes.len(),
             Some(Fault::Eio) => 0,

@@ -277,8 +277,10 @@ impl Sim {
     fn write_everything(&mut self) -> Step {
         self.say(|| "write everything".to_string());
         let mut rounds = 0;
-        self.in_phase(Phase::Write, |broker| while rounds < 1000 && broker.write_log() {
-            rounds += 1;
+        self.in_phase(Phase::Write, |broker| {
+            while rounds < 1000 && broker.write_log() {
+                rounds += 1;
+            }
         });
         let quiet = !self.disk.has_fired();
         self.check_failure()?;

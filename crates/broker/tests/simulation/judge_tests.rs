@@ -124,7 +124,11 @@ fn a_large_message_may_be_overtaken() {
     history.check(&[small], &[], expect!["explained"]);
     history.check(&[large, small], &[], expect!["explained"]);
     history.confirm(large);
-    history.check(&[small], &[], expect!["message 0 of operation 4 in q0 is missing, although operation 4 was durable"]);
+    history.check(
+        &[small],
+        &[],
+        expect!["message 0 of operation 4 in q0 is missing, although operation 4 was durable"],
+    );
 }
 
 #[test]
@@ -231,6 +235,11 @@ fn a_queue_is_there_as_it_was_declared() {
     };
     check(&[1], expect!["explained"]);
     check(&[1, 9], expect!["q1 is there as number 9, which it never was"]);
-    check(&[1, 2], expect!["operations up to 6 must have survived (message 0 of operation 4 in q0 is missing), and those from 5 on did not (q1 as found is there)"]);
+    check(
+        &[1, 2],
+        expect![
+            "operations up to 6 must have survived (message 0 of operation 4 in q0 is missing), and those from 5 on did not (q1 as found is there)"
+        ],
+    );
     check(&[], expect!["q0 number 1 is missing, although operation 1 was durable"]);
 }

@@ -39,7 +39,9 @@ fn what_was_confirmed_survives_and_nothing_else_appears() {
     println!("{}", outcome.coverage.table());
     for (seed, error) in &outcome.failures {
         println!("seed {seed}: {error}");
-        println!("    LEVERET_SIM_TRACE=1 LEVERET_SIM_FIRST={seed} cargo test -p leveret-broker --test simulation -- --nocapture what_was");
+        println!(
+            "    LEVERET_SIM_TRACE=1 LEVERET_SIM_FIRST={seed} cargo test -p leveret-broker --test simulation -- --nocapture what_was"
+        );
     }
     keep(outcome.failures.iter().map(|(seed, _)| *seed));
     assert!(outcome.failures.is_empty(), "{} seeds failed, see above", outcome.failures.len());
@@ -146,4 +148,3 @@ fn keep(seeds: impl Iterator<Item = u64>) {
 fn path() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/simulation/seeds.txt")
 }
-

@@ -11,7 +11,7 @@ use clap::Parser;
 use leveret_interop::crash::campaign::{self, Options, Summary};
 use leveret_interop::crash::chance::Chance;
 use leveret_interop::crash::ledger::Kind;
-use leveret_interop::crash::victim::{Start, free_port};
+use leveret_interop::crash::victim::{Start, Way, free_port, last_words};
 
 /// Kills a broker with SIGKILL under load, restarts it and holds what it has against an outside ledger of confirms.
 #[derive(Parser)]
@@ -31,7 +31,8 @@ struct Args {
     /// Where the broker keeps its data: new or empty; removed in the end if nothing was found
     #[arg(long, value_name = "DIR", default_value = "crash-data")]
     data_dir: PathBuf,
-    /// Bytes of a segment of the broker's log: few, so that it rolls over, merges and deletes all the time
+    /// Bytes of a segment of the broker's log: few, so that it rolls over, merges and deletes all the time. Now and
+    /// then it is started with four times as many
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 20)]
     segment_size: u64,
     /// Copy the data directory before each restart to DIR.killed, and keep both
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         Ok(summary) => summary,
         Err(error) => {
             eprintln!("crash: seed {seed}: {error:#}");
+            eprintln!("the broker's last words:\n{}", last_words(&log_of(&args.data_dir)));
             eprintln!("crash: the data and the broker's log are kept: {}*", args.data_dir.display());
             return ExitCode::from(2);
         }
@@ -72,11 +74,6 @@ fn main() -> ExitCode {
 
 fn run(args: &Args, seed: u64) -> Result<Summary> {
     let on_disk = !args.memory && !args.dry;
-    let beside = |extension: &str| {
-        let mut name = args.data_dir.clone().into_os_string();
-        name.push(extension);
-        PathBuf::from(name)
-    };
     if let Some(parent) = args.data_dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         std::fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
     }
@@ -85,8 +82,8 @@ fn run(args: &Args, seed: u64) -> Result<Summary> {
         leveret: args.leveret.clone(),
         port: free_port(&mut Chance::new(seed))?,
         data: on_disk.then(|| args.data_dir.clone()),
-        segment_size: args.segment_size,
-        log: beside(".log"),
+        way: Way { segment_size: args.segment_size, sync: "always", max_memory: 1 << 30 },
+        log: log_of(&args.data_dir),
     };
     let options = Options {
         start,
@@ -94,7 +91,7 @@ fn run(args: &Args, seed: u64) -> Result<Summary> {
         seed,
         confirms: args.confirms,
         dry: args.dry,
-        copy: args.keep.then(|| beside(".killed")),
+        copy: args.keep.then(|| beside(&args.data_dir, ".killed")),
     };
     let summary = campaign::run(&options)?;
     if !args.keep && (summary.findings.is_empty() || args.memory) {
@@ -103,6 +100,17 @@ fn run(args: &Args, seed: u64) -> Result<Summary> {
         let _ = std::fs::remove_file(&options.start.log);
     }
     Ok(summary)
+}
+
+/// What the broker prints goes here.
+fn log_of(data: &Path) -> PathBuf {
+    beside(data, ".log")
+}
+
+fn beside(data: &Path, extension: &str) -> PathBuf {
+    let mut name = data.to_owned().into_os_string();
+    name.push(extension);
+    PathBuf::from(name)
 }
 
 fn must_be_new(directory: &Path) -> Result<()> {

@@ -14,6 +14,8 @@ pub struct Account {
     pub receipts: Vec<Receipt>,
     /// In the order of their begin.
     pub transactions: Vec<Transaction>,
+    /// Queues that it declared, in that order.
+    pub built: Vec<Built>,
     /// Messages that are not what was published: the queue, and what differs.
     pub damaged: Vec<(usize, String)>,
     /// A queue with an automatic consumer that was still there at the end, so that the broker may have sent more of it
@@ -98,6 +100,21 @@ impl Transaction {
         let first = self.first;
         (0..OUTPUTS as u64).map(move |output| Id::new(first.publisher(), first.sequence() + output))
     }
+}
+
+/// A queue that was declared and bound, and perhaps deleted.
+#[derive(Debug, Clone, Default)]
+pub struct Built {
+    /// Which of the names it had.
+    pub slot: usize,
+    /// A time after the broker answered that it is bound.
+    pub declared: Option<u64>,
+    /// Its deletion was sent.
+    pub delete_sent: bool,
+    /// A time after the broker answered that.
+    pub deleted: Option<u64>,
+    /// What was published to it, by their place among the messages sent.
+    pub messages: Vec<usize>,
 }
 
 /// How a transaction ended.

@@ -1,5 +1,6 @@
 //! A client for one thread: it sees every answer, and knows how many of its bytes were written.
 
+use std::fmt;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
 use std::time::Duration;
@@ -242,6 +243,23 @@ impl Connection {
     }
 }
 
+/// The broker closed a channel.
+#[derive(Debug)]
+pub struct ChannelClosed {
+    channel: u16,
+    /// AMQP's reply code.
+    pub code: u16,
+    text: String,
+}
+
+impl fmt::Display for ChannelClosed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the broker closed channel {}: {} {}", self.channel, self.code, self.text)
+    }
+}
+
+impl std::error::Error for ChannelClosed {}
+
 /// A message to be published.
 #[derive(Debug, Clone, Copy)]
 pub struct Outgoing {
@@ -288,7 +306,8 @@ impl Incoming {
             Method::BasicNack(_) => bail!("the broker refused a message with basic.nack"),
             Method::BasicCancel(_) => bail!("the broker cancelled a consumer"),
             Method::ChannelClose(close) => {
-                bail!("the broker closed channel {channel}: {} {}", close.reply_code, close.reply_text)
+                let (code, text) = (close.reply_code, close.reply_text.to_owned());
+                return Err(ChannelClosed { channel, code, text }.into());
             }
             Method::ConnectionClose(close) => {
                 bail!("the broker closed the connection: {} {}", close.reply_code, close.reply_text)

@@ -1,6 +1,5 @@
 //! The campaign: cycles of load, kill, restart and check.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,8 +15,8 @@ use crate::crash::drain::{self, Stay};
 use crate::crash::ledger::{Findings, Ledger};
 use crate::crash::load::{Clients, Load};
 use crate::crash::message::Pattern;
-use crate::crash::topology::{self, COLD, QUEUES, RECEIPTS};
-use crate::crash::victim::{Start, Victim, background_files, copy, size};
+use crate::crash::topology::{self, COLD, FIXED, RECEIPTS, SLOT, SLOTS};
+use crate::crash::victim::{BACKGROUND, Start, Victim, Way, copy, names, size};
 
 /// How long a cycle may take to get its confirms.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -33,7 +32,7 @@ const BACKLOG_MOST: usize = 30_000;
 /// What to do.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The broker.
+    /// The broker, as it is started first.
     pub start: Start,
     /// How often to kill it under load.
     pub cycles: u64,
@@ -126,6 +125,8 @@ pub fn run(options: &Options) -> Result<Summary> {
 
 struct Campaign<'o> {
     options: &'o Options,
+    /// How the broker is started next.
+    start: Start,
     victim: Option<Victim>,
     ledger: Ledger,
     chance: Chance,
@@ -140,6 +141,7 @@ impl<'o> Campaign<'o> {
     fn start(options: &'o Options) -> Result<Campaign<'o>> {
         let mut campaign = Campaign {
             options,
+            start: options.start.clone(),
             victim: None,
             ledger: Ledger::default(),
             chance: Chance::new(options.seed),
@@ -174,13 +176,14 @@ impl<'o> Campaign<'o> {
         self.summary.confirms += confirms;
         self.summary.commits += commits;
         self.summary.found += found as u64;
-        let backlog: usize = (0..QUEUES.len()).map(|queue| self.ledger.len(queue)).sum();
+        let backlog: usize = (0..FIXED).map(|queue| self.ledger.len(queue)).sum();
         let kills = self.summary.kills.since(&before);
         println!(
-            "cycle {cycle}: {confirms} confirms, {commits} commits in {:.2} s; {kills}; start {} ms; {found} found in {:.2} s, \
+            "cycle {cycle}: {confirms} confirms, {commits} commits in {:.2} s; {kills}; start {} ms ({}); {found} found in {:.2} s, \
              {backlog} left; {} MiB",
             loaded.as_secs_f64(),
             self.last_start.as_millis(),
+            self.start.way,
             began.elapsed().as_secs_f64(),
             self.options.start.data.as_deref().map_or(0, size) >> 20,
         );
@@ -199,11 +202,10 @@ impl<'o> Campaign<'o> {
         let target = self.options.confirms + self.chance.below(self.options.confirms / 5);
         self.wait_for(load, &clients, target)?;
         let merging = when_merging && {
-            let before = self.options.start.data.as_deref().map(background_files);
             clients.add_sweep(sweep, self.chance.fork());
-            self.wait_for_background_work(before)
+            self.wait_for_background_work()
         };
-        sleep(Duration::from_micros(self.chance.below(if merging { 4_000 } else { 20_000 })));
+        sleep(Duration::from_micros(self.chance.below(if merging { 2_000 } else { 20_000 })));
         load.ending.store(true, Ordering::SeqCst);
         if self.options.dry {
             load.cut();
@@ -231,12 +233,14 @@ impl<'o> Campaign<'o> {
         Ok(())
     }
 
-    /// True if a file of the background work appeared.
-    fn wait_for_background_work(&self, before: Option<BTreeSet<String>>) -> bool {
-        let (Some(data), Some(before)) = (&self.options.start.data, before) else { return false };
+    /// True if a file of the background work appeared, which is when the work on it begins.
+    fn wait_for_background_work(&mut self) -> bool {
+        let end = BACKGROUND[self.chance.below(BACKGROUND.len() as u64) as usize];
+        let Some(data) = &self.start.data else { return false };
+        let before = names(data, end);
         let deadline = Instant::now() + MERGE_PATIENCE;
         while Instant::now() < deadline {
-            if background_files(data).difference(&before).next().is_some() {
+            if names(data, end).difference(&before).next().is_some() {
                 return true;
             }
             sleep(POLL);
@@ -246,7 +250,8 @@ impl<'o> Campaign<'o> {
 
     fn kill_while_it_recovers(&mut self) -> Result<()> {
         for _ in 0..=self.chance.below(3) {
-            let victim = self.options.start.spawn()?;
+            self.start.way = Way::any(self.options.start.way.segment_size, &mut self.chance);
+            let victim = self.start.spawn()?;
             let longest = self.last_start.mul_f64(1.1).max(Duration::from_millis(10));
             sleep(longest.mul_f64(self.chance.below(1000) as f64 / 1000.0));
             let listens = victim.listens();
@@ -262,7 +267,10 @@ impl<'o> Campaign<'o> {
         {
             copy(data, to)?;
         }
-        let mut victim = self.options.start.spawn()?;
+        if self.publishers > 0 {
+            self.start.way = Way::any(self.options.start.way.segment_size, &mut self.chance);
+        }
+        let mut victim = self.start.spawn()?;
         self.last_start = victim.wait_until_it_listens()?;
         self.summary.slowest = self.summary.slowest.max(self.last_start);
         self.victim = Some(victim);
@@ -274,7 +282,7 @@ impl<'o> Campaign<'o> {
         let port = self.options.start.port;
         // In memory nothing is there any more, and each queue is found to be empty.
         topology::declare(port, self.options.start.data.is_some() || self.options.dry)?;
-        let queues: Vec<usize> = (0..QUEUES.len()).filter(|queue| with_cold || *queue != COLD).collect();
+        let queues: Vec<usize> = (0..FIXED).filter(|queue| with_cold || *queue != COLD).collect();
         let mut found = 0;
         let mut acknowledged = Vec::new();
         for &queue in &queues {
@@ -286,6 +294,13 @@ impl<'o> Campaign<'o> {
             let at = (!drained.committed).then(|| self.clock.elapsed().as_nanos() as u64);
             acknowledged.push((queue, drained.acknowledged, at));
         }
+        for slot in 0..SLOTS {
+            let findings = &mut self.summary.findings;
+            let found_here = drain::tear_down(port, &self.pattern, SLOT + slot, findings)?;
+            found += found_here.as_ref().map_or(0, Vec::len);
+            self.ledger.check_slot(slot, found_here.as_deref(), findings);
+        }
+        self.ledger.clear_slots();
         self.ledger.check_transactions(&mut self.summary.findings);
         self.ledger.settle(&queues, self.clock.elapsed().as_nanos() as u64);
         for (queue, ids, at) in acknowledged {

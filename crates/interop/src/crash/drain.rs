@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use leveret_wire::method::{basic, channel, queue, tx};
+use leveret_wire::method::{basic, channel, queue, reply_code, tx};
 
-use crate::crash::amqp::{Connection, Event};
+use crate::crash::amqp::{ChannelClosed, Connection, Event};
 use crate::crash::chance::Chance;
 use crate::crash::ledger::{Findings, Found, Kind};
 use crate::crash::message::{Id, Pattern};
-use crate::crash::topology::QUEUES;
+use crate::crash::topology::{FIXED, QUEUES};
 
 /// How long a queue may take to give its next message.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -53,10 +53,29 @@ pub fn drain(
     let mut drain = Drain { connection: Connection::open(port)?, pattern, queue, tags: Vec::new() };
     let mut drained = Drained { committed: chance.one_in(2), ..Drained::default() };
     let what = || format!("looking at the queue {}", QUEUES[queue]);
+    drain.connection.open_channel(CHANNEL)?;
     drain.take(&mut drained, findings).with_context(what)?;
     drain.answer(&mut drained, stay, chance).with_context(what)?;
     drain.connection.close();
     Ok(drained)
+}
+
+/// Takes all messages of a queue that may not be there, and deletes it.
+///
+/// # Errors
+/// As [`drain`].
+pub fn tear_down(port: u16, pattern: &Pattern, queue: usize, findings: &mut Findings) -> Result<Option<Vec<Found>>> {
+    let mut drain = Drain { connection: Connection::open(port)?, pattern, queue, tags: Vec::new() };
+    drain.connection.open_channel(CHANNEL)?;
+    if let Err(error) = counts(&mut drain.connection, CHANNEL, queue) {
+        let is_gone = error.downcast_ref::<ChannelClosed>().is_some_and(|closed| closed.code == reply_code::NOT_FOUND);
+        return if is_gone { Ok(None) } else { Err(error) };
+    }
+    let mut drained = Drained::default();
+    drain.take(&mut drained, findings).with_context(|| format!("looking at the queue {}", QUEUES[queue]))?;
+    drain.connection.call(CHANNEL, queue::Delete { queue: QUEUES[queue], ..Default::default() })?;
+    drain.connection.close();
+    Ok(Some(drained.found))
 }
 
 /// Messages that are ready, and consumers.
@@ -79,7 +98,7 @@ pub fn wait_for_quiet(port: u16) -> Result<()> {
     connection.open_channel(1)?;
     let mut last = Vec::new();
     loop {
-        let all = (0..QUEUES.len()).map(|queue| counts(&mut connection, 1, queue)).collect::<Result<Vec<_>>>()?;
+        let all = (0..FIXED).map(|queue| counts(&mut connection, 1, queue)).collect::<Result<Vec<_>>>()?;
         if all == last && all.iter().all(|(_, consumers)| *consumers == 0) {
             connection.close();
             return Ok(());
@@ -105,7 +124,6 @@ struct Drain<'p> {
 impl Drain<'_> {
     fn take(&mut self, drained: &mut Drained, findings: &mut Findings) -> Result<()> {
         let connection = &mut self.connection;
-        connection.open_channel(CHANNEL)?;
         if drained.committed {
             connection.call(CHANNEL, tx::Select)?;
         }

@@ -7,6 +7,7 @@
 //! message was sent whose confirm came.
 
 mod findings;
+mod slots;
 mod transactions;
 
 #[cfg(test)]
@@ -16,7 +17,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::crash::account::{Account, Fate, Outcome, Seen, Transaction};
 use crate::crash::message::Id;
-use crate::crash::topology::{QUEUES, TX_OUT};
+use crate::crash::topology::{FIXED, TX_OUT};
 
 pub use findings::{Finding, Findings, Kind};
 
@@ -70,6 +71,8 @@ pub struct Ledger {
     exposed: Vec<bool>,
     /// Committed or still open when the broker was killed.
     transactions: Vec<Transaction>,
+    /// Queues that came and went since the last start, in the order of their declaration.
+    eras: Vec<slots::Era>,
     /// How many messages each publisher sent, to tell what was settled from what never was.
     sent: HashMap<u32, u64>,
 }
@@ -77,9 +80,10 @@ pub struct Ledger {
 impl Default for Ledger {
     fn default() -> Self {
         Ledger {
-            places: vec![BTreeMap::new(); QUEUES.len()],
-            exposed: vec![false; QUEUES.len()],
+            places: vec![BTreeMap::new(); FIXED],
+            exposed: vec![false; FIXED],
             transactions: Vec::new(),
+            eras: Vec::new(),
             sent: HashMap::new(),
         }
     }
@@ -97,6 +101,7 @@ impl Ledger {
         let watermark = watermark(accounts);
         for account in accounts {
             self.note_seen(account, findings);
+            self.note_built(account, watermark);
             for transaction in account.transactions.iter().filter(|it| it.outcome != Outcome::RolledBack) {
                 self.transactions.push(*transaction);
             }
@@ -256,7 +261,7 @@ impl Ledger {
 
     /// No message is expected anywhere.
     pub fn is_empty(&self) -> bool {
-        (0..QUEUES.len()).all(|queue| self.len(queue) == 0)
+        (0..FIXED).all(|queue| self.len(queue) == 0)
     }
 
     /// What is known of a message that shouldn't be there.

@@ -10,12 +10,16 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::crash::account::{Account, Sent};
 use crate::crash::amqp::{Connection, Event, Outgoing};
+use crate::crash::builder::Builder;
 use crate::crash::chance::Chance;
 use crate::crash::consumer::{Consumer, Habit, Subscription};
 use crate::crash::message::{Id, LONGEST, Pattern, SHORTEST};
 use crate::crash::publisher::Publisher;
 use crate::crash::topology::{AUTO, COLD, DIRECT, FAN, FANOUT, Route, TOPIC_A, TOPIC_ALL, TOPIC_B, TOPICS, TX_OUT, to};
 use crate::crash::transactor::Transactor;
+
+/// Connections that work in transactions: the broker answers their commits in turn, so several are on their way at once.
+const TRANSACTORS: usize = 6;
 
 /// What clients share.
 pub struct Load {
@@ -95,7 +99,8 @@ impl Clients {
         for subscriptions in consumers() {
             clients.add(Consumer::new(numbers(), subscriptions, chance.fork()));
         }
-        for _ in 0..2 {
+        clients.add(Builder::new(numbers(), chance.fork()));
+        for _ in 0..TRANSACTORS {
             clients.add(Transactor::new(numbers, chance.fork()));
         }
         clients

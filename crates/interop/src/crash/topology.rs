@@ -7,7 +7,7 @@ use leveret_wire::table::Table;
 use crate::crash::amqp::Connection;
 
 /// Every queue, by what it is for. All are durable.
-pub const QUEUES: [&str; 21] = [
+pub const QUEUES: [&str; FIXED + SLOTS] = [
     "direct.0",
     "direct.1",
     "direct.2",
@@ -29,6 +29,10 @@ pub const QUEUES: [&str; 21] = [
     "tx.4",
     "cold",
     "receipts",
+    "slot.0",
+    "slot.1",
+    "slot.2",
+    "slot.3",
 ];
 
 /// The first of four queues that are published to directly.
@@ -51,6 +55,13 @@ pub const TX_OUT: usize = 14;
 pub const COLD: usize = 19;
 /// Messages of consumers, whose confirms say that the acks before them were seen.
 pub const RECEIPTS: usize = 20;
+
+/// The queues before this one are always there.
+pub const FIXED: usize = 21;
+/// The first of the queues that come and go.
+pub const SLOT: usize = FIXED;
+/// How many there are of them.
+pub const SLOTS: usize = 4;
 
 /// Queues that each transaction publishes to.
 pub const OUTPUTS: usize = 5;
@@ -85,7 +96,7 @@ pub const TOPICS: [Route; 4] = [
 /// What a transaction publishes.
 pub const TX_ROUTES: [Route; OUTPUTS] = [to(&[14]), to(&[15]), to(&[16]), to(&[17]), to(&[18])];
 
-const EXCHANGES: [(&str, &str); 2] = [("fan", "fanout"), ("topic", "topic")];
+const EXCHANGES: [(&str, &str); 3] = [("fan", "fanout"), ("topic", "topic"), ("slots", "direct")];
 
 /// Declares everything, or with `passive` only asks whether it is there.
 ///
@@ -98,7 +109,7 @@ pub fn declare(port: u16, passive: bool) -> Result<()> {
         let declare = exchange::Declare { exchange: name, r#type, passive, durable: true, ..Default::default() };
         connection.call(1, declare).with_context(|| format!("the exchange {name} is gone"))?;
     }
-    for name in QUEUES {
+    for name in &QUEUES[..FIXED] {
         let arguments = Table::EMPTY;
         let declare = queue::Declare { queue: name, passive, durable: true, arguments, ..Default::default() };
         connection.call(1, declare).with_context(|| format!("the queue {name} is gone"))?;

@@ -14,7 +14,7 @@ use crate::crash::message::{Id, SHORTEST};
 use crate::crash::topology::{OUTPUTS, QUEUES, TX_IN, TX_ROUTES};
 
 /// Transactional channels of the connection. Each counts as a publisher, because order is promised by channel.
-const CHANNELS: u16 = 6;
+const CHANNELS: u16 = 3;
 /// Messages, and therefore commits, that are on their way on a channel.
 const PREFETCH: u16 = 4;
 /// One transaction in so many is first done, taken back and done again.

@@ -1,6 +1,7 @@
 //! The broker that is killed.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -25,10 +26,44 @@ pub struct Start {
     pub port: u16,
     /// Where it keeps everything; without it, in memory.
     pub data: Option<PathBuf>,
-    /// Bytes of a segment of its log.
-    pub segment_size: u64,
+    /// How it keeps it.
+    pub way: Way,
     /// What it prints is appended here.
     pub log: PathBuf,
+}
+
+/// How a broker keeps its data: whatever is chosen, a killed process loses nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct Way {
+    /// Bytes of a segment of the log: few, so that it rolls over, merges and deletes all the time.
+    pub segment_size: u64,
+    /// When it confirms, as its option `--sync` says it.
+    pub sync: &'static str,
+    /// Bytes of messages in memory.
+    pub max_memory: u64,
+}
+
+impl Way {
+    /// One of many ways; mostly that of `segment_size`, with a sync before each confirm and enough memory.
+    pub fn any(segment_size: u64, chance: &mut Chance) -> Way {
+        let segment_size = if chance.one_in(4) { segment_size * 4 } else { segment_size };
+        let sync = ["interval:30", "never", "always", "always", "always"][chance.below(5) as usize];
+        // So little that messages are read back from the disk while others are written.
+        let max_memory = if chance.one_in(3) { 24 << 20 } else { 1 << 30 };
+        Way { segment_size, sync, max_memory }
+    }
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "segments of {} KiB, sync {}, memory {} MiB",
+            self.segment_size >> 10,
+            self.sync,
+            self.max_memory >> 20
+        )
+    }
 }
 
 /// A running broker; killed when dropped.
@@ -50,7 +85,10 @@ impl Start {
         command.args(["serve", "--amqp", &format!("127.0.0.1:{}", self.port)]);
         match &self.data {
             Some(data) => {
-                command.arg("--data-dir").arg(data).args(["--segment-size", &self.segment_size.to_string()]);
+                let Way { segment_size, sync, max_memory } = self.way;
+                command.arg("--data-dir").arg(data).args(["--sync", sync]);
+                command.args(["--segment-size", &segment_size.to_string()]);
+                command.args(["--max-memory", &max_memory.to_string()]);
             }
             None => {
                 command.arg("--memory");
@@ -150,11 +188,22 @@ pub fn free_port(chance: &mut Chance) -> Result<u16> {
     std::iter::repeat_with(any).take(1000).find(free).context("no free port between 20000 and 32000")
 }
 
-/// The files of a data directory that background work makes: merged files, indexes and checkpoints.
-pub fn background_files(data: &Path) -> BTreeSet<String> {
+/// What background work makes: files of a data directory, by the ends of their names.
+pub const BACKGROUND: [&str; 3] = [".merged", ".index", ".checkpoint"];
+
+/// The names of a directory's files that end like this.
+pub fn names(data: &Path, end: &str) -> BTreeSet<String> {
     let Ok(files) = fs::read_dir(data) else { return BTreeSet::new() };
     let names = files.flatten().filter_map(|file| file.file_name().into_string().ok());
-    names.filter(|name| !name.ends_with(".log") && name != "lock").collect()
+    names.filter(|name| name.ends_with(end)).collect()
+}
+
+/// The last lines that a broker printed, without those about connections.
+pub fn last_words(log: &Path) -> String {
+    const LINES: usize = 15;
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().filter(|line| !line.contains("connection{")).collect();
+    lines[lines.len().saturating_sub(LINES)..].join("\n")
 }
 
 /// Copies the files of a directory to another one, which is emptied first.

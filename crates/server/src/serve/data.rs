@@ -71,7 +71,7 @@ impl DataArgs {
             ..Storage::new(Arc::new(disk))
         };
         let (broker, recovery) =
-            Broker::open(limits, environment, storage).map_err(|error| cannot_open(&self.data_dir, error))?;
+            Broker::open_with(limits, environment, storage).map_err(|error| cannot_open(&self.data_dir, error))?;
         let directory = self.data_dir.canonicalize().unwrap_or_else(|_| self.data_dir.clone());
         info!(directory = %directory.display(), max_memory, "durable queues and messages are kept on disk");
         info!(sync, "{}", promise(self.sync));

@@ -3,7 +3,7 @@
 use expect_test::{Expect, expect};
 
 use super::*;
-use crate::crash::account::{Receipt, Sent};
+use crate::crash::account::{Built, Receipt, Sent};
 use crate::crash::topology::{AUTO, DIRECT, FANOUT, Route, TX_IN, TX_ROUTES, to};
 
 const TO_DIRECT: Route = to(&[DIRECT]);
@@ -44,12 +44,12 @@ fn check(account: Account, queues: &[(usize, &[Found])], expected: Expect) {
 }
 
 fn restart(ledger: &mut Ledger, queues: &[(usize, &[Found])], findings: &mut Findings) {
-    for queue in 0..QUEUES.len() {
+    for queue in 0..FIXED {
         let found = queues.iter().find(|(its, _)| *its == queue).map_or(&[][..], |(_, found)| *found);
         ledger.check(queue, found, findings);
     }
     ledger.check_transactions(findings);
-    ledger.settle(&(0..QUEUES.len()).collect::<Vec<_>>(), 1000);
+    ledger.settle(&(0..FIXED).collect::<Vec<_>>(), 1000);
 }
 
 fn words(findings: &Findings) -> String {
@@ -337,4 +337,79 @@ fn what_a_check_found_has_to_stay() {
         lost: 1:2 in direct.0: confirmed, and not there
     "#]]
     .assert_eq(&words(&findings));
+}
+
+/// Shows the ledger a slot; each queue that had its name published one message, confirmed or not, at 50.
+fn check_slot(eras: &[(bool, Built)], found: Option<&[Found]>, expected: Expect) {
+    let mut account = three();
+    account.sent.push(sent(3, TO_DIRECT, 100, true));
+    for (confirmed, built) in eras {
+        let nowhere = Route { queues: &[], ..TO_DIRECT };
+        let index = account.sent.len();
+        account.sent.push(sent(index as u64, nowhere, 50, *confirmed));
+        account.built.push(Built { messages: vec![index], ..built.clone() });
+    }
+    let (mut ledger, mut findings) = (Ledger::default(), Findings::default());
+    ledger.absorb(&[account], &mut findings);
+    ledger.check_slot(0, found, &mut findings);
+    expected.assert_eq(&words(&findings));
+}
+
+#[test]
+fn queues_come_and_go_as_the_broker_said() {
+    let built = |delete_sent, deleted| Built { declared: Some(10), delete_sent, deleted, ..Built::default() };
+    let (standing, being_deleted) = (built(false, None), built(true, None));
+    let (deleted, deleted_late) = (built(true, Some(60)), built(true, Some(101)));
+    // The message of the first queue is 4, that of the second 5.
+    check_slot(&[(true, standing.clone())], Some(&[found(4)]), expect![""]);
+    check_slot(&[(false, standing.clone())], Some(&[]), expect![""]);
+    check_slot(&[(true, being_deleted.clone())], None, expect![""]);
+    check_slot(&[(true, being_deleted)], Some(&[found(4)]), expect![""]);
+    check_slot(&[(true, deleted.clone())], None, expect![""]);
+    check_slot(&[(true, deleted_late.clone())], Some(&[found(4)]), expect![""]);
+    check_slot(&[(true, deleted.clone()), (true, standing.clone())], Some(&[found(5)]), expect![""]);
+
+    check_slot(
+        &[(true, standing.clone())],
+        None,
+        expect![[r#"
+        lost: slot.0: the queue is gone, and nobody deleted it; it had 1 messages
+    "#]],
+    );
+    check_slot(
+        &[(true, standing.clone())],
+        Some(&[]),
+        expect![[r#"
+        lost: 1:4 in slot.0: confirmed, and not there
+    "#]],
+    );
+    check_slot(
+        &[(true, deleted.clone())],
+        Some(&[]),
+        expect![[r#"
+        ghost: slot.0: the queue was deleted, and is back with 0 messages
+    "#]],
+    );
+    check_slot(
+        &[(true, deleted), (true, standing.clone())],
+        Some(&[found(4), found(5)]),
+        expect![[r#"
+        ghost: 1:4 in slot.0: there, but it was settled, taken back, or sent elsewhere
+    "#]],
+    );
+    check_slot(
+        &[(true, deleted_late), (true, standing)],
+        Some(&[found(4)]),
+        expect![[r#"
+        ghost: 1:4 in slot.0: there, but it was settled, taken back, or sent elsewhere
+        lost: 1:5 in slot.0: confirmed, and not there
+    "#]],
+    );
+    check_slot(
+        &[],
+        Some(&[found(1)]),
+        expect![[r#"
+        ghost: slot.0: the queue was deleted, and is back with 1 messages
+    "#]],
+    );
 }

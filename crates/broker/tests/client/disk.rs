@@ -1,0 +1,95 @@
+//! A directory whose syncs fail when a test says so.
+
+use leveret_broker::disk::{Directory, Disk, DiskFile};
+use leveret_broker::{Broker, Environment, Limits, Storage};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What the disk does at the next sync.
+#[derive(Clone, Debug, Default)]
+pub struct Switch(Arc<AtomicBool>);
+
+impl Switch {
+    pub fn fail(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    fn check(&self) -> io::Result<()> {
+        if self.0.load(Ordering::SeqCst) { Err(io::Error::other("the cable is out")) } else { Ok(()) }
+    }
+}
+
+/// A broker on such a directory.
+pub fn broker(path: &Path) -> (Broker, Switch) {
+    let switch = Switch::default();
+    let disk = FailingDisk { inner: Directory::open(path).expect("a directory of our own"), switch: switch.clone() };
+    let storage = Storage::new(Arc::new(disk));
+    let opened = Broker::open_with(Limits::default(), Environment::system(), storage);
+    (opened.expect("it does not fail yet").0, switch)
+}
+
+#[derive(Debug)]
+struct FailingDisk {
+    inner: Directory,
+    switch: Switch,
+}
+
+impl FailingDisk {
+    fn wrap(&self, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
+        Arc::new(FailingFile { inner: file, switch: self.switch.clone() })
+    }
+}
+
+impl Disk for FailingDisk {
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.inner.list()
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(self.wrap(self.inner.create(name)?))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(self.wrap(self.inner.open(name)?))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.inner.remove(name)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.switch.check()?;
+        self.inner.sync()
+    }
+
+    fn free(&self) -> io::Result<u64> {
+        self.inner.free()
+    }
+}
+
+#[derive(Debug)]
+struct FailingFile {
+    inner: Arc<dyn DiskFile>,
+    switch: Switch,
+}
+
+impl DiskFile for FailingFile {
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        self.inner.read(offset, buffer)
+    }
+
+    fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.inner.write(offset, bytes)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.switch.check()?;
+        self.inner.sync()
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.inner.len()
+    }
+}
