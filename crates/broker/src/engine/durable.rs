@@ -200,9 +200,10 @@ impl Broker {
         if self.inner.account.used() < RESIDENT {
             return;
         }
+        let short = self.memory_used() > self.inner.limits.max_memory / 100 * OVERFLOW_PERCENT;
         let queues: Vec<_> = durable.queues.read().values().filter_map(Weak::upgrade).collect();
         for queue in queues {
-            queue.change(Queue::release);
+            queue.change(if short { Queue::release_all } else { Queue::release });
         }
     }
 

@@ -47,6 +47,9 @@ const CHECKPOINT_RATIO: u64 = 8;
 const QUIET: u32 = 100;
 const QUIET_BYTES: u64 = 64 * 1024;
 
+/// A checkpoint is written before more segments than this are adopted.
+const ADOPTED_MAX: u64 = 4;
+
 /// The engine's queues and topology, as the work behind the log sees them.
 pub(crate) trait View {
     /// Appends the runs of these positions that are not done; none if the queue is gone.
@@ -103,6 +106,8 @@ struct Keeper {
     at: Lsn,
     /// Adopted or merged since.
     changed: bool,
+    /// Bytes of segments adopted since.
+    adopted: u64,
     /// Files that cannot be merged.
     left_alone: Vec<u32>,
     /// Steps without work since.
@@ -168,6 +173,7 @@ impl Store {
             at,
             // The first checkpoint of an epoch makes the replay of the next start short.
             changed: true,
+            adopted: 0,
             left_alone: Vec::new(),
             quiet: 0,
         };
@@ -296,6 +302,12 @@ impl Store {
         }
         let mut keeper = self.keeper.lock();
         keeper.sealed.extend(self.log.take_sealed());
+        // What was adopted counts from the next checkpoint on: without one now and then, a broker that is killed again
+        // and again would begin anew each time, with ever more before it.
+        if keeper.adopted >= (keeper.size * CHECKPOINT_RATIO).max(ADOPTED_MAX * u64::from(self.segment_size)) {
+            self.write_checkpoint(&mut keeper, view)?;
+            return Ok(true);
+        }
         if self.adopt_next(&mut keeper, view)? {
             return Ok(true);
         }
@@ -486,7 +498,7 @@ impl Store {
         };
         let old = std::mem::replace(&mut keeper.checkpoint, checkpoint).number;
         let older = std::mem::replace(&mut keeper.previous, (old > 0).then_some(old));
-        (keeper.size, keeper.at, keeper.changed, keeper.quiet) = (size, at, false, 0);
+        (keeper.size, keeper.at, keeper.changed, keeper.quiet, keeper.adopted) = (size, at, false, 0, 0);
         self.free(keeper, older)
     }
 
@@ -551,7 +563,8 @@ impl Store {
 impl Keeper {
     /// The oldest closed segment need not be replayed any more.
     fn seal_is_done(&mut self) {
-        self.sealed.remove(0);
+        let (_, end) = self.sealed.remove(0);
+        self.adopted += u64::from(end);
         self.changed = true;
     }
 

@@ -459,6 +459,14 @@ impl Queue {
         }
     }
 
+    /// Frees the memory of every message that is on disk, also of those that are being handed out or wait for their
+    /// acknowledgement: when memory runs short, publishers wait for it.
+    pub(crate) fn release_all(&mut self) {
+        let Some(stored) = &self.stored else { return };
+        let written = stored.written;
+        self.segments.retain(|_, segment| segment.is_stored() || segment.release(written) != Some(false));
+    }
+
     /// Joins a segment that is on disk with the one before it, if that is, too: messages that came one by one are
     /// remembered in one place.
     fn join(segments: &mut Segments, first: u64) {
