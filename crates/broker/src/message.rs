@@ -293,7 +293,7 @@ impl Block {
         self.count
     }
 
-    /// A block of records that [`slice`] has accepted.
+    /// A block of records that [`slice()`] has accepted.
     pub(crate) fn from_disk(bytes: Vec<u8>, count: u32, account: &Account) -> Block {
         account.charge(bytes.capacity());
         Block { bytes, count, account: account.clone() }

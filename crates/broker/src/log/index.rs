@@ -146,7 +146,7 @@ pub(crate) fn write(
     written
 }
 
-/// As [`write`], of entries as they were found in a file's records: in any order. Where they overlap the first counts.
+/// As [`write()`], of entries as they were found in a file's records: in any order. Where they overlap the first counts.
 pub(crate) fn write_again(disk: &dyn Disk, log: LogId, number: u32, mut entries: Vec<Entry>) -> io::Result<Vec<Span>> {
     sort(&mut entries);
     write(disk, log, number, entries.into_iter())

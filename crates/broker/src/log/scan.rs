@@ -163,7 +163,8 @@ impl<'d> Scan<'d> {
             Item::Batch(head) => {
                 replayed.batch = head.number;
                 replayed.end = head.end();
-                if lsn(head.segment, head.end()) <= durable {
+                // Not its padding: a checkpoint knows how much is durable to the byte.
+                if lsn(head.segment, head.offset + head.length) <= durable {
                     replayed.head = Some(head);
                 }
             }
