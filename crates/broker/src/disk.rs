@@ -36,6 +36,7 @@ pub trait Disk: fmt::Debug + Send + Sync {
 }
 
 /// An open file of a [`Disk`].
+#[expect(clippy::len_without_is_empty, reason = "nobody asks a file that")]
 pub trait DiskFile: fmt::Debug + Send + Sync {
     /// Fills `buffer` from `offset` on; returns how many bytes there were: less than asked for only at the file's end.
     fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
@@ -49,6 +50,5 @@ pub trait DiskFile: fmt::Debug + Send + Sync {
     fn sync(&self) -> io::Result<()>;
 
     /// Length in bytes.
-    #[expect(clippy::len_without_is_empty, reason = "nobody asks a file that")]
     fn len(&self) -> io::Result<u64>;
 }

@@ -184,11 +184,15 @@ impl Broker {
     ) -> std::result::Result<(Broker, Recovery), OpenError> {
         let account = Account::default();
         let id = (environment.random)() as u64;
-        let Recovered { store, contents, mut recovery, unnamed } = recover(&storage, id, &account)?;
+        let Recovered { store, contents, mut recovery, unnamed, missing } = recover(&storage, id, &account)?;
         let durable = Arc::new(Durable::new(store, storage.accept_loss));
         let broker = Broker::build(limits, environment, account, Some(durable));
         broker.create_vhost("/");
         broker.restore(contents, &mut recovery, unnamed)?;
+        if let Some(durable) = broker.durable().filter(|_| storage.accept_loss && !recovery.damage.is_empty()) {
+            let settled = durable.store.settle(&*broker.inner, missing);
+            settled.map_err(|source| OpenError::Io { what: "write what was accepted".to_string(), source })?;
+        }
         Ok((broker, recovery))
     }
 

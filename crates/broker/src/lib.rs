@@ -96,7 +96,7 @@ pub use client::{Client, ClientError, Confirm, Content, Message, Subscription, T
 pub use engine::{Broker, Environment, QueueDeclare, QueueStatus, SharedQueue, VirtualHost};
 pub use error::{Error, Result, Scope};
 pub use limits::Limits;
-pub use log::{Damage, OpenError, Recovery, Storage, Sync};
+pub use log::{Damage, FileKind, FileReport, OpenError, QueueReport, Recovery, Report, Storage, Sync, check};
 pub use mailbox::{Event, Mailbox};
 pub use publisher::{Publish, Published};
 pub use queue::Delivery;

@@ -1,6 +1,7 @@
 //! The log: everything durable in one sequence of records (docs/format.md).
 
 mod adopt;
+mod check;
 mod checkpoint;
 mod contents;
 mod files;
@@ -14,11 +15,13 @@ mod scan;
 mod store;
 mod writer;
 
+pub use check::{FileKind, FileReport, QueueReport, Report, check};
 pub(crate) use contents::Contents;
 pub(crate) use format::Lsn;
 pub(crate) use index::{Entry, Span};
 pub(crate) use record::{Bound, Change, QueueId, QueueState, Stretch, Target};
 pub(crate) use recover::{Recovered, recover};
+pub(crate) use scan::report_lost;
 pub(crate) use store::{Store, View};
 pub(crate) use writer::{LARGE_MIN, Log, Part, Place, Round, Ticket, Unit};
 

@@ -178,9 +178,9 @@ fn a_backlog_survives_rollover_adoption_merging_and_restarts() {
         bench.kill();
         bench = open(&path);
         assert!(bench.recovery.damage.is_empty(), "{:?}", bench.recovery.damage);
-        for queue in 0..3 {
+        for (queue, expected) in expected.iter().enumerate() {
             let found: Vec<_> = bench.peek(&format!("q{queue}")).into_iter().map(|(body, _)| body).collect();
-            let wanted: Vec<_> = expected[queue].iter().copied().map(body).collect();
+            let wanted: Vec<_> = expected.iter().copied().map(body).collect();
             assert_eq!(found.len(), wanted.len(), "round {round}, queue {queue}");
             assert!(found == wanted, "round {round}, queue {queue}");
         }

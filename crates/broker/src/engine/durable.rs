@@ -2,7 +2,8 @@
 
 use super::{Broker, Inner, QueueDeclare, SharedQueue, VirtualHost};
 use crate::log::{
-    Change, Contents, Damage, Entry, FileSpan, Lsn, OpenError, QueueId, Recovery, Round, Snapshot, Span, Store, View,
+    Change, Contents, Entry, FileSpan, Lsn, OpenError, QueueId, Recovery, Round, Snapshot, Span, Store, View,
+    report_lost,
 };
 use crate::mailbox::Mailbox;
 use crate::overflow::Overflow;
@@ -153,10 +154,10 @@ impl Broker {
             let Some(vhost) = self.vhost(&vhost_name) else { continue };
             let (mut restored, unknown) = contents.restore(found.id);
             recovery.messages += restored.live.len();
-            report_lost(&vhost_name, &name, &restored.lost, "found at an earlier start", recovery);
+            report_lost(&vhost_name, &name, &restored.lost, "found at an earlier start", &mut recovery.damage);
             if suspicious {
                 unknown.iter().for_each(|(first, count)| restored.lost.add(first, count));
-                report_lost(&vhost_name, &name, &unknown, "the log", recovery);
+                report_lost(&vhost_name, &name, &unknown, "the log", &mut recovery.damage);
             }
             let damaged = restored.lost.len() > 0 && !durable.accept_loss;
             if !damaged {
@@ -236,24 +237,6 @@ impl Inner {
         let Some(durable) = &self.durable else { return };
         let low = durable.store.files.disk.free().is_ok_and(|free| free < self.limits.min_free_disk);
         self.disk_full.store(full || low || durable.store.log.is_full(), Ordering::Relaxed);
-    }
-}
-
-/// Reports what a queue has lost, as far as it is not reported yet.
-fn report_lost(vhost: &str, queue: &str, lost: &Runs, file: &str, recovery: &mut Recovery) {
-    let name = (vhost.to_string(), queue.to_string());
-    let mut said = Runs::default();
-    let of_queue = recovery.damage.iter().filter(|damage| damage.queue.as_ref() == Some(&name));
-    of_queue.filter_map(|damage| damage.positions).for_each(|(first, count)| said.add(first, count));
-    let damage = |positions| Damage {
-        file: file.to_string(),
-        offset: 0,
-        bytes: 0,
-        queue: Some(name.clone()),
-        positions: Some(positions),
-    };
-    for (first, count) in lost.iter() {
-        recovery.damage.extend(said.gaps(first, count).map(damage));
     }
 }
 

@@ -24,40 +24,34 @@ pub(crate) fn file_entries(
     out: &mut Vec<Entry>,
     bad: &mut NoteBad<'_>,
 ) -> io::Result<()> {
+    file_records(log, file, opened, &mut |item| note(item, out, bad))
+}
+
+/// Visits what is in an adopted or merged file.
+pub(crate) fn file_records(
+    log: LogId,
+    file: &FileRecord,
+    opened: &Arc<dyn DiskFile>,
+    visit: &mut dyn FnMut(&Item<'_>),
+) -> io::Result<()> {
     if file.merged {
-        return merged_records(log, file.number, opened.as_ref(), file.bytes, &mut |item| note(&item, out, bad));
+        return merged_records(log, file.number, opened.as_ref(), file.bytes, visit);
     }
     let segment = replay::identify(log, &Slot { name: file.slot, file: opened.clone() })?;
     let end = u32::try_from(file.bytes).unwrap_or(u32::MAX);
     match segment.filter(|segment| segment.number == file.number) {
-        Some(segment) => entries(log, &segment, end, out, bad),
+        Some(segment) => records_below(log, &segment, end, visit),
         None => {
-            bad(lsn(file.number, 0), end, None);
+            visit(&Item::Bad { lsn: lsn(file.number, 0), length: end, record: None });
             Ok(())
         }
     }
 }
 
-/// The messages in a segment's records below offset `end`, in the order of the records.
-pub(crate) fn entries(
-    log: LogId,
-    segment: &Segment,
-    end: u32,
-    out: &mut Vec<Entry>,
-    bad: &mut NoteBad<'_>,
-) -> io::Result<()> {
-    records_below(log, segment, end, &mut |item| note(&item, out, bad))
-}
-
 /// Visits what is in a segment below offset `end`.
-pub(crate) fn records_below(
-    log: LogId,
-    segment: &Segment,
-    end: u32,
-    visit: &mut dyn FnMut(Item<'_>),
-) -> io::Result<()> {
+fn records_below(log: LogId, segment: &Segment, end: u32, visit: &mut dyn FnMut(&Item<'_>)) -> io::Result<()> {
     let mut visit = |item: Item<'_>| {
-        visit(item);
+        visit(&item);
         true
     };
     let Some(last) = end.checked_sub(ALIGN) else { return Ok(()) };
@@ -78,12 +72,12 @@ fn note(item: &Item<'_>, out: &mut Vec<Entry>, bad: &mut NoteBad<'_>) {
 }
 
 /// Visits the records of a merged file of `end` bytes.
-pub(crate) fn merged_records(
+fn merged_records(
     log: LogId,
     number: u32,
     file: &dyn DiskFile,
     end: u64,
-    visit: &mut dyn FnMut(Item<'_>),
+    visit: &mut dyn FnMut(&Item<'_>),
 ) -> io::Result<()> {
     let (mut at, mut buffer) = (0, Vec::new());
     while at < end {
@@ -104,16 +98,16 @@ pub(crate) fn merged_records(
         }
         at += match decoded {
             Ok(record) => {
-                visit(Item::Record(record));
+                visit(&Item::Record(record));
                 record.len() as u64
             }
             Err(Bad::Body { record, len }) => {
-                visit(Item::Bad { lsn: here, length: len as u32, record: Some(record) });
+                visit(&Item::Bad { lsn: here, length: len as u32, record: Some(record) });
                 len as u64
             }
             Err(Bad::Header) => {
                 let length = skip(log, number, file, at, end)?;
-                visit(Item::Bad { lsn: here, length: length as u32, record: None });
+                visit(&Item::Bad { lsn: here, length: length as u32, record: None });
                 length
             }
         };

@@ -83,6 +83,13 @@ impl Writing {
     }
 }
 
+/// A crash came before its header was written.
+pub(crate) fn is_unfinished(disk: &dyn Disk, number: u32) -> io::Result<bool> {
+    let mut head = [0; BATCH_HEAD];
+    disk.open(&name(number))?.read(0, &mut head)?;
+    Ok(head == [0; BATCH_HEAD])
+}
+
 /// Reads a checkpoint and visits its records. `InvalidData` if any byte of it does not check.
 pub(crate) fn read(
     disk: &dyn Disk,

@@ -45,6 +45,9 @@ pub(crate) struct QueueFound {
     pub(crate) arguments: FieldTable,
 }
 
+/// Messages whose record is in the log: position, count, place.
+pub(crate) type Found = (u64, u32, Place);
+
 /// The messages of a queue.
 #[derive(Debug, Default)]
 struct Content {
@@ -172,6 +175,29 @@ impl Contents {
             Some(live) => live.iter().for_each(|(first, count)| content.live.add(first, count)),
             None => content.live.add(span.first, span.last - span.first + 1),
         }
+    }
+
+    /// What such a file has, if no index tells.
+    pub(crate) fn add_live(&mut self, queue: QueueId, position: u64, count: u64) {
+        self.content(queue).live.add(position, count);
+    }
+
+    /// The parts of these positions that are neither done nor lost, if the queue is still declared.
+    pub(crate) fn undone(&self, queue: QueueId, position: u64, count: u64) -> Vec<(u64, u64)> {
+        let content = self.messages.get(&queue).filter(|_| self.names.contains_key(&queue));
+        let Some(content) = content else { return Vec::new() };
+        let undone = content.gone.gaps(position, count);
+        undone.flat_map(|(first, count)| content.lost.gaps(first, count)).collect()
+    }
+
+    /// Takes what the replay has found: position, count and place.
+    pub(crate) fn take_found(&mut self) -> Vec<(QueueId, Vec<Found>)> {
+        let take = |(queue, content): (&QueueId, &mut Content)| {
+            let found = std::mem::take(&mut content.found);
+            found.iter().for_each(|found| content.live.add(found.0, found.1.into()));
+            (*queue, found)
+        };
+        self.messages.iter_mut().map(take).collect()
     }
 
     /// Virtual host and name of a queue that is still declared.

@@ -26,6 +26,8 @@ pub(crate) struct Recovered {
     pub(crate) recovery: Recovery,
     /// Damage could not be named: queues with unexplained gaps may have lost messages.
     pub(crate) unnamed: bool,
+    /// The highest number of a missing segment; 0 if none is.
+    pub(crate) missing: u32,
 }
 
 /// Opens what `storage` holds. `id` is for a new directory.
@@ -33,12 +35,17 @@ pub(crate) fn recover(storage: &Storage, id: u64, account: &Account) -> Result<R
     let disk = &storage.disk;
     let mut names = disk.list().map_err(failed("list", "the data directory"))?;
     names.sort();
-    let log = replay::log_id(disk.as_ref(), &names)?.unwrap_or(LogId::new(id));
+    let log = replay::log_id(disk.as_ref(), &names)?;
+    if log.is_none() && !storage.accept_loss {
+        replay::check_new(&names)?;
+    }
+    let log = log.unwrap_or(LogId::new(id));
     let mut start = Start { storage, scan: Scan::new(disk.as_ref(), log) };
     let read = start.scan.checkpoint(&names)?;
     let older = start.scan.older(&names, read.0.number);
     let chain = start.scan.chain(&names, &read)?;
     let (checkpoint, mut listed) = read;
+    let missing = chain.missing.iter().copied().max().unwrap_or(0);
     let numbers = names.iter().filter_map(|name| parse_name(name));
     let highest_file = numbers.clone().filter(|(_, kind)| *kind != "log").map(|(number, _)| number).max().unwrap_or(0);
     let highest_slot = numbers.filter(|(_, kind)| *kind == "log").map(|(slot, _)| slot).max().unwrap_or(0);
@@ -82,7 +89,7 @@ pub(crate) fn recover(storage: &Storage, id: u64, account: &Account) -> Result<R
     let Scan { contents, unnamed, replayed, torn, damage, .. } = start.scan;
     let recovery = Recovery { queues: contents.queues.len() as u64, messages: 0, replayed, torn, damage };
     let store = Store::new(storage, log, files, checkpoint, listed, end.sealed, contents.highest_queue, held);
-    Ok(Recovered { store, contents, recovery, unnamed })
+    Ok(Recovered { store, contents, recovery, unnamed, missing })
 }
 
 /// What only the older checkpoint needs: kept until there is a newer one.
@@ -261,7 +268,6 @@ impl Start<'_> {
         Ok(())
     }
 
-    #[expect(clippy::type_complexity, reason = "a local pair of lists")]
     fn append_unit(
         &self,
         log: &Log,

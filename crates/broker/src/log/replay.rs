@@ -66,6 +66,15 @@ pub(crate) fn log_id(disk: &dyn Disk, names: &[String]) -> Result<Option<LogId>,
     Ok(None)
 }
 
+/// An error if a directory that tells no log id has files that tell of more than a start that did not get far.
+pub(crate) fn check_new(names: &[String]) -> Result<(), OpenError> {
+    let mut kinds = names.iter().filter_map(|name| Some(parse_name(name)?.1));
+    match kinds.any(|kind| matches!(kind, "checkpoint" | "merged" | "index")) {
+        true => Err(OpenError::Missing("no file tells which log the others belong to".to_string())),
+        false => Ok(()),
+    }
+}
+
 /// Looks at all log files and finds out which segments follow each other, from the one on in which the checkpoint says
 /// that replay begins. Files in `adopted` hold messages and are left alone.
 pub(crate) fn chain(
@@ -230,7 +239,7 @@ fn durable(log: LogId, segment: &Segment) -> io::Result<Lsn> {
 
 /// The last of a segment's headers that is as it should be.
 fn last_head(log: LogId, segment: &Segment, is_so: &dyn Fn(&BatchHead) -> bool) -> io::Result<Option<BatchHead>> {
-    let (mut reader, mut last) = (Reader::new(log, segment), None);
+    let (mut reader, mut last) = (Reader::new(log, segment)?, None);
     while let Some(head) = reader.next_head(None)? {
         last = if is_so(&head) { Some(head) } else { last };
         reader.offset = head.end();
@@ -246,7 +255,7 @@ pub(crate) fn read_segment(
     last: Option<u32>,
     visit: &mut dyn FnMut(Item<'_>) -> bool,
 ) -> io::Result<Option<BatchHead>> {
-    let mut reader = Reader::new(log, segment);
+    let mut reader = Reader::new(log, segment)?;
     let mut good = None;
     loop {
         let begin = reader.offset;
@@ -274,38 +283,44 @@ struct Reader<'s> {
     log: LogId,
     segment: &'s Segment,
     file: &'s Arc<dyn DiskFile>,
+    /// Of the file.
+    len: u64,
     /// Where the next batch should begin.
     offset: u32,
     /// The lowest number that it can have.
     number: u64,
     window: Vec<u8>,
+    /// So many bytes of it are what is in the file from here on.
+    filled: usize,
     window_at: u64,
 }
 
 impl<'s> Reader<'s> {
-    fn new(log: LogId, segment: &'s Segment) -> Reader<'s> {
-        let number = segment.first.map_or(0, |first| first.number);
-        Reader { log, segment, file: &segment.slot.file, offset: 0, number, window: Vec::new(), window_at: 0 }
+    fn new(log: LogId, segment: &'s Segment) -> io::Result<Reader<'s>> {
+        let (number, file) = (segment.first.map_or(0, |first| first.number), &segment.slot.file);
+        let len = file.len()?;
+        Ok(Reader { log, segment, file, len, offset: 0, number, window: Vec::new(), filled: 0, window_at: 0 })
     }
 
     /// The bytes at `offset`, fewer than asked for at the end of the file.
     fn bytes(&mut self, offset: u64, len: usize) -> io::Result<&[u8]> {
-        let inside = offset >= self.window_at && offset + len as u64 <= self.window_at + self.window.len() as u64;
+        let inside = offset >= self.window_at && offset + len as u64 <= self.window_at + self.filled as u64;
         if !inside {
-            self.window.resize(len.max(WINDOW), 0);
-            let read = self.file.read(offset, &mut self.window)?;
-            self.window.truncate(read);
-            self.window_at = offset;
+            let rest = usize::try_from(self.len.saturating_sub(offset)).unwrap_or(usize::MAX);
+            let wanted = len.max(WINDOW).min(rest);
+            if self.window.len() < wanted {
+                self.window = vec![0; wanted];
+            }
+            (self.filled, self.window_at) = (self.file.read(offset, &mut self.window[..wanted])?, offset);
         }
-        let from = (offset - self.window_at) as usize;
-        Ok(&self.window[from..self.window.len().min(from + len)])
+        let from = ((offset - self.window_at) as usize).min(self.filled);
+        Ok(&self.window[from..self.filled.min(from + len)])
     }
 
     /// The next header of this segment at or behind where one should be; not behind offset `last`.
     fn next_head(&mut self, last: Option<u32>) -> io::Result<Option<BatchHead>> {
-        let len = self.file.len()?;
         let mut offset = self.offset;
-        while u64::from(offset) < len && last.is_none_or(|last| offset <= last) {
+        while u64::from(offset) < self.len && last.is_none_or(|last| offset <= last) {
             let (log, segment, number) = (self.log, self.segment, self.number);
             let head = BatchHead::decode(log, self.bytes(offset.into(), BATCH_HEAD)?);
             let belongs = |head: &BatchHead| {
@@ -331,7 +346,7 @@ impl<'s> Reader<'s> {
         visit: &mut dyn FnMut(Item<'_>) -> bool,
     ) -> io::Result<bool> {
         let (log, here) = (self.log, lsn(self.segment.number, begin));
-        let len = self.file.len()?.min(u64::from(begin) + PROBE).min(u32::MAX.into()) as u32;
+        let len = self.len.min(u64::from(begin) + PROBE).min(u32::MAX.into()) as u32;
         let to = if is_last { len } else { len.min(found) };
         let from = begin.saturating_add(BATCH_HEAD as u32);
         let bytes = self.bytes(from.into(), to.saturating_sub(from) as usize)?;

@@ -4,7 +4,7 @@ use super::checkpoint;
 use super::contents::{Contents, Group, Owned};
 use super::files::{failed, parse_name, slot_name};
 use super::format::{BatchHead, LogId, Lsn, MORE, RawRecord, lsn, split};
-use super::index::{Entries, Index, Span};
+use super::index::{Entries, Entry, Index, Span};
 use super::record::{CHUNK, Checkpoint, ENQUEUE, Enqueue, FileRecord, LARGE, Stretch};
 use super::replay::{self, Chain, Item, Segment};
 use super::writer::Place;
@@ -252,6 +252,16 @@ impl<'d> Scan<'d> {
         }
     }
 
+    /// Notes damage that hit these messages.
+    pub(crate) fn lose_stretch(&mut self, damage: &Damage, stretch: Stretch) {
+        self.bad.push((damage.clone(), stretch));
+    }
+
+    /// Takes over what a file has whose index is damaged. Sorted, and without overlaps.
+    pub(crate) fn add_entries(&mut self, entries: &[Entry]) {
+        entries.iter().for_each(|entry| self.contents.add_live(entry.queue, entry.position, entry.count.into()));
+    }
+
     /// Damaged messages that were not acknowledged are lost: they are reported. To be called when all is read.
     pub(crate) fn judge(&mut self) {
         for (damage, stretch) in std::mem::take(&mut self.bad) {
@@ -277,4 +287,22 @@ pub(crate) fn slots(files: &[FileRecord]) -> Vec<u32> {
 pub(crate) fn checkpoints(names: &[String]) -> impl Iterator<Item = u32> + '_ {
     let numbers = names.iter().rev().filter_map(|name| parse_name(name));
     numbers.filter(|(_, kind)| *kind == "checkpoint").map(|(number, _)| number)
+}
+
+/// Reports what a queue has lost, as far as it is not reported yet.
+pub(crate) fn report_lost(vhost: &str, queue: &str, lost: &Runs, file: &str, damage: &mut Vec<Damage>) {
+    let name = (vhost.to_string(), queue.to_string());
+    let mut said = Runs::default();
+    let of_queue = damage.iter().filter(|damage| damage.queue.as_ref() == Some(&name));
+    of_queue.filter_map(|damage| damage.positions).for_each(|(first, count)| said.add(first, count));
+    let say = |positions| Damage {
+        file: file.to_string(),
+        offset: 0,
+        bytes: 0,
+        queue: Some(name.clone()),
+        positions: Some(positions),
+    };
+    for (first, count) in lost.iter() {
+        damage.extend(said.gaps(first, count).map(say));
+    }
 }

@@ -314,6 +314,14 @@ impl Store {
         self.write_checkpoint(&mut keeper, view)
     }
 
+    /// Makes what a start has accepted hold for later ones: segments before `number`, which is missing perhaps, are not
+    /// replayed any more.
+    pub(crate) fn settle(&self, view: &dyn View, number: u32) -> io::Result<()> {
+        let mut keeper = self.keeper.lock();
+        while keeper.sealed.first().is_some_and(|(first, _)| *first < number) && self.adopt_first(&mut keeper, view)? {}
+        self.write_checkpoint(&mut keeper, view)
+    }
+
     /// Writes everything that is pending, a checkpoint, and what says that all of it is durable.
     pub(crate) fn shut_down(&self, view: &dyn View) -> io::Result<()> {
         let failed = |log: &Log| io::Error::other(log.failure().unwrap_or("the disk is full").to_string());
@@ -333,10 +341,12 @@ impl Store {
 
     /// Adopts the oldest closed segment, or gives it up if nothing in it lives.
     fn adopt_next(&self, keeper: &mut Keeper, view: &dyn View) -> io::Result<bool> {
+        if keeper.sealed.len() > GRACE { self.adopt_first(keeper, view) } else { Ok(false) }
+    }
+
+    fn adopt_first(&self, keeper: &mut Keeper, view: &dyn View) -> io::Result<bool> {
         let durable = self.log.durable();
-        let Some(&(number, end)) = keeper.sealed.first().filter(|_| keeper.sealed.len() > GRACE) else {
-            return Ok(false);
-        };
+        let Some(&(number, end)) = keeper.sealed.first() else { return Ok(false) };
         if durable < lsn(number, end) || !self.log.is_released(lsn(number, end) - 1) {
             return Ok(false);
         }

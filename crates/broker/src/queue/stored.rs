@@ -228,8 +228,9 @@ impl Queue {
     /// Gives out positions whose messages come later, by [`Queue::fill`].
     pub(crate) fn reserve(&mut self, count: u32) -> u64 {
         let position = self.next;
+        // Also of a queue that was deleted meanwhile: no two records may name the same position.
+        self.next += u64::from(count);
         if let Some(stored) = &mut self.stored {
-            self.next += u64::from(count);
             stored.hidden.insert(position, count.into());
         }
         position

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Wake, Waker};
 use std::time::Instant;
 
 /// Many tasks on the thread that runs it; their wakers are called from any.
@@ -146,7 +146,7 @@ fn a_future_that_is_polled_and_forgotten_keeps_nobody_from_waking() {
     let mut forgotten = Vec::new();
     for _ in 0..100 {
         let mut confirm = soon(client.send("", "q", "x")).expect("taken");
-        if let Poll::Pending = Pin::new(&mut confirm).poll(&mut Context::from_waker(Waker::noop())) {
+        if Pin::new(&mut confirm).poll(&mut Context::from_waker(Waker::noop())).is_pending() {
             forgotten.push(confirm);
         }
         soon(client.publish("", "q", "y")).expect("confirmed");

@@ -5,6 +5,7 @@ use leveret_broker::{Broker, Client, Published, Wait};
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 const PUBLISHERS: u64 = 4;
 const CONSUMERS: u64 = 4;
@@ -13,7 +14,7 @@ const EACH: u64 = 500;
 /// Publishers and consumers at once, each on a thread. `client` gives each thread its own, or all the same.
 fn check(client: impl Fn() -> Client + Sync) {
     declare(&client(), &["in", "out"]);
-    let (seen, arrived) = (Mutex::new(BTreeSet::new()), AtomicU64::new(0));
+    let (seen, arrived, begin) = (Mutex::new(BTreeSet::new()), AtomicU64::new(0), Instant::now());
     std::thread::scope(|scope| {
         for publisher in 0..PUBLISHERS {
             let client = &client;
@@ -31,7 +32,8 @@ fn check(client: impl Fn() -> Client + Sync) {
                 let client = client();
                 let mut messages = client.subscribe("in", 10).expect("it is there");
                 while arrived.load(Ordering::SeqCst) < PUBLISHERS * EACH {
-                    let Some(next) = messages.next().wait_for(std::time::Duration::from_millis(20)) else { continue };
+                    assert!(begin.elapsed() < 3 * PATIENCE, "messages were forgotten");
+                    let Some(next) = messages.next().wait_for(Duration::from_millis(20)) else { continue };
                     let message = next.expect("the broker runs").expect("the queue is there");
                     // Some forget to acknowledge, once.
                     if consumer == 0 && !message.redelivered() {

@@ -294,7 +294,8 @@ impl Conn {
                     format!("{tag} is confirmed, outstanding are {first:?} to {}", chan.tags)
                 })?;
                 model.say(|| format!("    confirmed up to tag {tag}"));
-                while let Some(one) = chan.published.pop_front_if(|one| one.tag <= tag) {
+                while chan.published.front().is_some_and(|one| one.tag <= tag) {
+                    let Some(one) = chan.published.pop_front() else { break };
                     model.confirm(one.id, one.logged.then_some(one.seq));
                 }
             }

@@ -106,7 +106,7 @@ impl Sim {
             _ => self.crash(None)?,
         }
         self.declare_all()?;
-        self.arm();
+        self.arm(&RUNNING, 90);
         Ok(())
     }
 
@@ -162,18 +162,16 @@ impl Sim {
         self.model.say(what);
     }
 
-    /// Lets something go wrong, some calls from now.
-    fn arm(&mut self) {
-        if !self.plan.faults || SITES.is_empty() || self.random.chance(20) {
+    /// Lets something go wrong in one of these phases, some calls from now.
+    fn arm(&mut self, phases: &[Phase], percent: u64) {
+        self.disk.disarm();
+        if !self.plan.faults || !self.random.chance(percent) {
             return;
         }
-        let site = self.random.pick(SITES);
-        self.arm_at(site);
-    }
-
-    fn arm_at(&mut self, site: Site) {
-        let faults: Vec<Fault> = FAULTS.into_iter().filter(|&fault| possible(site.op, fault)).collect();
-        let (fault, spread) = (self.random.pick(&faults), self.random.pick(&[1, 4, 20, 100]));
+        let sites = SITES.iter().filter(|site| phases.contains(&site.phase));
+        let cells = sites.flat_map(|&site| FAULTS.map(|fault| (site, fault)));
+        let cells: Vec<(Site, Fault)> = cells.filter(|(site, fault)| possible(site.op, *fault)).collect();
+        let ((site, fault), spread) = (self.random.pick(&cells), self.random.pick(&[1, 1, 3, 10, 40]));
         let armed = Armed { site, fault, spared: self.random.below(spread) };
         self.say(|| format!("armed: {armed:?}"));
         self.disk.arm(armed);
@@ -196,9 +194,22 @@ impl Sim {
         if !self.plan.faults {
             return Ok(());
         }
-        match self.random.below(400) {
+        match self.random.below(800) {
             0 => self.crash(None),
-            1 => self.restart(),
+            1..4 => self.restart(),
+            4..10 => {
+                self.arm(&RUNNING, 100);
+                Ok(())
+            }
+            10..14 => {
+                self.disk.set_full(true);
+                self.say(|| "the disk is full".to_string());
+                Ok(())
+            }
+            14..40 => {
+                self.disk.set_full(false);
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
@@ -392,6 +403,7 @@ impl Sim {
         if self.random.chance(50) {
             self.conns.drain(..).for_each(Conn::close);
         }
+        self.arm(&[Phase::Stop], 80);
         let mut stopped = Ok(());
         self.in_phase(Phase::Stop, |broker| stopped = broker.shut_down());
         let quiet = !self.disk.has_fired();
@@ -415,9 +427,7 @@ impl Sim {
         self.drop_broker();
         self.disk.come_back(how);
         for start in 0..STARTS {
-            if self.plan.faults && start + 1 < STARTS {
-                self.arm_recovery();
-            }
+            self.arm(&[Phase::Recover], if start + 1 < STARTS { 40 } else { 0 });
             let copy = self.disk.fork();
             self.disk.enter(Phase::Recover);
             let opened = self.open(&self.disk, false);
@@ -431,7 +441,7 @@ impl Sim {
                     self.faulted = false;
                     self.serve(broker);
                     self.model.declare_predeclared();
-                    self.arm();
+                    self.arm(&RUNNING, 90);
                     return Ok(());
                 }
                 Err(error) if fired.is_empty() => return Err(format!("the broker does not start: {error}")),
@@ -463,14 +473,6 @@ impl Sim {
         }
         let percent = [0, 30, 70, 100];
         Comeback::Power { writes: self.random.pick(&percent), names: self.random.pick(&percent) }
-    }
-
-    fn arm_recovery(&mut self) {
-        let sites: Vec<Site> = SITES.iter().copied().filter(|site| site.phase == Phase::Recover).collect();
-        if !sites.is_empty() && self.random.chance(30) {
-            let site = self.random.pick(&sites);
-            self.arm_at(site);
-        }
     }
 
     /// Starts a broker on a copy of the disk and compares what it has with the model.
@@ -514,6 +516,9 @@ impl Sim {
         accepting.map(|_| ()).map_err(|error| format!("does not start with accept_loss: {error} (flipped {flipped})"))
     }
 }
+
+/// Phases of a broker that is up.
+const RUNNING: [Phase; 3] = [Phase::Serve, Phase::Write, Phase::Tend];
 
 const NAMES: [&str; 14] = [
     "publish", "get", "consume", "pull", "settle", "commit", "answers", "cancel", "recover", "purge", "delete",

@@ -132,9 +132,8 @@ impl Look<'_> {
             let Ok(status) = channel.check_queue(&mut self.session, QUEUES[queue]) else { continue };
             if status.ready > 0 {
                 self.found.bindings.insert((address.exchange, address.key, queue));
-                match channel.purge_queue(&mut self.session, QUEUES[queue]) {
-                    Err(error) => self.refused(queue, &error.to_string())?,
-                    Ok(_) => {}
+                if let Err(error) = channel.purge_queue(&mut self.session, QUEUES[queue]) {
+                    self.refused(queue, &error.to_string())?;
                 }
             }
         }

@@ -210,10 +210,10 @@ impl Trial<'_> {
                 return Err(format!("message {id} is twice in {name}"));
             }
             // Usually places ascend, so that comparing with the last one is enough.
-            if last.last().is_some_and(|&before| before > place) {
-                if let Some(before) = last.iter().find(|&&before| life.precedes(place, before)) {
-                    return Err(format!("{name} has message {id} behind message {}", life.entries[*before].id));
-                }
+            if last.last().is_some_and(|&before| before > place)
+                && let Some(before) = last.iter().find(|&&before| life.precedes(place, before))
+            {
+                return Err(format!("{name} has message {id} behind message {}", life.entries[*before].id));
             }
             last.push(place);
         }

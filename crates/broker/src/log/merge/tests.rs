@@ -485,18 +485,26 @@ fn a_shared_record_may_have_several_entries_for_a_queue() {
         draft.entries = parts.collect();
         draft
     };
-    check(vec![draft()], &[(5, 1..3), (5, 30..38), (6, 10..12)], expect![[r#"
+    check(
+        vec![draft()],
+        &[(5, 1..3), (5, 30..38), (6, 10..12)],
+        expect![[r#"
         at 0, 156 bytes, to 5:0 6:10: messages 0 1 2
         at 156, 280 bytes, to 5:30: messages 30 31 32 33 34 35 36 37
         queue 5: 1..3 at 0, 30..33 at 156, 36..38 at 156
         queue 6: 10..12 at 0
-    "#]]);
-    check(vec![draft()], &[(5, 0..2), (6, 10..13), (6, 47..48)], expect![[r#"
+    "#]],
+    );
+    check(
+        vec![draft()],
+        &[(5, 0..2), (6, 10..13), (6, 47..48)],
+        expect![[r#"
         at 0, 156 bytes, to 5:0 6:10: messages 0 1 2
         at 156, 84 bytes, to 6:47: messages 37
         queue 5: 0..2 at 0
         queue 6: 10..13 at 0, 47..48 at 156
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
