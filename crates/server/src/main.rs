@@ -24,6 +24,8 @@ struct Cli {
 enum Command {
     /// Run the broker (the default)
     Serve(serve::ServeArgs),
+    /// Verify the data directory of a broker that does not run
+    Check(cli::check::CheckArgs),
     #[command(flatten)]
     Client(cli::ClientCommand),
 }
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         None => serve::serve(cli.serve),
         Some(Command::Serve(args)) => serve::serve(args),
+        Some(Command::Check(args)) => return cli::check::check(&args),
         Some(Command::Client(command)) => cli::run(command),
     };
     match result {

@@ -1,6 +1,7 @@
-//! The commands that talk to a broker over the wire, as any client does.
+//! The commands that talk to a broker over the wire, as any client does, and the one that looks at a directory.
 
 pub mod bench;
+pub mod check;
 pub mod client;
 pub mod publish;
 pub mod subscribe;

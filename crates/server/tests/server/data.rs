@@ -298,9 +298,8 @@ fn a_log_that_fails_ends_the_process_and_nothing_is_confirmed() {
     assert!(close.reply_text.starts_with("INTERNAL_ERROR - the log has failed: "), "{}", close.reply_text);
     // It is not answered, and the end does not wait for that.
     assert_eq!(server.wait(PATIENCE).code(), Some(1), "{}", server.log());
-    let log = server.log();
     let told = ["ERROR the log has failed, all connections are closed: ", "\nleveret: the log has failed: "];
-    assert!(told.iter().all(|told| log.contains(told)), "{log}");
+    eventually("it says why", PATIENCE, || told.iter().all(|told| server.log().contains(told)));
     let server = Server::on_disk(&directory, &SMALL);
     assert_eq!(drain(&mut open(&server), "a"), ["safe"]);
 }
@@ -317,7 +316,7 @@ fn a_start_says_where_the_data_is_and_what_a_confirm_means() {
     assert!(log.contains("a confirm means written, and synced soon"), "{log}");
     assert!(log.contains("sync=\"interval:50\""), "{log}");
     server.stop();
-    assert!(server.log().contains("stopped"));
+    eventually("it says goodbye", PATIENCE, || server.log().contains("stopped"));
     let server = Server::on_disk(&directory, &["--sync", "never"]);
     assert!(server.log().contains("sync=\"never\""), "{}", server.log());
     let log = Server::start(&[]).log();

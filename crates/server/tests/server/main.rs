@@ -7,6 +7,7 @@
 mod access;
 mod bad_input;
 mod channels;
+mod check;
 mod client;
 mod counts;
 mod data;
