@@ -23,7 +23,56 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tracing::{Instrument, debug, info, warn};
+use tracing::{Instrument, debug, error, info, warn};
+
+/// How often the memory limit is looked at beside every publish, because what consumers free counts too; and the log's
+/// health.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// How long connections may take to close when the log has failed: nothing good comes from waiting.
+const DRAIN_FAILED: Duration = Duration::from_millis(500);
+
+/// Serves AMQP 0-9-1 on these sockets, in the runtime of tokio that it is called in. `users` may log in, to the virtual
+/// hosts that they are allowed to.
+///
+/// It ends when `stop` does, which says how long clients may then take to close, or when the broker's log has failed
+/// ([`Broker::failure`]). It returns when all connections are closed, or that time is over. The broker is not shut down
+/// by it.
+pub async fn serve_amqp(
+    listeners: Vec<TcpListener>,
+    broker: Broker,
+    users: Users,
+    limits: ServerLimits,
+    stop: impl Future<Output = Duration>,
+) {
+    let shared = Arc::new(Shared::new(broker.clone(), users, limits));
+    let (stopped, stopping) = watch::channel(None);
+    let mut tasks = tokio::task::JoinSet::new();
+    for listener in listeners {
+        tasks.spawn(listen(listener, shared.clone(), stopping.clone()));
+    }
+    let drain = tokio::select! {
+        drain = stop => drain,
+        why = watch_broker(&broker) => {
+            error!("the log has failed, all connections are closed: {why}");
+            DRAIN_FAILED
+        }
+    };
+    stopped.send_replace(Some(drain));
+    while tasks.join_next().await.is_some() {}
+}
+
+/// Checks the memory limit until the log fails; says why.
+async fn watch_broker(broker: &Broker) -> String {
+    let mut timer = tokio::time::interval(LOOK);
+    loop {
+        timer.tick().await;
+        broker.check_memory();
+        if let Some(why) = broker.failure() {
+            return why;
+        }
+    }
+}
 
 /// When the broker stops: how long connections may take to answer connection.close. `None` as long as it runs.
 pub type Stop = watch::Receiver<Option<Duration>>;
@@ -48,7 +97,7 @@ impl Shared {
 }
 
 /// Accepts connections until the broker stops; then closes them and waits until they are gone.
-pub async fn listen(listener: TcpListener, shared: Arc<Shared>, mut stop: Stop) {
+async fn listen(listener: TcpListener, shared: Arc<Shared>, mut stop: Stop) {
     // Each connection holds a sender; when the last is gone, the receiver knows.
     let (alive, mut all_gone) = tokio::sync::mpsc::channel::<()>(1);
     let drain = loop {

@@ -58,6 +58,16 @@ impl PasswordHash {
         (salt_and_hash.len() == length).then_some(PasswordHash { algorithm, salt_and_hash })
     }
 
+    /// The hash of a password, with a random salt.
+    ///
+    /// # Panics
+    /// If the system has no randomness: a salt that can be guessed is none.
+    pub fn new(password: &str) -> PasswordHash {
+        let mut salt = [0; SALT];
+        getrandom::fill(&mut salt).unwrap_or_else(|error| panic!("the system has no randomness: {error}"));
+        PasswordHash::of(password.as_bytes(), salt)
+    }
+
     fn of(password: &[u8], salt: [u8; SALT]) -> PasswordHash {
         let algorithm = HashAlgorithm::Sha256;
         let mut salt_and_hash = salt.to_vec();
@@ -89,6 +99,14 @@ pub struct Permissions {
     pub read: Regex,
 }
 
+impl Permissions {
+    /// To do everything.
+    pub fn all() -> Permissions {
+        let every = || Regex::new("").expect("the empty pattern is valid");
+        Permissions { configure: every(), write: every(), read: every() }
+    }
+}
+
 /// Which of a user's patterns a name has to match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Permission {
@@ -113,12 +131,19 @@ impl Permission {
 impl Users {
     /// The user `guest` with password `guest` and all rights on `/`: RabbitMQ's default, which can log in from this
     /// machine only.
-    pub fn guest_only(salt: [u8; 4]) -> Users {
+    pub fn guest_only() -> Users {
         let mut users = Users::default();
-        users.add("guest", PasswordHash::of(b"guest", salt));
-        let all = || Regex::new("").unwrap_or_else(|_| unreachable!("the empty pattern is valid"));
-        users.allow("guest", "/", Permissions { configure: all(), write: all(), read: all() });
+        users.add_with_all_rights("guest", "guest", "/");
         users
+    }
+
+    /// Adds a user who may do everything in one virtual host.
+    ///
+    /// # Panics
+    /// As [`PasswordHash::new`].
+    pub fn add_with_all_rights(&mut self, name: &str, password: &str, vhost: &str) {
+        self.add(name, PasswordHash::new(password));
+        self.allow(name, vhost, Permissions::all());
     }
 
     /// Adds a user without permissions.
@@ -192,7 +217,7 @@ mod tests {
 
     #[test]
     fn guest_logs_in_from_this_machine_only() {
-        let users = Users::guest_only([1, 2, 3, 4]);
+        let users = Users::guest_only();
         for (peer, allowed) in [("127.0.0.1", true), ("::1", true), ("::ffff:127.0.0.1", true), ("10.0.0.1", false)] {
             assert_eq!(users.login("guest", b"guest", peer.parse().expect("an address")), allowed, "{peer}");
         }
@@ -211,7 +236,7 @@ mod tests {
 
     #[test]
     fn patterns_match_anywhere() {
-        let mut users = Users::guest_only([0; 4]);
+        let mut users = Users::guest_only();
         let regex = |text| Regex::new(text).expect("valid");
         let limited = Permissions { configure: regex("^$"), write: regex("^orders"), read: regex("mail") };
         assert!(users.allow("guest", "/", limited));

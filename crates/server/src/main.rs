@@ -1,10 +1,6 @@
 //! The executable `leveret`: the broker, and commands that talk to one.
 
-mod amqp;
-mod auth;
 mod cli;
-mod definitions;
-mod limits;
 mod serve;
 
 use clap::{Parser, Subcommand};

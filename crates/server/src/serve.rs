@@ -2,33 +2,24 @@
 
 mod data;
 
-use crate::amqp::{self, Shared};
-use crate::auth::Users;
-use crate::definitions;
-use crate::limits::{FRAME_MIN, ServerLimits};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use data::DataArgs;
 use leveret_broker::{Broker, Environment, Limits};
+use leveret_server::{FRAME_MIN, ServerLimits, Users, definitions, serve_amqp};
 use leveret_wire::table;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
-/// How often the memory limit is looked at beside every publish, because what consumers free counts too; and the log's
-/// health.
+/// How often memory that has become free is looked for, and damage.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// How long connections may take to answer connection.close.
 const DRAIN: Duration = Duration::from_secs(5);
-
-/// The same when the log has failed: nothing good comes from waiting.
-const DRAIN_FAILED: Duration = Duration::from_millis(500);
 
 /// Bytes of messages that have to be gone before their memory is worth giving back.
 const TRIM: u64 = 64 * 1024 * 1024;
@@ -159,10 +150,7 @@ pub fn serve(args: ServeArgs) -> Result<()> {
 }
 
 async fn run(args: ServeArgs) -> Result<()> {
-    // A clock before 1970 is as good as one at it.
-    let now = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let environment = Environment { random: Box::new(random), now: Box::new(now) };
-    let broker = args.data.open(args.broker_limits(), environment)?;
+    let broker = args.data.open(args.broker_limits(), Environment::system())?;
     let served = serve_clients(&args, &broker).await;
     let closed = match broker.failure() {
         None => close(broker.clone()).await,
@@ -189,60 +177,41 @@ async fn close(broker: Broker) -> Result<()> {
 async fn serve_clients(args: &ServeArgs, broker: &Broker) -> Result<()> {
     let users = match &args.definitions {
         Some(file) => definitions::load(file, broker)?,
-        None => Users::guest_only((random() as u32).to_le_bytes()),
+        None => Users::guest_only(),
     };
     // Before it listens: whoever sees that may send one.
     let mut signals = Signals::watch()?;
     let listeners = bind(&args.amqp).await?;
-    let shared = Arc::new(Shared::new(broker.clone(), users, args.server_limits()));
-    let (stop, stopping) = watch::channel(None);
-    let mut tasks = tokio::task::JoinSet::new();
-    for listener in listeners {
+    for listener in &listeners {
         info!(address = %listener.local_addr()?, "listening for AMQP 0-9-1");
-        tasks.spawn(amqp::listen(listener, shared.clone(), stopping.clone()));
     }
     tokio::spawn(watch_memory(broker.clone()));
-    let drain = tokio::select! {
-        () = signals.wait() => {
-            info!("stopping: no new connections, open ones are closed");
-            DRAIN
+    let stop = async {
+        tokio::select! {
+            () = signals.wait() => info!("stopping: no new connections, open ones are closed"),
+            () = watch_damage(&args.data, broker) => {}
         }
-        why = watch_log(&args.data, broker) => {
-            error!("the log has failed, all connections are closed: {why}");
-            DRAIN_FAILED
-        }
+        DRAIN
     };
-    stop.send_replace(Some(drain));
-    while tasks.join_next().await.is_some() {}
+    serve_amqp(listeners, broker.clone(), users, args.server_limits(), stop).await;
     Ok(())
 }
 
-fn random() -> u128 {
-    let mut bytes = [0; 16];
-    // Fails only on a machine without a source of randomness, where no name could be called unguessable.
-    getrandom::fill(&mut bytes).unwrap_or_else(|error| panic!("the system has no randomness: {error}"));
-    u128::from_le_bytes(bytes)
-}
-
-/// Waits for the log to fail; says why. Logs the damage that is met meanwhile.
-async fn watch_log(data: &DataArgs, broker: &Broker) -> String {
+/// Logs the damage that is met, for as long as it is polled.
+async fn watch_damage(data: &DataArgs, broker: &Broker) {
     let mut timer = tokio::time::interval(LOOK);
     loop {
         timer.tick().await;
         data.report_damage(&broker.take_damage());
-        if let Some(why) = broker.failure() {
-            return why;
-        }
     }
 }
 
-/// Checks the memory limit, and gives memory back to the system when a backlog is gone: the allocator would keep it.
+/// Gives memory back to the system when a backlog is gone: the allocator would keep it.
 async fn watch_memory(broker: Broker) {
     let mut timer = tokio::time::interval(LOOK);
     let (mut highest, mut ticks, mut kept) = (0, 0u32, None);
     loop {
         timer.tick().await;
-        broker.check_memory();
         let used = broker.memory_used();
         highest = highest.max(used);
         ticks = ticks.wrapping_add(1);

@@ -215,15 +215,8 @@ impl Server {
 
 /// As a user starts it, on a directory of its own.
 fn leveret(programs: &Programs, home: &Path, address: SocketAddr) -> Command {
-    let binary = programs.binary("leveret");
-    let mut command = with_many_files(&binary);
-    command.args(["serve", "--amqp", &address.to_string()]);
-    let help = Command::new(&binary).args(["serve", "--help"]).output().map(|output| output.stdout).unwrap_or_default();
-    if String::from_utf8_lossy(&help).contains("--data-dir") {
-        command.arg("--data-dir").arg(home.join("data"));
-    } else {
-        command.arg("--memory");
-    }
+    let mut command = with_many_files(&programs.binary("leveret"));
+    command.args(["serve", "--amqp", &address.to_string(), "--data-dir"]).arg(home.join("data"));
     command
 }
 

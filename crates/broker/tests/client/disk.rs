@@ -1,23 +1,32 @@
-//! A directory whose syncs fail when a test says so.
+//! A directory whose syncs fail, or take their time, when a test says so.
 
 use leveret_broker::disk::{Directory, Disk, DiskFile};
 use leveret_broker::{Broker, Environment, Limits, Storage};
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What the disk does at the next sync.
 #[derive(Clone, Debug, Default)]
-pub struct Switch(Arc<AtomicBool>);
+pub struct Switch {
+    fails: Arc<AtomicBool>,
+    held: Arc<Mutex<()>>,
+}
 
 impl Switch {
     pub fn fail(&self) {
-        self.0.store(true, Ordering::SeqCst);
+        self.fails.store(true, Ordering::SeqCst);
+    }
+
+    /// No sync is done as long as what this returns lives.
+    pub fn hold(&self) -> MutexGuard<'_, ()> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn check(&self) -> io::Result<()> {
-        if self.0.load(Ordering::SeqCst) { Err(io::Error::other("the cable is out")) } else { Ok(()) }
+        drop(self.hold());
+        if self.fails.load(Ordering::SeqCst) { Err(io::Error::other("the cable is out")) } else { Ok(()) }
     }
 }
 

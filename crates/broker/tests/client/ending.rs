@@ -102,6 +102,27 @@ fn what_was_sent_before_a_shutdown_is_confirmed_by_it() {
 }
 
 #[test]
+fn a_confirm_that_is_waited_for_while_the_broker_stops_still_comes() {
+    let scratch = Scratch::new("stopping");
+    let (broker, switch) = disk::broker(scratch.path());
+    let client = broker.connect();
+    declare(&client, &["q"]);
+    publish(&client, "q", &["one"]);
+    let held = switch.hold();
+    let mut confirm = soon(client.send("", "q", "two")).expect("taken");
+    std::thread::scope(|scope| {
+        let stopping = scope.spawn(|| broker.shut_down());
+        while client.queue_status("q") != Err(ClientError::ShutDown) {
+            std::thread::yield_now();
+        }
+        assert_eq!((&mut confirm).wait_for(Duration::from_millis(20)), None, "nobody knows yet");
+        drop(held);
+        stopping.join().expect("no panic").expect("it stops");
+    });
+    assert!(soon(confirm).is_ok());
+}
+
+#[test]
 fn a_disk_that_fails_is_told_to_everybody_who_waits_and_nobody_hangs() {
     let scratch = Scratch::new("failed");
     let (broker, switch) = disk::broker(scratch.path());

@@ -11,7 +11,7 @@ use clap::Parser;
 use leveret_interop::crash::campaign::{self, Options, Summary};
 use leveret_interop::crash::chance::Chance;
 use leveret_interop::crash::ledger::Kind;
-use leveret_interop::crash::victim::{Start, Way, free_port, last_words};
+use leveret_interop::crash::victim::{MEMORY, Start, Way, free_port, last_words};
 
 /// Kills a broker with SIGKILL under load, restarts it and holds what it has against an outside ledger of confirms.
 #[derive(Parser)]
@@ -35,6 +35,12 @@ struct Args {
     /// then it is started with four times as many
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 20)]
     segment_size: u64,
+    /// Start the broker with this level of sync each time; without this and --max-memory, in many ways
+    #[arg(long, value_name = "WHEN")]
+    sync: Option<String>,
+    /// Start the broker with so many bytes of memory for messages each time
+    #[arg(long, value_name = "BYTES")]
+    max_memory: Option<u64>,
     /// Copy the data directory before each restart to DIR.killed, and keep both
     #[arg(long)]
     keep: bool,
@@ -82,7 +88,11 @@ fn run(args: &Args, seed: u64) -> Result<Summary> {
         leveret: args.leveret.clone(),
         port: free_port(&mut Chance::new(seed))?,
         data: on_disk.then(|| args.data_dir.clone()),
-        way: Way { segment_size: args.segment_size, sync: "always", max_memory: 1 << 30 },
+        way: Way {
+            segment_size: args.segment_size,
+            sync: args.sync.clone().unwrap_or("always".into()),
+            max_memory: args.max_memory.unwrap_or(MEMORY),
+        },
         log: log_of(&args.data_dir),
     };
     let options = Options {
@@ -90,6 +100,7 @@ fn run(args: &Args, seed: u64) -> Result<Summary> {
         cycles: if args.memory { 1 } else { args.cycles },
         seed,
         confirms: args.confirms,
+        one_way: args.sync.is_some() || args.max_memory.is_some(),
         dry: args.dry,
         copy: args.keep.then(|| beside(&args.data_dir, ".killed")),
     };

@@ -40,6 +40,8 @@ pub struct Options {
     pub seed: u64,
     /// Confirms before a kill.
     pub confirms: u64,
+    /// Start the broker in the same way each time.
+    pub one_way: bool,
     /// Cut the clients' connections instead of killing the broker.
     pub dry: bool,
     /// Before each restart, copy the data directory to this place.
@@ -250,7 +252,7 @@ impl<'o> Campaign<'o> {
 
     fn kill_while_it_recovers(&mut self) -> Result<()> {
         for _ in 0..=self.chance.below(3) {
-            self.start.way = Way::any(self.options.start.way.segment_size, &mut self.chance);
+            self.change_way();
             let victim = self.start.spawn()?;
             let longest = self.last_start.mul_f64(1.1).max(Duration::from_millis(10));
             sleep(longest.mul_f64(self.chance.below(1000) as f64 / 1000.0));
@@ -268,13 +270,20 @@ impl<'o> Campaign<'o> {
             copy(data, to)?;
         }
         if self.publishers > 0 {
-            self.start.way = Way::any(self.options.start.way.segment_size, &mut self.chance);
+            self.change_way();
         }
         let mut victim = self.start.spawn()?;
         self.last_start = victim.wait_until_it_listens()?;
         self.summary.slowest = self.summary.slowest.max(self.last_start);
         self.victim = Some(victim);
         Ok(())
+    }
+
+    fn change_way(&mut self) {
+        let first = &self.options.start.way;
+        if !self.options.one_way {
+            self.start.way = Way::any(first.segment_size, &mut self.chance);
+        }
     }
 
     /// Looks at all queues, or all but the cold one; returns how many messages there are.

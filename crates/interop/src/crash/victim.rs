@@ -17,6 +17,10 @@ use crate::crash::chance::Chance;
 const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_micros(300);
 
+/// Enough memory for every message of a cycle.
+pub const MEMORY: u64 = 1 << 30;
+const LITTLE_MEMORY: u64 = 24 << 20;
+
 /// How to start the broker.
 #[derive(Debug, Clone)]
 pub struct Start {
@@ -33,23 +37,23 @@ pub struct Start {
 }
 
 /// How a broker keeps its data: whatever is chosen, a killed process loses nothing.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Way {
     /// Bytes of a segment of the log: few, so that it rolls over, merges and deletes all the time.
     pub segment_size: u64,
     /// When it confirms, as its option `--sync` says it.
-    pub sync: &'static str,
+    pub sync: String,
     /// Bytes of messages in memory.
     pub max_memory: u64,
 }
 
 impl Way {
-    /// One of many ways; mostly that of `segment_size`, with a sync before each confirm and enough memory.
+    /// Another way to go on: mostly with these segments, a sync before each confirm and enough memory.
     pub fn any(segment_size: u64, chance: &mut Chance) -> Way {
         let segment_size = if chance.one_in(4) { segment_size * 4 } else { segment_size };
-        let sync = ["interval:30", "never", "always", "always", "always"][chance.below(5) as usize];
+        let sync = ["interval:30", "never", "always", "always", "always"][chance.below(5) as usize].into();
         // So little that messages are read back from the disk while others are written.
-        let max_memory = if chance.one_in(3) { 24 << 20 } else { 1 << 30 };
+        let max_memory = if chance.one_in(3) { LITTLE_MEMORY } else { MEMORY };
         Way { segment_size, sync, max_memory }
     }
 }
@@ -85,8 +89,8 @@ impl Start {
         command.args(["serve", "--amqp", &format!("127.0.0.1:{}", self.port)]);
         match &self.data {
             Some(data) => {
-                let Way { segment_size, sync, max_memory } = self.way;
-                command.arg("--data-dir").arg(data).args(["--sync", sync]);
+                let Way { segment_size, sync, max_memory } = &self.way;
+                command.arg("--data-dir").arg(data).args(["--sync", sync.as_str()]);
                 command.args(["--segment-size", &segment_size.to_string()]);
                 command.args(["--max-memory", &max_memory.to_string()]);
             }

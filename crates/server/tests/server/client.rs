@@ -118,7 +118,12 @@ impl Client {
 
     /// An open connection.
     pub fn open_as(server: &Server, login: &Login<'_>) -> Client {
-        let mut client = Client::started(server.address);
+        Client::open_at(server.address, login)
+    }
+
+    /// An open connection to this address.
+    pub fn open_at(address: SocketAddr, login: &Login<'_>) -> Client {
+        let mut client = Client::started(address);
         client.send(&login.start_ok());
         let offer = client.expect(0, connection::Tune::ID);
         let Method::ConnectionTune(offer) = offer.method() else { unreachable!("expected above") };

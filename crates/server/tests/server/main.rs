@@ -2,7 +2,7 @@
 //!
 //! `bad_input` and `counts` are items 1 to 10 of the list of attacks, one test each. `handshake`, `frames`, `channels`,
 //! `flow`, `parking` and `access` hold the rules of the wire; `peers` are clients that keep the rules and want to harm; `stop` ends
-//! the process; `data` ends and starts it again; `random` is a client that sends mutations of a valid session.
+//! the process; `data` ends and starts it again; `embedded` is the port as a library; `random` is a client that sends mutations of a valid session.
 
 mod access;
 mod bad_input;
@@ -10,6 +10,7 @@ mod channels;
 mod client;
 mod counts;
 mod data;
+mod embedded;
 mod flow;
 mod frames;
 mod handshake;

@@ -1,0 +1,30 @@
+//! The AMQP 0-9-1 port of a [`Broker`](leveret_broker::Broker): for an application that has a broker inside and lets
+//! other programs join it. The executable `leveret` is made of it, too.
+//!
+//! ```no_run
+//! use leveret_server::{ServerLimits, Users, serve_amqp};
+//! use std::time::Duration;
+//!
+//! # async fn serve() -> Result<(), Box<dyn std::error::Error>> {
+//! let broker = leveret_broker::Broker::open("./data")?;
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:5672").await?;
+//! let mut users = Users::default();
+//! users.add_with_all_rights("shop", "a password", "/");
+//! let stop = async { Duration::from_secs(tokio::signal::ctrl_c().await.map_or(0, |()| 5)) };
+//! serve_amqp(vec![listener], broker.clone(), users, ServerLimits::default(), stop).await;
+//! broker.shut_down()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What the application itself publishes and consumes goes through
+//! [`Broker::connect`](leveret_broker::Broker::connect), without a socket.
+
+mod amqp;
+mod auth;
+pub mod definitions;
+mod limits;
+
+pub use amqp::serve_amqp;
+pub use auth::{HashAlgorithm, PasswordHash, Permissions, Users};
+pub use limits::{FRAME_MIN, ServerLimits};
