@@ -21,7 +21,7 @@ pub(crate) use format::Lsn;
 pub(crate) use index::{Entry, Span};
 pub(crate) use record::{Bound, Change, QueueId, QueueState, Stretch, Target};
 pub(crate) use recover::{Recovered, recover};
-pub(crate) use scan::report_lost;
+pub(crate) use scan::{is_damage, report_lost};
 pub(crate) use store::{Store, View};
 pub(crate) use writer::{LARGE_MIN, Log, Part, Place, Round, Ticket, Unit};
 

@@ -5,7 +5,7 @@ use super::{QueueStatus, VirtualHost};
 use crate::consumers::Wakes;
 use crate::dead_letter;
 use crate::error::{Error, Result};
-use crate::log::QueueId;
+use crate::log::{QueueId, is_damage};
 use crate::mailbox::Event;
 use crate::message::Block;
 use crate::overflow::Overflow;
@@ -87,7 +87,8 @@ impl SharedQueue {
                         true
                     }
                     Ok(None) => self.unreadable(position, "no file has it"),
-                    Err(error) => durable.repair(&spans) || self.unreadable(position, &error.to_string()),
+                    Err(error) if is_damage(&error) && durable.repair(&spans) => true,
+                    Err(error) => self.unreadable(position, &error.to_string()),
                 }
             }
         }

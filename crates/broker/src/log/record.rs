@@ -276,8 +276,8 @@ pub(crate) struct Checkpoint {
     pub(crate) next_queue: QueueId,
     /// The number that the next segment or file gets, at least.
     pub(crate) next_number: u32,
-    /// The end of the log: everything below was synced before the checkpoint was.
-    pub(crate) end: Lsn,
+    /// Everything below was synced before the checkpoint was.
+    pub(crate) durable: Lsn,
 }
 
 impl Checkpoint {
@@ -285,7 +285,7 @@ impl Checkpoint {
         put32(out, [self.number, self.epoch]);
         put64(out, [self.replay, self.next_queue]);
         put32(out, [self.next_number, 0]);
-        put64(out, [self.end]);
+        put64(out, [self.durable]);
     }
 
     pub(crate) fn decode(meta: &[u8]) -> Option<Checkpoint> {
@@ -295,7 +295,7 @@ impl Checkpoint {
             replay: u64_at(meta, 8),
             next_queue: u64_at(meta, 16),
             next_number: u32_at(meta, 24),
-            end: u64_at(meta, 32),
+            durable: u64_at(meta, 32),
         })
     }
 }

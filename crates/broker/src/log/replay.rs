@@ -124,10 +124,10 @@ pub(crate) fn chain(
             chain.unused.push((dropped.slot, None));
         }
     }
-    chain.durable = chain.durable.max(checkpoint.end);
+    chain.durable = chain.durable.max(checkpoint.durable);
     chain.link(log, segments, replay).map_err(failed("read", "the log"))?;
     let last = chain.segments.last().map_or(0, |(segment, _)| segment.number);
-    let (number, offset) = split(checkpoint.end);
+    let (number, offset) = split(checkpoint.durable);
     if number > last && offset > 0 && !chain.missing.contains(&number) {
         chain.missing.push(number);
     }

@@ -19,6 +19,8 @@ pub(crate) struct Scan<'d> {
     pub(crate) disk: &'d dyn Disk,
     pub(crate) log: LogId,
     pub(crate) contents: Contents,
+    /// Why checkpoints could not be read, if none could.
+    unread: Vec<String>,
     /// Bytes that were replayed.
     pub(crate) replayed: u64,
     /// Records that were replayed.
@@ -56,6 +58,7 @@ impl<'d> Scan<'d> {
             disk,
             log,
             contents: Contents::default(),
+            unread: Vec::new(),
             replayed: 0,
             records: 0,
             torn: 0,
@@ -84,9 +87,7 @@ impl<'d> Scan<'d> {
                 Err(error) => return Err(failed("read", &checkpoint::name(number))(error)),
             }
         }
-        if damaged.len() > 1 {
-            self.missing.push(format!("no checkpoint can be read: {}", damaged.join(", ")));
-        }
+        self.unread = damaged;
         Ok((Checkpoint { next_queue: 1, next_number: 1, ..Checkpoint::default() }, Vec::new()))
     }
 
@@ -100,6 +101,10 @@ impl<'d> Scan<'d> {
     pub(crate) fn chain(&mut self, names: &[String], read: &Read) -> Result<Chain, OpenError> {
         let adopted = slots(&read.1);
         let chain = replay::chain(self.disk, self.log, names, &adopted, &read.0)?;
+        // Without a checkpoint the whole log has to be there, as it is before the first one.
+        if !self.unread.is_empty() && (!chain.missing.is_empty() || chain.segments.is_empty()) {
+            self.miss(format!("no checkpoint can be read: {}", self.unread.join(", ")));
+        }
         if !chain.missing.is_empty() {
             self.miss(format!("segments {:?} of the log are missing", chain.missing));
         }

@@ -486,7 +486,9 @@ impl Store {
         let number = self.files.next_number();
         let next_queue = self.next_queue.load(Ordering::Relaxed);
         let next_number = self.files.numbers_below();
-        let checkpoint = Checkpoint { number, epoch: self.log.epoch, replay, next_queue, next_number, end: at };
+        // Where a batch ends: what is certain of the log is whole batches.
+        let (epoch, durable) = (self.log.epoch, self.log.durable());
+        let checkpoint = Checkpoint { number, epoch, replay, next_queue, next_number, durable };
         let written = self.write_state(keeper, view, &checkpoint);
         let size = match written {
             Ok(size) => size,

@@ -79,6 +79,8 @@ pub const SITES: &[Site] = &[
 pub const RARE: &[Site] = &[
     // The beginning of a merged file is written last only if it is larger than what is kept of it in memory.
     at(Phase::Tend, Op::Write, Kind::Merged),
+    // Half of a checkpoint that could not be removed when it was written.
+    at(Phase::Recover, Op::Remove, Kind::Checkpoint),
     // An index is made again when it is damaged.
     at(Phase::Recover, Op::Create, Kind::Index),
     at(Phase::Recover, Op::Extend, Kind::Index),
