@@ -16,8 +16,10 @@ pub struct Directory {
     path: PathBuf,
     /// For syncing names.
     handle: File,
-    /// Held locked; the operating system releases it even if the process is killed.
-    _lock: File,
+    /// Held locked; the operating system releases it even if the process is killed. `None` if there is no lock file and
+    /// none may be made.
+    _lock: Option<File>,
+    writable: bool,
 }
 
 impl Directory {
@@ -36,32 +38,54 @@ impl Directory {
         Directory::lock(path)
     }
 
-    /// Opens a directory that is there, and locks it.
+    /// Opens a directory only to read it; nothing in it can be changed then, and nothing is made. No broker can open it
+    /// meanwhile.
     ///
     /// # Errors
     /// As [`Directory::open`]; `NotFound` if it is missing.
-    pub fn open_existing(path: impl Into<PathBuf>) -> io::Result<Directory> {
+    pub fn open_to_read(path: impl Into<PathBuf>) -> io::Result<Directory> {
         let path = path.into();
-        fs::metadata(&path)?;
-        Directory::lock(path)
+        let handle = File::open(&path)?;
+        if !handle.metadata()?.is_dir() {
+            return Err(ErrorKind::NotADirectory.into());
+        }
+        let lock = match File::open(path.join(LOCK)) {
+            Ok(lock) => {
+                locked(lock.try_lock_shared(), &path)?;
+                Some(lock)
+            }
+            // No broker has ever used it.
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Directory { handle, path, _lock: lock, writable: false })
     }
 
     fn lock(path: PathBuf) -> io::Result<Directory> {
         let lock = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path.join(LOCK))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let text = format!("{} is in use by another process; give each broker its own", path.display());
-                return Err(io::Error::new(ErrorKind::ResourceBusy, text));
-            }
-            Err(TryLockError::Error(error)) => return Err(error),
-        }
-        Ok(Directory { handle: File::open(&path)?, path, _lock: lock })
+        locked(lock.try_lock(), &path)?;
+        Ok(Directory { handle: File::open(&path)?, path, _lock: Some(lock), writable: true })
+    }
+
+    fn changes(&self) -> io::Result<()> {
+        if self.writable { Ok(()) } else { Err(ErrorKind::ReadOnlyFilesystem.into()) }
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+/// Says who has it, if it is not locked.
+fn locked(locked: Result<(), TryLockError>, path: &Path) -> io::Result<()> {
+    match locked {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => {
+            let text = format!("{} is in use by another process; give each broker its own", path.display());
+            Err(io::Error::new(ErrorKind::ResourceBusy, text))
+        }
+        Err(TryLockError::Error(error)) => Err(error),
     }
 }
 
@@ -79,14 +103,16 @@ impl Disk for Directory {
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        self.changes()?;
         Ok(Arc::new(OpenOptions::new().read(true).write(true).create_new(true).open(self.path.join(name))?))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(OpenOptions::new().read(true).write(true).open(self.path.join(name))?))
+        Ok(Arc::new(OpenOptions::new().read(true).write(self.writable).open(self.path.join(name))?))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        self.changes()?;
         fs::remove_file(self.path.join(name))
     }
 
@@ -157,9 +183,27 @@ mod tests {
     }
 
     #[test]
+    fn what_is_opened_to_read_cannot_be_changed_and_is_nobody_elses_meanwhile() {
+        let path = scratch("read");
+        assert_eq!(Directory::open_to_read(&path).expect_err("missing").kind(), ErrorKind::NotFound);
+        fs::create_dir(&path).expect("a place for temporary files");
+        drop(Directory::open_to_read(&path).expect("empty"));
+        assert_eq!(fs::read_dir(&path).expect("ours").count(), 0, "nothing is made");
+        let broker = Directory::open(&path).expect("free");
+        broker.create("a").expect("space").write(0, b"a").expect("space");
+        assert_eq!(Directory::open_to_read(&path).expect_err("in use").kind(), ErrorKind::ResourceBusy);
+        drop(broker);
+        let disk = Directory::open_to_read(&path).expect("free");
+        assert_eq!(Directory::open(&path).expect_err("being read").kind(), ErrorKind::ResourceBusy);
+        let file = disk.open("a").expect("there");
+        assert_eq!(file.read(0, &mut [0; 9]).expect("readable"), 1);
+        assert!(file.write(0, b"b").is_err() && disk.create("b").is_err() && disk.remove("a").is_err());
+        fs::remove_dir_all(path).expect("ours");
+    }
+
+    #[test]
     fn a_directory_has_one_user() {
         let path = scratch("lock");
-        assert_eq!(Directory::open_existing(&path).expect_err("missing").kind(), ErrorKind::NotFound);
         let first = Directory::open(&path).expect("a new directory");
         let error = Directory::open(&path).expect_err("in use");
         assert_eq!(error.kind(), ErrorKind::ResourceBusy);

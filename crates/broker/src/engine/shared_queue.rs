@@ -73,7 +73,7 @@ impl SharedQueue {
                         Ok(block) => self.state.lock().load(wanted.first, block),
                         // What is read ahead has time.
                         Err(_) if ahead > 0 => return true,
-                        Err(why) => return self.unreadable(wanted.first, &why),
+                        Err(why) => return self.unreadable(wanted.first, true, &why),
                     }
                 }
                 true
@@ -86,9 +86,9 @@ impl SharedQueue {
                         self.state.lock().found(file, &entries);
                         true
                     }
-                    Ok(None) => self.unreadable(position, "no file has it"),
+                    Ok(None) => self.unreadable(position, false, "no file has it"),
                     Err(error) if is_damage(&error) && durable.repair(&spans) => true,
-                    Err(error) => self.unreadable(position, &error.to_string()),
+                    Err(error) => self.unreadable(position, false, &error.to_string()),
                 }
             }
         }
@@ -122,8 +122,8 @@ impl SharedQueue {
 
     /// A message could not be read. It is looked for again, in case its file was merged meanwhile; after that, and false
     /// then, it is given up or the queue is closed.
-    fn unreadable(&self, position: u64, why: &str) -> bool {
-        if self.state.lock().look_up_again(position) {
+    fn unreadable(&self, position: u64, was_segment: bool, why: &str) -> bool {
+        if self.state.lock().look_up_again(position, was_segment) {
             return true;
         }
         let text = format!("message {position} cannot be read: {why}");

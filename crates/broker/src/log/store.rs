@@ -22,6 +22,7 @@ use rustc_hash::FxHashMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// So many segments behind the current one are left alone: most messages die young, and then nothing has to be done
 /// for their segment but to write over it.
@@ -49,6 +50,9 @@ const QUIET_BYTES: u64 = 64 * 1024;
 
 /// A checkpoint is written before more segments than this are adopted.
 const ADOPTED_MAX: u64 = 4;
+
+/// Who needs a damaged index made again waits so long for a merge or checkpoint to end.
+const REPAIR_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The engine's queues and topology, as the work behind the log sees them.
 pub(crate) trait View {
@@ -258,13 +262,18 @@ impl Store {
     /// Looks at the indexes of these files, and makes those again that are damaged, from the files' records. Says what
     /// was done for each; `reindex` gets what the new ones have.
     pub(crate) fn repair(&self, numbers: &[u32], reindex: &mut dyn FnMut(u32, &[Span])) -> io::Result<Vec<String>> {
-        let _no_merge = self.merging.lock();
+        // Not without end: who asks may be in the way of who holds them.
+        let busy = || io::Error::other("the files are being merged or checked by others for too long");
+        let _no_merge = self.merging.try_lock_for(REPAIR_PATIENCE).ok_or_else(busy)?;
         self.repair_indexes(numbers, reindex)
     }
 
     fn repair_indexes(&self, numbers: &[u32], reindex: &mut dyn FnMut(u32, &[Span])) -> io::Result<Vec<String>> {
         let (disk, log, mut said) = (self.files.disk.as_ref(), self.log.id, Vec::new());
-        let listed: Vec<FileRecord> = self.keeper.lock().listed.iter().map(|listed| listed.file).collect();
+        let busy = || io::Error::other("a checkpoint takes too long");
+        let keeper = self.keeper.try_lock_for(REPAIR_PATIENCE).ok_or_else(busy)?;
+        let listed: Vec<FileRecord> = keeper.listed.iter().map(|listed| listed.file).collect();
+        drop(keeper);
         for file in listed.iter().filter(|file| numbers.contains(&file.number)) {
             let why = match index::check(disk, log, file.number) {
                 Err(error) if is_damage(&error) || error.kind() == io::ErrorKind::NotFound => error,
@@ -508,12 +517,13 @@ impl Store {
         let mut writing = Writing::begin(self.files.disk.as_ref(), self.log.id, checkpoint)?;
         let files: Vec<FileRecord> = keeper.listed.iter().map(|listed| listed.file).collect();
         writing.files(&files)?;
-        view.changes(&mut |change| writing.change(change))?;
         let mut living: FxHashMap<u32, u64> = FxHashMap::default();
         view.snapshots(&mut |snapshot| {
             snapshot.files.iter().for_each(|(file, bytes)| *living.entry(*file).or_default() += bytes);
             writing.queue(&snapshot.state)
         })?;
+        // Behind the states: a queue that is deleted in between must not be there without what is gone of it.
+        view.changes(&mut |change| writing.change(change))?;
         for listed in &mut keeper.listed {
             listed.living = living.get(&listed.file.number).copied().unwrap_or(0);
         }

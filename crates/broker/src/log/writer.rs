@@ -385,6 +385,10 @@ impl Log {
             return false;
         }
         let mut state = self.state.lock();
+        // Once more: who released it in between has looked for waiters already.
+        if self.is_released(lsn) {
+            return false;
+        }
         state.waiters.push((lsn, mailbox.clone()));
         self.hurry(state);
         true

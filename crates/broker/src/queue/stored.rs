@@ -172,7 +172,11 @@ impl Queue {
 
     /// A segment could not be read, or a position not found. True if something is left to be tried: to look for it again
     /// by its positions, or to read its records one by one.
-    pub(crate) fn look_up_again(&mut self, position: u64) -> bool {
+    pub(crate) fn look_up_again(&mut self, position: u64, was_segment: bool) -> bool {
+        // Somebody else was here first.
+        if was_segment && !self.segments.get(&position).is_some_and(Segment::is_stored) {
+            return true;
+        }
         if self.unreadable.len() >= UNREADABLE_MAX {
             self.unreadable.clear();
         }

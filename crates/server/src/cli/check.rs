@@ -41,7 +41,7 @@ pub fn check(args: &CheckArgs) -> ExitCode {
 
 fn report(args: &CheckArgs) -> Result<Report> {
     let path = args.directory.display();
-    let disk = match Directory::open_existing(&args.directory) {
+    let disk = match Directory::open_to_read(&args.directory) {
         Ok(disk) => disk,
         Err(error) if error.kind() == ErrorKind::ResourceBusy => {
             bail!("{path} is in use by another process; stop the broker first")
