@@ -90,6 +90,15 @@ pub(crate) fn is_unfinished(disk: &dyn Disk, number: u32) -> io::Result<bool> {
     Ok(head == [0; BATCH_HEAD])
 }
 
+/// Makes certain that a checkpoint of an earlier process is on the disk, where it may be in the page cache only. Written
+/// again, because a sync of clean pages says nothing if one has failed before. The caller syncs its name.
+pub(crate) fn settle(disk: &dyn Disk, number: u32) -> io::Result<()> {
+    let file = disk.open(&name(number))?;
+    let bytes = read_exact(file.as_ref(), 0, file.len()? as usize)?;
+    file.write(0, &bytes)?;
+    super::writer::sync_file(file.as_ref())
+}
+
 /// Reads a checkpoint and visits its records. `InvalidData` if any byte of it does not check.
 pub(crate) fn read(
     disk: &dyn Disk,

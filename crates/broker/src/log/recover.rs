@@ -1,11 +1,12 @@
 //! A start: from the files of a directory to a log that can be appended to, and to what the queues hold.
 
 use super::adopt;
+use super::checkpoint;
 use super::contents::{Contents, Owned};
 use super::files::{Files, Slot, failed, merged_name, parse_name, read_exact, slot_name};
 use super::format::{LogId, Lsn, RECORD_HEAD, RawRecord, lsn, split};
 use super::index::{self, Index};
-use super::record::{CHUNK, DONE, ENQUEUE, Enqueue, FileRecord, LARGE, decode_stretches};
+use super::record::{CHUNK, Checkpoint, DONE, ENQUEUE, Enqueue, FileRecord, LARGE, decode_stretches};
 use super::replay;
 use super::scan::{Scan, is_damage, slots};
 use super::store::Store;
@@ -56,6 +57,7 @@ pub(crate) fn recover(storage: &Storage, id: u64, account: &Account) -> Result<R
     start.accept()?;
     start.read_indexes(&files, opened)?;
     let end = start.replay(&files, &chain)?;
+    start.settle(&checkpoint, &files)?;
     let begin = Begin {
         epoch: checkpoint.epoch.max(chain.highest.1) + 1,
         batch: end.batch + 1,
@@ -128,6 +130,16 @@ impl Start<'_> {
             true => Ok(()),
             false => Err(OpenError::Missing(self.scan.missing.join("; "))),
         }
+    }
+
+    /// Before anything is written over or removed that only an older checkpoint needs.
+    fn settle(&self, checkpoint: &Checkpoint, files: &Files) -> Result<(), OpenError> {
+        if checkpoint.number == 0 {
+            return Ok(());
+        }
+        checkpoint::settle(self.scan.disk, checkpoint.number)
+            .map_err(failed("write", &checkpoint::name(checkpoint.number)))?;
+        files.sync_names().map_err(failed("sync", "the data directory"))
     }
 
     /// Opens adopted and merged files, as far as they are there.
