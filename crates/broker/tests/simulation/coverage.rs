@@ -187,15 +187,22 @@ impl Coverage {
         Site::all().filter(|site| self.calls[site.index()] > 0 && !known.contains(site)).collect()
     }
 
-    /// Cells of `known` and `harms` with fewer than `least` hits.
+    /// Operations on a kind of file that met a fault fewer than `least` times in all phases together, or never in one of
+    /// those in `known`; `harms` that befell fewer than `least` times.
     pub fn missing(&self, known: &[Site], harms: &[(Kind, Harm)], least: u64) -> Vec<String> {
         let mut missing = Vec::new();
+        let hits = |site: &Site, fault: Fault| self.faults[site.index()][fault as usize];
         for site in known {
+            let is_first = known.iter().position(|other| (other.op, other.kind) == (site.op, site.kind));
             for fault in FAULTS.into_iter().filter(|&fault| possible(site.op, fault)) {
-                let hits = self.faults[site.index()][fault as usize];
-                if hits < least {
-                    let (calls, Site { phase, op, kind }) = (self.calls[site.index()], site);
-                    missing.push(format!("{phase:?} {op:?} {kind:?} x {fault:?}: {hits} ({calls} calls)"));
+                let Site { phase, op, kind } = *site;
+                if hits(site, fault) == 0 {
+                    let calls = self.calls[site.index()];
+                    missing.push(format!("{phase:?} {op:?} {kind:?} x {fault:?}: never ({calls} calls)"));
+                }
+                let all: u64 = PHASES.into_iter().map(|phase| hits(&Site { phase, op, kind }, fault)).sum();
+                if all < least && is_first.is_some_and(|first| known[first] == *site) {
+                    missing.push(format!("{op:?} {kind:?} x {fault:?}: {all}"));
                 }
             }
         }

@@ -325,7 +325,7 @@ enum Survives {
 
 impl Survives {
     fn draw(percent: u64, random: &mut Random) -> Survives {
-        match (random.chance(30), random.chance(percent)) {
+        match (random.chance(50), random.chance(percent)) {
             (true, even) => {
                 if even {
                     Survives::Prefix

@@ -8,7 +8,7 @@ use crate::inspect::inspect;
 use crate::judge::{Excuse, Found, judge};
 use crate::model::Model;
 use crate::random::Random;
-use crate::sites::SITES;
+use crate::sites::{SITES, weight};
 use leveret_broker::{Broker, Environment, Limits, OpenError, Recovery, Settle, Storage, Sync};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,7 +37,7 @@ pub struct Plan {
 impl Plan {
     pub fn of_seed(seed: u64) -> Plan {
         let mut random = Random::new(seed ^ 0x706c_616e);
-        let (operations, patience) = (random.between(500, 700) as u32, random.pick(&[2, 5, 15]));
+        let (operations, patience) = (random.between(600, 900) as u32, random.pick(&[2, 5, 15]));
         Plan { seed, operations, patience, faults: true, comeback: None, trace: false }
     }
 }
@@ -171,7 +171,9 @@ impl Sim {
         let sites = SITES.iter().filter(|site| phases.contains(&site.phase));
         let cells = sites.flat_map(|&site| FAULTS.map(|fault| (site, fault)));
         let cells: Vec<(Site, Fault)> = cells.filter(|(site, fault)| possible(site.op, *fault)).collect();
-        let ((site, fault), spread) = (self.random.pick(&cells), self.random.pick(&[1, 1, 3, 10, 40]));
+        let weights: Vec<u32> = cells.iter().map(|(site, _)| weight(site.op, site.kind)).collect();
+        let (site, fault) = cells[self.random.weighted(&weights)];
+        let spread = self.random.pick(&[1, 1, 3, 10, 40]);
         let armed = Armed { site, fault, spared: self.random.below(spread) };
         self.say(|| format!("armed: {armed:?}"));
         self.disk.arm(armed);
@@ -197,16 +199,16 @@ impl Sim {
         match self.random.below(800) {
             0 => self.crash(None),
             1..4 => self.restart(),
-            4..10 => {
+            4..14 => {
                 self.arm(&RUNNING, 100);
                 Ok(())
             }
-            10..14 => {
+            14..18 => {
                 self.disk.set_full(true);
                 self.say(|| "the disk is full".to_string());
                 Ok(())
             }
-            14..40 => {
+            18..44 => {
                 self.disk.set_full(false);
                 Ok(())
             }
@@ -471,7 +473,7 @@ impl Sim {
         if self.disk.death() == Some(Fault::Kill) || self.random.chance(40) && self.disk.death().is_none() {
             return Comeback::Process;
         }
-        let percent = [0, 30, 70, 100];
+        let percent = [0, 20, 50, 80, 100];
         Comeback::Power { writes: self.random.pick(&percent), names: self.random.pick(&percent) }
     }
 

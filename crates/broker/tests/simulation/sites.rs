@@ -77,6 +77,17 @@ pub const SITES: &[Site] = &[
     at(Phase::Stop, Op::Len, Kind::Log),
 ];
 
+/// How much oftener something goes wrong in such a call than in a read of the log: there are fewer of them.
+pub fn weight(op: Op, kind: Kind) -> u32 {
+    let seldom = matches!(op, Op::List | Op::Create | Op::Remove | Op::Sync | Op::Len);
+    let kind = match kind {
+        Kind::Merged => 4,
+        Kind::Index | Kind::Checkpoint => 2,
+        _ => 1,
+    };
+    if seldom { 2 * kind } else { kind }
+}
+
 /// Sites that are known and reached too seldom to be counted on.
 pub const RARE: &[Site] = &[
     // The beginning of a merged file is written last only if it is larger than what is kept of it in memory.
