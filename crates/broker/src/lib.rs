@@ -101,7 +101,7 @@ pub use mailbox::{Event, Mailbox};
 pub use publisher::{Publish, Published};
 pub use queue::Delivery;
 pub use routing::ExchangeType;
-pub use session::Session;
+pub use session::{Blocking, Session};
 pub use topology::{ExchangeDeclare, SessionId};
 
 pub use leveret_wire::properties::Properties;

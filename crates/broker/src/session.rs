@@ -29,12 +29,18 @@ pub struct Session {
     pub(crate) live_prefetch: bool,
     /// Numbers consumers across all channels: an event about one that is gone must not meet its successor.
     pub(crate) next_consumer: u32,
+    /// Calls what blocks for as long as the disk takes.
+    blocking: Option<Blocking>,
 }
+
+/// Calls what it is given, which blocks; for example so that other tasks of the thread don't wait for it.
+pub type Blocking = fn(&mut dyn FnMut());
 
 impl Session {
     pub(crate) fn new(broker: Broker, vhost: Arc<VirtualHost>, id: SessionId, mailbox: Arc<Mailbox>) -> Session {
         let publisher = Publisher::new(vhost.clone(), mailbox.clone());
-        Session { broker, vhost, id, listed: id, mailbox, publisher, live_prefetch: false, next_consumer: 0 }
+        let (live_prefetch, next_consumer, blocking) = (false, 0, None);
+        Session { broker, vhost, id, listed: id, mailbox, publisher, live_prefetch, next_consumer, blocking }
     }
 
     /// A session of the same connection with a mailbox of its own. The exclusive queues are both's, and go with `self`.
@@ -69,6 +75,12 @@ impl Session {
         self.live_prefetch = live;
     }
 
+    /// Lets [`Channel::take_confirm`] write the log by itself if nobody else does: a lone publisher gets its confirm
+    /// without a change of threads.
+    pub fn set_blocking(&mut self, blocking: Blocking) {
+        self.blocking = Some(blocking);
+    }
+
     /// Appends what was published to its queues. To be called whenever the input is exhausted.
     #[inline]
     pub fn flush(&mut self) {
@@ -88,9 +100,11 @@ impl Session {
         self.broker.durable().is_none_or(|durable| waiting.is_released(&durable.store.log))
     }
 
-    /// Lets [`crate::Event::Durable`] come when this may be confirmed. Units see to it by themselves.
+    /// Lets [`crate::Event::Durable`] come when this may be confirmed, unless it may be now. Units see to it by
+    /// themselves.
     pub(crate) fn await_log(&self, waiting: &Waiting) {
-        if let Some(durable) = self.broker.durable().filter(|_| waiting.lsn != 0) {
+        let Some(durable) = self.broker.durable().filter(|_| waiting.lsn != 0) else { return };
+        if !self.blocking.is_some_and(|blocking| durable.store.log.lead(blocking)) {
             durable.wait(waiting.lsn, &self.mailbox);
         }
     }

@@ -142,9 +142,11 @@ fn window<'b>(file: &dyn DiskFile, at: u64, end: u64, most: usize, buffer: &'b m
 fn add(record: &RawRecord<'_>, length: usize, out: &mut Vec<Entry>) {
     let enqueue = Some(record).filter(|record| matches!(record.kind, ENQUEUE | LARGE));
     let Some(enqueue) = enqueue.and_then(|record| Enqueue::decode(record.kind, record.meta)) else { return };
+    let pieces: u64 = enqueue.pieces().map(|piece| RECORD_HEAD as u64 + u64::from(piece.length)).sum();
+    let bytes = u32::try_from(length as u64 + pieces).unwrap_or(u32::MAX);
     let (offset, length) = (record.lsn as u32, length as u32);
     out.extend(enqueue.targets().map(|target| {
         let (queue, position, count) = (target.queue, target.position, enqueue.count);
-        Entry { queue, position, count, offset, length }
+        Entry { queue, position, count, offset, length, bytes }
     }));
 }

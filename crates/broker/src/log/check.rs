@@ -314,7 +314,7 @@ impl Checking<'_> {
             for (position, count, place) in found {
                 let Some(looker) = lookers.get_mut(&place.file()) else { continue };
                 let (offset, length) = (place.lsn as u32, place.length);
-                let entry = Entry { queue, position, count, offset, length };
+                let entry = Entry { queue, position, count, offset, length, bytes: length };
                 let looked = looker.look(&entry).map_err(failed("read", "the log"))?;
                 let bytes = looked.map_or(length.into(), |found| found.bytes);
                 self.add_bytes(queue, position, count.into(), bytes);

@@ -15,8 +15,8 @@ pub(crate) const SPARES: usize = 2;
 /// More than this are not kept.
 const SPARES_MAX: usize = 6;
 
-/// Written at a time when a file is prepared.
-const STEP: usize = 256 * 1024;
+/// Written and synced at a time when a file is prepared: little, because the log's own syncs wait for it.
+const STEP: usize = 1024 * 1024;
 
 /// All files of a data directory that messages can be in.
 #[derive(Debug)]
@@ -124,15 +124,21 @@ impl Files {
         self.state.lock().spares.push(slot);
     }
 
-    /// The file that a new segment is written to: a spare one, or else a new one.
-    pub(crate) fn begin_segment(&self, number: u32) -> io::Result<Arc<dyn DiskFile>> {
+    /// There is a file that a new segment can be written over.
+    pub(crate) fn has_spare(&self) -> bool {
+        !self.state.lock().spares.is_empty()
+    }
+
+    /// The file that a new segment is written to: a spare one, or else a new one, with true.
+    pub(crate) fn begin_segment(&self, number: u32) -> io::Result<(Arc<dyn DiskFile>, bool)> {
         let spare = self.state.lock().spares.pop();
+        let is_new = spare.is_none();
         let slot = match spare {
             Some(slot) => slot,
             None => self.create()?,
         };
         self.add(number, Some(slot.name), slot.file.clone(), None);
-        Ok(slot.file)
+        Ok((slot.file, is_new))
     }
 
     fn create(&self) -> io::Result<Slot> {
@@ -178,12 +184,12 @@ impl Files {
             self.state.lock().preparing = Some((slot, at));
             return Err(error);
         }
+        slot.file.sync()?;
         let at = at + step as u32;
-        if at < self.segment_size {
-            self.state.lock().preparing = Some((slot, at));
-        } else {
-            slot.file.sync()?;
-            self.state.lock().spares.push(slot);
+        let mut state = self.state.lock();
+        match at < self.segment_size {
+            true => state.preparing = Some((slot, at)),
+            false => state.spares.push(slot),
         }
         Ok(true)
     }

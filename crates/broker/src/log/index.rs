@@ -37,6 +37,8 @@ pub(crate) struct Entry {
     pub(crate) offset: u32,
     /// Of the whole record.
     pub(crate) length: u32,
+    /// Of the record and of the pieces of its body, if that is apart.
+    pub(crate) bytes: u32,
 }
 
 impl Entry {
@@ -52,6 +54,7 @@ impl Entry {
         item[16..20].copy_from_slice(&self.count.to_le_bytes());
         item[20..24].copy_from_slice(&self.offset.to_le_bytes());
         item[24..28].copy_from_slice(&self.length.to_le_bytes());
+        item[28..32].copy_from_slice(&self.bytes.to_le_bytes());
         item
     }
 
@@ -62,6 +65,7 @@ impl Entry {
             count: u32_at(item, 16),
             offset: u32_at(item, 20),
             length: u32_at(item, 24),
+            bytes: u32_at(item, 28),
         }
     }
 
@@ -83,7 +87,7 @@ pub(crate) struct Span {
     pub(crate) last: u64,
     /// What its entries count together.
     pub(crate) messages: u64,
-    /// The lengths of its entries' records together; a record that several queues share counts for each.
+    /// The bytes of its entries together; a record that several queues share counts for each.
     pub(crate) bytes: u64,
     /// The number of its first entry in the index.
     pub(crate) entry: u32,

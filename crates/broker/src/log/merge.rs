@@ -375,7 +375,7 @@ impl Placing<'_, '_> {
                 self.copy(record, stretches, &targets, &mut parts)?;
                 for Part { run, offset, length } in parts {
                     let Target { queue, position } = target(run);
-                    self.push(Entry { queue, position, count: run.count(), offset, length })?;
+                    self.push(Entry { queue, position, count: run.count(), offset, length, bytes: length })?;
                 }
             }
         }
@@ -404,7 +404,7 @@ impl Placing<'_, '_> {
         let Some(Joined { target, count, open }) = self.joined.take() else { return Ok(()) };
         let (offset, length) = self.out.end(open, count, &[target])?;
         let Target { queue, position } = target;
-        self.index.push(Entry { queue, position, count, offset, length }).map_err(failed(&self.what))
+        self.index.push(Entry { queue, position, count, offset, length, bytes: length }).map_err(failed(&self.what))
     }
 
     fn push(&mut self, entry: Entry) -> Result<(), MergeError> {
@@ -489,7 +489,7 @@ impl Placing<'_, '_> {
             if let Some(run) = covered {
                 let position = base + u64::from(run.from);
                 let (offset, length) = (*offset, *length);
-                self.push(Entry { queue, position, count: run.count(), offset, length })?;
+                self.push(Entry { queue, position, count: run.count(), offset, length, bytes: length })?;
             }
         }
         match runs.next() {

@@ -33,6 +33,9 @@ const PIECES_PER_ROUND: usize = 4;
 /// Buffers for batches that are kept.
 const SPARE_BUFFERS: usize = 2;
 
+/// Whoever waits writes no more than this by itself: with more, it should read on meanwhile.
+const LEAD_MAX: u64 = 256 * 1024;
+
 /// Where a record is, and how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
@@ -167,6 +170,8 @@ struct Writer {
     /// Taken and not written yet: the disk was full.
     batches: VecDeque<Batch>,
     current: Option<(u32, Arc<dyn DiskFile>)>,
+    /// Its file was not there before: each sync has to write the file system's own data as well.
+    is_new: bool,
     /// Written and not synced.
     dirty: bool,
     /// What the last header said of durability.
@@ -225,7 +230,14 @@ impl Log {
             files,
             state: Mutex::new(state),
             work: Condvar::new(),
-            writer: Mutex::new(Writer { batches: VecDeque::new(), current: None, dirty: false, said: 0, records: 0 }),
+            writer: Mutex::new(Writer {
+                batches: VecDeque::new(),
+                current: None,
+                is_new: false,
+                dirty: false,
+                said: 0,
+                records: 0,
+            }),
             written: AtomicU64::new(begin.durable),
             durable: AtomicU64::new(begin.durable),
             released: AtomicU64::new(begin.durable),
@@ -394,6 +406,29 @@ impl Log {
         true
     }
 
+    /// Writes and syncs on this thread what is pending, if that is little and nobody else does or waits for it; true if
+    /// so. That spares whoever waits for the log two changes of threads. `blocking` calls what it is given, which
+    /// blocks as long as the disk does.
+    pub(crate) fn lead(&self, blocking: impl FnOnce(&mut dyn FnMut())) -> bool {
+        if self.sync != Sync::Always || self.pending() > LEAD_MAX || self.is_full() {
+            return false;
+        }
+        let Some(writer) = self.writer.try_lock() else { return false };
+        {
+            let state = self.state.lock();
+            if !state.waiters.is_empty() || !state.large.is_empty() || state.urgent {
+                return false;
+            }
+        }
+        let (mut writer, mut round) = (Some(writer), Round::Idle);
+        blocking(&mut || {
+            if let Some(writer) = writer.take() {
+                round = self.write_with(writer, true);
+            }
+        });
+        round == Round::Wrote
+    }
+
     /// Wakes the writer: somebody waits for what was appended.
     pub(crate) fn kick(&self) {
         self.hurry(self.state.lock());
@@ -425,12 +460,20 @@ impl Log {
 
     /// Writes what is pending, and with `sync` makes it durable. Then tells everybody who waited.
     pub(crate) fn write(&self, sync: bool) -> Round {
-        let mut writer = self.writer.lock();
+        self.write_with(self.writer.lock(), sync)
+    }
+
+    fn write_with(&self, mut writer: MutexGuard<'_, Writer>, sync: bool) -> Round {
         if self.failure.get().is_some() {
             return Round::Failed;
         }
         {
             let mut state = self.state.lock();
+            // A prepared file is worth the rest of one that is not.
+            let begun = writer.is_new && writer.current.as_ref().is_some_and(|(number, _)| *number == state.segment);
+            if begun && self.files.has_spare() {
+                state.limit = 0;
+            }
             state.feed_large(self);
             state.close();
             writer.batches.append(&mut state.batches);
@@ -489,7 +532,8 @@ impl Log {
                     writer.dirty = false;
                     self.durable.store(self.written(), Ordering::Release);
                 }
-                writer.current = Some((segment, self.files.begin_segment(segment)?));
+                let (file, is_new) = self.files.begin_segment(segment)?;
+                (writer.current, writer.is_new) = (Some((segment, file)), is_new);
             }
             let Some((_, file)) = &writer.current else { unreachable!("set above") };
             batch.head.durable = if self.begun.load(Ordering::Relaxed) { self.durable() } else { self.begin };

@@ -8,7 +8,7 @@ use crate::driver::{Plan, Sim};
 const OPERATIONS: u32 = 14;
 
 /// Calls that a script makes at most; each is a crash of its own.
-const CALLS: u64 = 90;
+const CALLS: u64 = 120;
 
 /// Seeds of the scripts.
 const SCRIPTS: [u64; 50] = {

@@ -26,6 +26,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::time::Instant;
 
 /// How long a client may take to answer connection.close.
@@ -130,6 +131,10 @@ impl Connection {
     pub(super) fn new(stream: TcpStream, shared: Arc<Shared>, opened: Opened) -> Connection {
         let mut session = shared.broker.open_session(opened.vhost);
         session.set_live_prefetch(opened.client.py_amqp);
+        // With other threads to go on meanwhile.
+        if Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread {
+            session.set_blocking(|write| tokio::task::block_in_place(write));
+        }
         Connection {
             stream,
             shared,

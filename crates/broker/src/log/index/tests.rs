@@ -108,7 +108,8 @@ fn entries(steps: &[(u64, u64, u32)]) -> Vec<Entry> {
             (queue, position) = (queue + queues, 0);
         }
         position += gap;
-        entries.push(Entry { queue, position, count, offset: number as u32 * 100, length: 90 + count });
+        let (offset, length) = (number as u32 * 100, 90 + count);
+        entries.push(Entry { queue, position, count, offset, length, bytes: 2 * length });
         position += u64::from(count);
     }
     entries
@@ -139,17 +140,17 @@ fn read_all(disk: &Memory, number: u32) -> io::Result<Vec<Entry>> {
 fn the_bytes_are_as_drawn() {
     let disk = Memory::default();
     let log = LogId::new(LOG);
-    let entry = Entry { queue: 1, position: 2, count: 3, offset: 4, length: 5 };
+    let entry = Entry { queue: 1, position: 2, count: 3, offset: 4, length: 5, bytes: 6 };
     let spans = write(&disk, log, 0x1c, [entry].into_iter()).unwrap();
-    assert_eq!(spans, [Span { queue: 1, first: 2, last: 4, messages: 3, bytes: 5, entry: 0, entries: 1 }]);
+    assert_eq!(spans, [Span { queue: 1, first: 2, last: 4, messages: 3, bytes: 6, entry: 0, entries: 1 }]);
     let file = disk.file("0000001c.index");
     let bytes = file.bytes.read();
     assert_eq!((bytes.len(), &file.synced.read()[..]), (3 * 4096, &[3 * 4096][..]));
     let word = |at| u32_at(&bytes, at);
     assert_eq!((word(0), word(4)), (log.crc(&bytes[4..4096]), 1));
-    assert_eq!([8, 16, 24, 28, 32, 36].map(word), [1, 2, 3, 4, 5, 0]);
+    assert_eq!([8, 16, 24, 28, 32, 36].map(word), [1, 2, 3, 4, 5, 6]);
     assert_eq!((word(4096), word(4100)), (log.crc(&bytes[4100..8192]), 1));
-    assert_eq!([4104, 4112, 4120, 4128, 4136, 4144, 4148].map(word), [1, 2, 4, 3, 5, 0, 1]);
+    assert_eq!([4104, 4112, 4120, 4128, 4136, 4144, 4148].map(word), [1, 2, 4, 3, 6, 0, 1]);
     assert_eq!((word(8192), &bytes[8196..8200]), (log.crc(&bytes[8196..8256]), &b"LVI1"[..]));
     assert_eq!([8200, 8208, 8212, 8216, 8224, 8232, 8240].map(word), [LOG as u32, 0x1c, 0, 1, 1, 1, 0]);
 }
@@ -186,7 +187,7 @@ fn an_index_belongs_to_its_log_and_file() {
 #[test]
 fn entries_out_of_order_are_refused_and_leave_no_file() {
     let disk = Memory::default();
-    let entry = |queue, position, count| Entry { queue, position, count, offset: 0, length: 10 };
+    let entry = |queue, position, count| Entry { queue, position, count, offset: 0, length: 10, bytes: 10 };
     let bad = [
         [entry(2, 0, 1), entry(1, 0, 1)],
         [entry(1, 5, 1), entry(1, 4, 1)],
@@ -277,7 +278,7 @@ proptest! {
         for span in &spans {
             let own: Vec<_> = all.iter().filter(|entry| entry.queue == span.queue).copied().collect();
             let sum = |of: fn(&Entry) -> u32| own.iter().map(|entry| u64::from(of(entry))).sum::<u64>();
-            prop_assert_eq!((span.messages, span.bytes), (sum(|entry| entry.count), sum(|entry| entry.length)));
+            prop_assert_eq!((span.messages, span.bytes), (sum(|entry| entry.count), sum(|entry| entry.bytes)));
             prop_assert_eq!((span.first, span.last + 1), (own[0].position, own[own.len() - 1].end()));
             for &(place, max_place, max) in &asked {
                 let end = span.first.saturating_sub(3) + u64::from(max_place) % (span.last - span.first + 10) + 1;

@@ -39,7 +39,7 @@ impl Writer {
             Some(span) => {
                 span.last = entry.end() - 1;
                 span.messages += u64::from(entry.count);
-                span.bytes += u64::from(entry.length);
+                span.bytes += u64::from(entry.bytes);
                 span.entries += 1;
             }
             None => self.spans.push(Span {
@@ -47,7 +47,7 @@ impl Writer {
                 first: entry.position,
                 last: entry.end() - 1,
                 messages: u64::from(entry.count),
-                bytes: u64::from(entry.length),
+                bytes: u64::from(entry.bytes),
                 entry: self.entries,
                 entries: 1,
             }),

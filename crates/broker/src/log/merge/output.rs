@@ -10,6 +10,9 @@ use std::sync::Arc;
 /// What is gathered before it is written.
 const BUFFER: usize = 1024 * 1024;
 
+/// Synced at a time: little, because the log's own syncs wait for it.
+const SYNCED: u64 = 4 * 1024 * 1024;
+
 /// Bytes of an enqueue's meta before its targets, and of a target.
 const META_HEAD: usize = 8;
 const TARGET: usize = 16;
@@ -24,8 +27,9 @@ pub(super) struct Output {
     /// What an error hindered.
     what: String,
     buffer: Vec<u8>,
-    /// Where the buffer begins in the file.
+    /// Where the buffer begins in the file, and how much of that is synced.
     at: u64,
+    synced: u64,
     /// Scratch space for headers.
     meta: Vec<u8>,
     head: Vec<u8>,
@@ -54,7 +58,7 @@ impl Output {
         let what = format!("write {}", name(number));
         let file = create_anew(disk, &name(number)).map_err(failed(&what))?;
         let buffer = Vec::with_capacity(BUFFER);
-        Ok(Output { log, epoch, number, file, what, buffer, at: 0, meta: Vec::new(), head: Vec::new() })
+        Ok(Output { log, epoch, number, file, what, buffer, at: 0, synced: 0, meta: Vec::new(), head: Vec::new() })
     }
 
     /// Begins a record at the end of the file, with room for so many targets. It has to be ended before the next one.
@@ -146,6 +150,10 @@ impl Output {
             self.file.write(self.at, &self.buffer).map_err(failed(&self.what))?;
             self.at += self.buffer.len() as u64;
             self.buffer.clear();
+            if self.at - self.synced >= SYNCED {
+                self.file.sync().map_err(failed(&self.what))?;
+                self.synced = self.at;
+            }
         }
         Ok(())
     }

@@ -88,7 +88,8 @@ impl Draft {
                 self.record(LARGE, &meta, &[])
             }
         };
-        let entry = |it: &Target| Entry { queue: it.queue, position: it.position, count, offset, length };
+        let entry =
+            |it: &Target| Entry { queue: it.queue, position: it.position, count, offset, length, bytes: length };
         self.entries.extend(targets.iter().map(entry));
     }
 
