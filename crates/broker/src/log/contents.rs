@@ -214,6 +214,15 @@ impl Contents {
         lost
     }
 
+    /// What of a `requeued` record at this address no checkpoint has counted, as such a record.
+    pub(crate) fn uncounted(&self, meta: &[u8], lsn: Lsn) -> Vec<u8> {
+        let counted = |it: &Stretch| self.messages.get(&it.queue).is_some_and(|content| lsn < content.counted);
+        let (mut rest, stretches) = (Vec::new(), decode_stretches(meta).into_iter().flatten());
+        let stretches: Vec<Stretch> = stretches.filter(|stretch| !counted(stretch)).collect();
+        record::encode_stretches(&stretches, &mut rest);
+        rest
+    }
+
     /// Takes the messages of a queue. Also tells which positions are neither there nor done: transient messages, or lost
     /// ones.
     pub(crate) fn restore(&mut self, queue: QueueId) -> (Restored, Runs) {

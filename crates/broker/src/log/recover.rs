@@ -6,7 +6,7 @@ use super::contents::{Contents, Owned};
 use super::files::{Files, Slot, failed, merged_name, parse_name, read_exact, slot_name};
 use super::format::{LogId, Lsn, RECORD_HEAD, RawRecord, lsn, split};
 use super::index::{self, Index};
-use super::record::{CHUNK, Checkpoint, DONE, ENQUEUE, Enqueue, FileRecord, LARGE, decode_stretches};
+use super::record::{CHUNK, Checkpoint, DONE, ENQUEUE, Enqueue, FileRecord, LARGE, REQUEUED, decode_stretches};
 use super::replay;
 use super::scan::{Scan, is_damage, slots};
 use super::store::Store;
@@ -247,7 +247,16 @@ impl Start<'_> {
     fn append_tail(&mut self, log: &Log, tail: Vec<Vec<Owned>>, account: &Account) -> Result<(), OpenError> {
         let writing = failed("write", "the log");
         let mut units = Vec::new();
-        for records in tail {
+        for mut records in tail {
+            if let [only] = &mut records[..]
+                && only.kind == REQUEUED
+            {
+                // It gets another address, and by that one it would be counted again.
+                only.meta = self.scan.contents.uncounted(&only.meta, only.place.lsn);
+                if only.meta.is_empty() {
+                    continue;
+                }
+            }
             match &records[..] {
                 [only] if only.kind != LARGE => {
                     let place = log.copy(only.kind, &only.meta, &only.body);
