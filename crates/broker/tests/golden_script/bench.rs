@@ -180,11 +180,17 @@ impl Bench {
         self.side(vhost).channel.apply_settled();
     }
 
-    /// Writes a batch that nobody expects anything of.
-    pub fn publish_torn(&mut self) {
-        properties(0, true, Table::EMPTY, |properties, encoded| {
-            self.publish_raw("/", "", "plain", properties, encoded, &[7; 3000]);
-        });
+    /// Writes a transaction of which nothing is expected: of its second message, not all will be there.
+    pub fn write_torn(&mut self) {
+        for (queue, body) in [("plain", vec![7; 7]), ("gaps", vec![7; 3000])] {
+            properties(0, true, Table::EMPTY, |properties, encoded| {
+                let (side, route) = (self.side("/"), encode_route("", queue));
+                let publish = Publish { route: &route, mandatory: false, properties, encoded, body: &body };
+                side.transactional.publish(&mut side.session, &publish).expect("the queue is there");
+            });
+        }
+        let side = self.side("/");
+        assert!(!side.transactional.commit(&mut side.session, |_| ()).expect("a transaction"));
         self.broker.write_log();
     }
 

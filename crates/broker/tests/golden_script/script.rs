@@ -169,8 +169,8 @@ fn end(bench: &mut Bench) -> Image {
     bench.publish("tenant", direct(&["plain"]), true, 512..514);
     bench.broker.write_log();
     let before = bench.image();
-    // Once more, for the image only: power fails when the first sectors are written.
-    bench.publish_torn();
+    // Once more, for the image only: power fails when the first sector is written.
+    bench.write_torn();
     let mut torn = bench.image();
     for (name, bytes) in &mut torn {
         let Some(old) = before.get(name) else { continue };
