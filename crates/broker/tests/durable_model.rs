@@ -2,7 +2,6 @@
 //! be wrong: queues are lists, and a start finds the list as it was when the log was last written.
 
 #[path = "damage/disk.rs"]
-#[expect(dead_code, reason = "no disk of these tests fails")]
 mod disk;
 #[path = "durable_model/life.rs"]
 mod life;
@@ -42,7 +41,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Reconnect),
         8 => prop::bool::weighted(0.3).prop_map(|all| Step::Write { all }),
         6 => prop_oneof![4 => 1..4usize, 1 => Just(130)].prop_map(|times| Step::Tend { times }),
-        3 => prop_oneof![3 => Just(0usize), 1 => 1..3usize].prop_map(|again| Step::Crash { again }),
+        3 => (prop_oneof![2 => Just(0usize), 1 => 1..4usize], prop_oneof![1 => 0..12i64, 1 => 0..100i64])
+            .prop_map(|(again, writes)| Step::Crash { again, writes }),
         1 => (0..ROUTES.len()).prop_map(|route| Step::CutOff { route }),
         1 => (0..QUEUES.len() - 1, 20..60u32, 3..12u32)
             .prop_map(|(queue, rounds, every)| Step::Churn { queue, rounds, every }),
@@ -74,13 +74,13 @@ fn a_return_that_a_checkpoint_has_counted_is_not_counted_again_when_a_start_writ
         Step::Get { channel: PLAIN, queue: 0, no_ack: false },
         Step::Settle { channel: PLAIN, pick: 0, multiple: false, how: Settle::Requeue },
         Step::Tend { times: 130 },
-        Step::Crash { again: 0 },
+        Step::Crash { again: 0, writes: 0 },
     ]);
     check(&[
         Step::Publish { channel: PLAIN, route: 0, count: 1, size: 8, persistent: true },
         Step::Get { channel: PLAIN, queue: 0, no_ack: false },
         Step::Settle { channel: PLAIN, pick: 0, multiple: false, how: Settle::Requeue },
         Step::Tend { times: 1 },
-        Step::Crash { again: 2 },
+        Step::Crash { again: 2, writes: 1000 },
     ]);
 }

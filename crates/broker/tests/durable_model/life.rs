@@ -4,8 +4,8 @@ use crate::disk::{Image, MemoryDisk};
 use crate::state::{Id, Seen};
 use leveret_broker::message::encode_route;
 use leveret_broker::{
-    Broker, Channel, Consume, Delivery, Environment, Event, Limits, Publish, Published, QueueDeclare, Recovery,
-    Session, Storage,
+    Broker, Channel, Consume, Delivery, Environment, Event, Limits, OpenError, Publish, Published, QueueDeclare,
+    Recovery, Session, Storage,
 };
 use leveret_wire::properties::Properties;
 use leveret_wire::table::Table;
@@ -48,9 +48,7 @@ pub struct Life {
 impl Life {
     pub fn begin(image: &Image) -> Life {
         let disk = Arc::new(MemoryDisk::of(image));
-        let storage = Storage { segment_size: 64 * 1024, ..Storage::new(disk.clone()) };
-        let environment = Environment { random: Box::new(|| 7), now: Box::new(|| 0) };
-        let (broker, recovery) = Broker::recover(Limits::default(), environment, storage).expect("it can be opened");
+        let (broker, recovery) = open(&disk).expect("it can be opened");
         let (mut session, channels) = connect(&broker);
         let mut prober = (broker.open_session(session.vhost().clone()), Channel::new(1));
         prober.1.select_confirm().expect("a new channel");
@@ -66,6 +64,17 @@ impl Life {
         }
         let (consumers, next_consumer) = (Default::default(), 0);
         Life { broker, recovery, session, channels, consumers, next_consumer, prober, disk }
+    }
+
+    /// A start, and then the work behind the log, that is killed after so many writes: what it leaves.
+    pub fn kill_after(image: &Image, writes: i64) -> Image {
+        let disk = Arc::new(MemoryDisk::failing(image, writes));
+        match open(&disk) {
+            // More than what it waits for before a checkpoint that nothing urges it to write.
+            Ok((broker, _)) => (0..120).for_each(|_| _ = broker.tend()),
+            Err(error) => assert!(matches!(error, OpenError::Io { .. }), "{error}"),
+        }
+        disk.image()
     }
 
     /// Another connection; the one before ends in good order.
@@ -166,6 +175,12 @@ impl Life {
         let all = |queue| std::iter::from_fn(|| self.get(PLAIN, queue, false).map(|(_, seen)| seen)).collect();
         (0..QUEUES.len()).map(all).collect()
     }
+}
+
+fn open(disk: &Arc<MemoryDisk>) -> Result<(Broker, Recovery), OpenError> {
+    let storage = Storage { segment_size: 64 * 1024, ..Storage::new(disk.clone()) };
+    let environment = Environment { random: Box::new(|| 7), now: Box::new(|| 0) };
+    Broker::recover(Limits::default(), environment, storage)
 }
 
 fn connect(broker: &Broker) -> (Session, [Channel; 3]) {

@@ -55,9 +55,10 @@ pub enum Step {
     Tend {
         times: usize,
     },
-    /// The process is killed, and killed again right after so many starts.
+    /// The process is killed, and after a start killed again so many times, each after so many writes.
     Crash {
         again: usize,
+        writes: i64,
     },
     /// A large message, of which something is written when the process is killed.
     CutOff {
@@ -169,11 +170,11 @@ impl World {
             }
             Step::Write { all: true } => self.write_all(),
             Step::Tend { times } => (0..times).for_each(|_| self.tend()),
-            Step::Crash { again } => self.crash(again),
+            Step::Crash { again, writes } => self.crash(again, writes),
             Step::CutOff { route } => {
                 self.publish(CONFIRM, route, 1, 540_000, true);
                 self.step(&Step::Write { all: false });
-                self.crash(0);
+                self.crash(0, 0);
             }
             Step::Churn { queue, rounds, every } => self.churn(queue, rounds, every),
             Step::Restart => self.restart(),
@@ -375,10 +376,10 @@ impl World {
         }
     }
 
-    fn crash(&mut self, again: usize) {
+    fn crash(&mut self, again: usize, writes: i64) {
         let mut image = self.life.image();
         for _ in 0..again {
-            image = Life::begin(&image).image();
+            image = Life::kill_after(&image, writes);
         }
         self.go_on(&image);
     }
@@ -423,6 +424,6 @@ impl World {
         self.write_all();
         self.tend();
         assert!(self.now.all.iter().all(|queue| queue.entries.is_empty()), "{:?}", self.now);
-        self.crash(0);
+        self.crash(0, 0);
     }
 }
