@@ -22,12 +22,13 @@ fn step() -> impl Strategy<Value = Step> {
     let how = prop_oneof![4 => Just(Settle::Ack), 1 => Just(Settle::Reject), 3 => Just(Settle::Requeue)];
     let count = prop_oneof![8 => 1..5u32, 1 => 20..60u32];
     let size = prop_oneof![12 => 8..200usize, 3 => Just(3000), 2 => Just(20_000)];
-    let large = prop_oneof![3 => Just(140_000usize), 1 => Just(540_000)];
+    // In pieces, in pieces over several rounds, and so much that memory is freed of what is on disk.
+    let large = prop_oneof![12 => Just((1, 140_000)), 4 => Just((1, 540_000)), 2 => Just((250, 20_000))];
     prop_oneof![
         20 => (sender.clone(), 0..ROUTES.len(), count, size, prop::bool::weighted(0.8)).prop_map(
             |(channel, route, count, size, persistent)| Step::Publish { channel, route, count, size, persistent }),
         1 => (sender, 0..ROUTES.len(), large, prop::bool::weighted(0.8)).prop_map(
-            |(channel, route, size, persistent)| Step::Publish { channel, route, count: 1, size, persistent }),
+            |(channel, route, (count, size), persistent)| Step::Publish { channel, route, count, size, persistent }),
         16 => (taker.clone(), queue.clone(), prop::bool::weighted(0.1))
             .prop_map(|(channel, queue, no_ack)| Step::Get { channel, queue, no_ack }),
         2 => (queue.clone(), 0..5u16).prop_map(|(queue, prefetch)| Step::Consume { queue, prefetch }),
@@ -43,7 +44,8 @@ fn step() -> impl Strategy<Value = Step> {
         6 => prop_oneof![4 => 1..4usize, 1 => Just(130)].prop_map(|times| Step::Tend { times }),
         3 => (prop_oneof![2 => Just(0usize), 1 => 1..4usize], prop_oneof![1 => 0..12i64, 1 => 0..100i64])
             .prop_map(|(again, writes)| Step::Crash { again, writes }),
-        1 => (0..ROUTES.len()).prop_map(|route| Step::CutOff { route }),
+        1 => (prop_oneof![Just(CONFIRM), Just(TRANSACTION)], 0..ROUTES.len())
+            .prop_map(|(channel, route)| Step::CutOff { channel, route }),
         1 => (0..QUEUES.len() - 1, 20..60u32, 3..12u32)
             .prop_map(|(queue, rounds, every)| Step::Churn { queue, rounds, every }),
         1 => Just(Step::Restart),

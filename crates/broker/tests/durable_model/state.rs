@@ -121,9 +121,8 @@ impl Queues {
     pub fn restart(mut self) -> Queues {
         for queue in &mut self.all {
             let touched = std::mem::take(&mut queue.touched);
-            queue.entries.retain(|_, entry| queue.durable && entry.persistent);
+            queue.entries.retain(|_, entry| queue.durable && entry.persistent && entry.state != State::Hidden);
             for entry in queue.entries.values_mut() {
-                assert!(entry.state != State::Hidden, "what is written is not hidden");
                 entry.state = State::Ready;
                 if touched && entry.flag == Flag::No {
                     entry.flag = Flag::Maybe;

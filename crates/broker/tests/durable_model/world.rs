@@ -62,6 +62,7 @@ pub enum Step {
     },
     /// A large message, of which something is written when the process is killed.
     CutOff {
+        channel: usize,
         route: usize,
     },
     /// Much comes and goes, and little stays: segments are filled, adopted and merged.
@@ -78,6 +79,7 @@ pub enum Step {
 struct Transaction {
     messages: Vec<(Id, usize, bool)>,
     settled: Vec<(u64, Place, Settle)>,
+    large: bool,
 }
 
 /// A commit that is not durable yet.
@@ -87,6 +89,8 @@ struct Committing {
     /// In queues that are not durable they get their places when it is.
     later: Vec<(Id, usize, bool)>,
     settled: Vec<(Place, Settle)>,
+    /// Written over several rounds.
+    large: bool,
 }
 
 pub struct World {
@@ -171,8 +175,11 @@ impl World {
             Step::Write { all: true } => self.write_all(),
             Step::Tend { times } => (0..times).for_each(|_| self.tend()),
             Step::Crash { again, writes } => self.crash(again, writes),
-            Step::CutOff { route } => {
-                self.publish(CONFIRM, route, 1, 540_000, true);
+            Step::CutOff { channel, route } => {
+                self.publish(channel, route, 1, 540_000, true);
+                if channel == TRANSACTION {
+                    self.commit();
+                }
                 self.step(&Step::Write { all: false });
                 self.crash(0, 0);
             }
@@ -184,13 +191,14 @@ impl World {
     }
 
     fn publish(&mut self, channel: usize, route: usize, count: u32, size: usize, persistent: bool) {
-        if channel == TRANSACTION && (self.committing.is_some() || size >= LARGE) {
+        if channel == TRANSACTION && self.committing.is_some() {
             return;
         }
         for id in self.next..self.next + count {
             self.life.publish(channel, route, id, size, persistent);
             if channel == TRANSACTION {
                 self.transaction.messages.push((id, route, persistent));
+                self.transaction.large |= size >= LARGE && persistent && self.is_durable(route);
                 continue;
             }
             self.now.append(ROUTES[route].2, id, persistent, State::Ready);
@@ -269,10 +277,10 @@ impl World {
         if self.committing.is_some() {
             return;
         }
-        let Transaction { messages, settled } = std::mem::take(&mut self.transaction);
+        let Transaction { messages, settled, large } = std::mem::take(&mut self.transaction);
         let channel = &mut self.life.channels[TRANSACTION];
         let done = channel.commit(&mut self.life.session, |_| ()).expect("a transaction");
-        let mut committing = Committing { hidden: Vec::new(), later: Vec::new(), settled: Vec::new() };
+        let mut committing = Committing { hidden: Vec::new(), later: Vec::new(), settled: Vec::new(), large };
         let mut logged = false;
         for (id, route, persistent) in messages {
             let mut queues = ROUTES[route].2.to_vec();
@@ -318,6 +326,10 @@ impl World {
     }
 
     fn reconnect(&mut self) {
+        // Nobody could tell when it is done.
+        if self.committing.as_ref().is_some_and(|committing| committing.large) {
+            self.write_all();
+        }
         self.life.reconnect();
         let settled = std::mem::take(&mut self.transaction).settled;
         let held: Vec<_> = self.held.iter_mut().flat_map(std::mem::take).map(|(_, place)| place).collect();
@@ -330,13 +342,16 @@ impl World {
 
     /// Everything that the log was told is written, but the pieces of large messages perhaps.
     fn note_written(&mut self) {
-        self.finish_logged();
+        // One whose connection has ended is told to nobody.
+        let told = self.life.channels[TRANSACTION].take_committed(&self.life.session);
+        let done = told || self.committing.as_ref().is_some_and(|committing| !committing.large);
+        if done {
+            self.finish_logged();
+        }
         self.written = self.now.clone();
         self.unwritten = self.now.late.clone();
-        if self.committing.is_some() {
+        if done {
             self.finish_others();
-            // One whose connection has ended is told to nobody.
-            self.life.channels[TRANSACTION].take_committed(&self.life.session);
         }
     }
 
