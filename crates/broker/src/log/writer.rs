@@ -28,7 +28,7 @@ pub(crate) const LARGE_MIN: usize = 128 * 1024;
 const PIECE: usize = 128 * 1024;
 
 /// Pieces of large bodies that go into one round of writing.
-const PIECES_PER_ROUND: usize = 4;
+const PIECES_PER_ROUND: usize = 2;
 
 /// Buffers for batches that are kept.
 const SPARE_BUFFERS: usize = 2;
