@@ -16,7 +16,7 @@ pub(crate) const SPARES: usize = 2;
 const SPARES_MAX: usize = 6;
 
 /// Written and synced at a time when a file is prepared: little, because the log's own syncs wait for it.
-const STEP: usize = 1024 * 1024;
+const STEP: usize = 256 * 1024;
 
 /// All files of a data directory that messages can be in.
 #[derive(Debug)]

@@ -28,13 +28,13 @@ pub(crate) const LARGE_MIN: usize = 128 * 1024;
 const PIECE: usize = 128 * 1024;
 
 /// Pieces of large bodies that go into one round of writing.
-const PIECES_PER_ROUND: usize = 4;
+const PIECES_PER_ROUND: usize = 2;
 
 /// Buffers for batches that are kept.
 const SPARE_BUFFERS: usize = 2;
 
 /// Whoever waits writes no more than this by itself: with more, it should read on meanwhile.
-const LEAD_MAX: u64 = 256 * 1024;
+const LEAD_MAX: u64 = 8 * 1024;
 
 /// Where a record is, and how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -209,7 +209,7 @@ impl Connection {
                     tokio::task::yield_now().await;
                 }
             }
-            if woken.writable || self.out.len() == self.written {
+            if woken.writable || self.written == 0 {
                 self.deliver()?;
             }
             if self.state != State::Open && self.has_ended()? {

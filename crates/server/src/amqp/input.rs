@@ -13,6 +13,9 @@ const ACK: [u8; 4] = [0, 60, 0, 80];
 /// A client that asks for a lot of work at once lets others have the thread after this time.
 const TURN: Duration = Duration::from_millis(10);
 
+/// After so much input of a client that waits for confirms, the log gets to work on it.
+const FLUSH: usize = 24 * 1024;
+
 /// connection.close-ok as a frame.
 const CLOSE_OK: [u8; 12] = [frame::METHOD, 0, 0, 0, 0, 0, 4, 0, 10, 0, 51, frame::END];
 
@@ -27,7 +30,7 @@ impl Connection {
             return input.len();
         }
         let begin = Instant::now();
-        let mut at = 0;
+        let (mut at, mut flushed) = (0, 0);
         while self.state != State::Closed {
             if self.is_full() {
                 self.interrupted = true;
@@ -48,6 +51,10 @@ impl Connection {
                     match self.frame(&frame, &input[at + len..]) {
                         Ok(Some(more)) => {
                             at += len + more;
+                            if at - flushed >= FLUSH && !self.dirty.is_empty() {
+                                self.flush();
+                                flushed = at;
+                            }
                             // Whole messages and acks are cheap. Anything else may not be: it is worth a look at the clock.
                             if more == 0 && !frame.payload.starts_with(&ACK) && begin.elapsed() > TURN {
                                 self.interrupted = true;
