@@ -24,9 +24,14 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// Bytes of messages that have to be gone before their memory is worth giving back.
 const TRIM: u64 = 64 * 1024 * 1024;
 
-/// Every so many looks, memory that is not counted is looked at; it may have grown by so many bytes.
+/// Every so many looks, memory that is not counted is looked at. While the broker has little to do it may have grown by
+/// so many bytes, and by [`TRIM`] otherwise: what is given back while messages flow is needed again at once.
 const TRIM_TICKS: u32 = 10;
 const TRIM_GROWTH: u64 = 8 * 1024 * 1024;
+
+/// The broker has little to do if it has used less than this of a processor's time since the last such look; in hundredths
+/// of a second, which is the kernel's unit.
+const LITTLE: u64 = 20;
 
 /// Without another hint, the limit on messages in memory is this part of the machine's memory.
 const MEMORY_PERCENT: u64 = 40;
@@ -209,7 +214,7 @@ async fn watch_damage(data: &DataArgs, broker: &Broker) {
 /// Gives memory back to the system when a backlog is gone: the allocator would keep it.
 async fn watch_memory(broker: Broker) {
     let mut timer = tokio::time::interval(LOOK);
-    let (mut highest, mut ticks, mut kept) = (0, 0u32, None);
+    let (mut highest, mut ticks, mut kept, mut spent) = (0, 0u32, None, 0);
     loop {
         timer.tick().await;
         let used = broker.memory_used();
@@ -217,7 +222,11 @@ async fn watch_memory(broker: Broker) {
         ticks = ticks.wrapping_add(1);
         // The work behind the log takes and frees memory that is not counted.
         let beside = ticks.is_multiple_of(TRIM_TICKS).then(|| resident_memory().saturating_sub(used));
-        let grown = beside.is_some_and(|beside| beside > *kept.get_or_insert(beside) + TRIM_GROWTH);
+        let grown = beside.is_some_and(|beside| {
+            let now = processor_time();
+            let busy = now - std::mem::replace(&mut spent, now) >= LITTLE;
+            beside > *kept.get_or_insert(beside) + if busy { TRIM } else { TRIM_GROWTH }
+        });
         if highest - used > TRIM || grown {
             (highest, kept) = (used, None);
             if let Err(error) = tokio::task::spawn_blocking(give_memory_back).await {
@@ -233,6 +242,14 @@ fn resident_memory() -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
     let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
     kib.map_or(0, |kib| kib * 1024)
+}
+
+/// The processor time that this process has used, in hundredths of a second; 0 if the kernel does not tell.
+fn processor_time() -> u64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // Behind the name, which may have anything in it: the twelfth and thirteenth field from there (proc_pid_stat(5)).
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_ascii_whitespace();
+    fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum()
 }
 
 /// Returns the allocator's free pages to the system.
