@@ -173,8 +173,9 @@ impl Trial<'_> {
         let Some(found) = found else { return Ok(()) };
         let life = self.model.queues[queue].iter().find(|life| life.number == found.number);
         let life = life.ok_or_else(|| format!("{} was never declared like that", QUEUES[queue]))?;
+        // What is damaged may be what said that a message is gone.
         let known: BTreeSet<Id> = life.entries.iter().map(|entry| entry.id).collect();
-        match found.messages.iter().find(|(id, _)| !known.contains(id)) {
+        match found.messages.iter().find(|(id, _)| !known.contains(id) && !life.before.contains(id)) {
             Some((id, _)) => Err(format!("message {id} was never in {}", QUEUES[queue])),
             None => Ok(()),
         }
@@ -395,6 +396,7 @@ impl Queue {
             was_flagged: flagged,
             flagged,
         };
+        self.before.extend(self.entries.iter().map(|entry| entry.id));
         self.entries = found.messages.iter().map(entry).collect();
         self.ready = (0..self.entries.len()).collect();
         self.waiting.clear();

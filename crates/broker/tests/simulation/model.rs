@@ -72,6 +72,8 @@ pub struct Queue {
     pub deleted: Option<Event>,
     /// In the order in which they were placed.
     pub entries: Vec<Entry>,
+    /// Messages that it had before a start at which they were gone.
+    pub before: BTreeSet<Id>,
     /// Indexes of entries that are ready.
     pub ready: BTreeSet<usize>,
     /// Entries that wait for a transaction.
@@ -219,6 +221,7 @@ impl Model {
             declared,
             deleted: None,
             entries: Vec::new(),
+            before: BTreeSet::new(),
             ready: BTreeSet::new(),
             waiting: BTreeSet::new(),
         });
