@@ -3,7 +3,6 @@
 //! Acks are collected and applied in runs by [`Channel::apply_settled`], which the owner calls when its input is
 //! exhausted; every operation that could see the difference calls it first.
 
-mod commit;
 mod publish;
 mod settle;
 mod transaction;
@@ -81,8 +80,18 @@ pub enum Settle {
     Ack,
     /// It is rejected for good.
     Reject,
-    /// It goes back to its place in the queue.
+    /// It goes back to its place in the queue, or waits for its next attempt (basic.nack, basic.recover).
     Requeue,
+    /// The same, and the attempt has failed (basic.reject, or the channel is lost): only in quorum queues is that
+    /// different.
+    Fail,
+}
+
+impl Settle {
+    /// The message stays in the queue.
+    pub(crate) fn comes_back(self) -> bool {
+        matches!(self, Settle::Requeue | Settle::Fail)
+    }
 }
 
 #[derive(Debug)]
@@ -446,7 +455,7 @@ impl Channel {
             consumer.queue.change(|queue| queue.consumers.remove(consumer.id));
         }
         for run in self.unacked.take_all() {
-            run.queue.change(|queue| queue.requeue(run.position, run.count));
+            run.settle(Settle::Fail, |_| ());
         }
         for consumer in consumers {
             session.vhost.delete_if_abandoned(&consumer.queue);

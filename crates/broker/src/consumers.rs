@@ -72,6 +72,11 @@ impl Consumers {
         self.granted > 0
     }
 
+    /// Messages that were granted and not pulled.
+    pub fn granted(&self) -> u64 {
+        self.granted
+    }
+
     /// Number of consumers.
     pub fn len(&self) -> usize {
         self.list.len()

@@ -8,15 +8,17 @@
 //! what of it is in memory, and what it takes next may have to be loaded first ([`Queue::missing`]).
 
 use crate::consumers::{Consumers, Wakes};
-use crate::log::Place;
+use crate::log::{Place, QueueId};
 use crate::mailbox::{Event, Mailbox};
-use crate::message::{Account, BLOCK_MAX, Block, OpenRun, Run};
+use crate::message::{Account, BLOCK_MAX, Block, OpenRun, Run, body_bytes};
 use crate::runs::{Counts, Runs};
 use crate::segment::{Places, Segment};
+use crate::times::Time;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 mod stored;
+mod timed;
 
 use stored::Stored;
 pub(crate) use stored::{FileSpan, Journal, Missing, RESIDENT, Restored, Snapshot, Wanted};
@@ -38,6 +40,13 @@ pub struct Delivery {
     pub returned: u64,
 }
 
+impl Delivery {
+    /// Bytes of its messages' bodies.
+    pub(crate) fn body_bytes(&self) -> u64 {
+        body_bytes(self.block.bytes(), self.offset, self.count)
+    }
+}
+
 /// What a queue holds: position of the first message -> segment.
 type Segments = BTreeMap<u64, Segment>;
 
@@ -52,6 +61,18 @@ pub struct Queue {
     ahead: u64,
     requeued: Runs,
     returned: Counts,
+    /// Not ready before their time comes.
+    waiting: Runs,
+    /// From the head on, and taken out of turn.
+    holes: Runs,
+    /// Their time came while they were handed out.
+    overdue: Runs,
+    /// Bytes of the bodies that are ready or wait, if that is counted.
+    bytes: Option<u64>,
+    /// What is to happen at a time, for the owner to note.
+    times: Vec<Time>,
+    /// Names it among times.
+    number: QueueId,
     /// Handed out and not settled; no fewer than what is acked or requeued at once.
     unacked: u64,
     account: Account,
@@ -102,6 +123,12 @@ impl Queue {
             ahead: 0,
             requeued: Runs::default(),
             returned: Counts::default(),
+            waiting: Runs::default(),
+            holes: Runs::default(),
+            overdue: Runs::default(),
+            bytes: None,
+            times: Vec::new(),
+            number: 0,
             unacked: 0,
             account,
             flow: Flow::default(),
@@ -128,6 +155,9 @@ impl Queue {
             return;
         }
         self.flow.append(block.len());
+        if let Some(bytes) = &mut self.bytes {
+            *bytes += body_bytes(block.bytes(), 0, block.count());
+        }
         self.push_segment(Segment::whole(block, places));
     }
 
@@ -137,6 +167,9 @@ impl Queue {
             return;
         }
         self.flow.append(run.len());
+        if let Some(bytes) = &mut self.bytes {
+            *bytes += body_bytes(run.bytes(), 0, run.count());
+        }
         self.release();
         let next = self.next;
         if let Some(mut last) = self.segments.last_entry()
@@ -190,6 +223,9 @@ impl Queue {
 
     /// Counts what was taken; returns about how many bytes it has: a part of its block.
     fn settle_taken(&mut self, delivery: &Delivery, no_ack: bool) -> usize {
+        if let Some(bytes) = &mut self.bytes {
+            *bytes = bytes.saturating_sub(delivery.body_bytes());
+        }
         if no_ack {
             self.drop_range(delivery.position, u64::from(delivery.count), true);
         } else {
@@ -227,7 +263,7 @@ impl Queue {
         if self.ahead == 0 || self.next_behind_head().is_some() {
             return None;
         }
-        self.skip_hidden();
+        self.skip();
         let Head { position, mut segment, mut offset } = self.head;
         let covers = |first: u64, segment: &Segment| (first..first + u64::from(segment.count())).contains(&position);
         if !self.segments.get(&segment).is_some_and(|state| covers(segment, state)) {
@@ -240,7 +276,7 @@ impl Queue {
         let end = segment + u64::from(state.count());
         let block = state.seal();
         let offset = offset.unwrap_or_else(|| state.offset((position - segment) as u32));
-        let count = max.min(end - position) as u32;
+        let count = max.min(self.holes.next_from(position).map_or(end, |hole| hole.min(end)) - position) as u32;
         self.ahead -= u64::from(count);
         let position_after = position + u64::from(count);
         if position_after < end {
@@ -308,6 +344,9 @@ impl Queue {
     fn drop_range(&mut self, position: u64, count: u64, journal: bool) {
         let end = position + count;
         self.returned.remove(position, count);
+        if self.overdue.len() > 0 {
+            self.overdue.remove(position, count);
+        }
         let (mut at, mut logged) = (position, position);
         while at < end {
             let Some(first) = self.segment_from(at) else { break };
@@ -349,23 +388,22 @@ impl Queue {
         }
     }
 
-    /// Drops all ready messages; returns how many. Handed-out ones stay with their consumers.
+    /// Drops all messages that are ready or wait for their time; returns how many were ready. Handed-out ones stay with
+    /// their consumers.
     pub fn purge(&mut self) -> u64 {
         let purged = self.ready();
-        let mut runs: Vec<_> = self.requeued.drain().collect();
-        let ahead = (self.head.position, self.next - self.head.position);
-        match &mut self.stored {
-            Some(stored) => {
-                runs.extend(stored.restored.drain());
-                runs.extend(stored.hidden.gaps(ahead.0, ahead.1));
-            }
-            None => runs.extend([ahead].into_iter().filter(|run| run.1 > 0)),
+        let mut runs: Vec<_> = self.requeued.drain().chain(self.waiting.drain()).collect();
+        self.ahead_runs(self.head.position, self.next, &mut runs);
+        self.holes = Runs::default();
+        if let Some(stored) = &mut self.stored {
+            runs.extend(stored.restored.drain());
         }
         for (position, count) in runs {
             self.drop_range(position, count, true);
         }
         self.head = Head { position: self.next, segment: self.next, offset: None };
         self.ahead = 0;
+        self.bytes = self.bytes.map(|_| 0);
         self.consumers.revoke_grants();
         self.flow.waiting = 0;
         purged
@@ -376,7 +414,8 @@ impl Queue {
     pub fn delete(&mut self) -> (u64, Segments) {
         let ready = self.ready();
         let segments = std::mem::take(&mut self.segments);
-        self.requeued = Runs::default();
+        (self.requeued, self.waiting) = (Runs::default(), Runs::default());
+        (self.holes, self.overdue) = (Runs::default(), Runs::default());
         self.returned = Counts::default();
         self.stored = None;
         self.head = Head { position: self.next, segment: self.next, offset: None };

@@ -61,6 +61,14 @@ impl Runs {
         (position < first + len).then_some((first, len))
     }
 
+    /// The lowest position of the set that is not below this one.
+    pub fn next_from(&self, position: u64) -> Option<u64> {
+        match self.run_at(position) {
+            Some(_) => Some(position),
+            None => self.runs.range(position..).next().map(|(&first, _)| first),
+        }
+    }
+
     /// Adds positions of which some may be in the set already.
     pub fn add(&mut self, first: u64, count: u64) {
         if count > 0 {

@@ -1,9 +1,10 @@
 //! Publishing: plain, confirmed or in a transaction.
 
 use super::transaction::Transaction;
-use super::{Channel, Confirms, Mode, REPLY_TO, Settle, Settled};
+use super::{Channel, Confirms, Mode, REPLY_TO};
+use crate::engine::commit;
 use crate::error::{Error, Result};
-use crate::publisher::{Publish, Published, Waiting, rewrite};
+use crate::publisher::{Publish, Published, Waiting, life, rewrite};
 use crate::session::Session;
 
 impl Channel {
@@ -19,14 +20,15 @@ impl Channel {
             false => None,
         };
         let encoded = rewritten.as_deref().unwrap_or(publish.encoded);
+        let life = if publish.properties.expiration.is_some() { life(&publish.properties)? } else { None };
         if let Mode::Transaction(transaction) = &mut self.mode {
-            transaction.publish(session.publisher.route(), publish, encoded, session.broker.limits())?;
+            transaction.publish(session.publisher.route(), publish, encoded, life, session.broker.limits())?;
             return Ok(Published::Routed);
         }
         if session.publisher.route().queues.is_empty() {
             return Ok(Published::Unroutable);
         }
-        session.publisher.push(publish, encoded);
+        session.publisher.push(publish, encoded, life, (self.number, self.last_published()));
         Ok(Published::Routed)
     }
 
@@ -107,26 +109,15 @@ impl Channel {
         session: &mut Session,
         mut returned: impl FnMut(crate::message::Message<'_>),
     ) -> Result<bool> {
-        let Transaction { mut runs, settled, unroutable, .. } = std::mem::take(self.transaction()?);
+        let Transaction { runs, settled, unroutable, .. } = std::mem::take(self.transaction()?);
         session.flush();
         for (message, _) in messages(&unroutable) {
             returned(message);
         }
         settled.iter().for_each(|settled| self.release(&settled.run));
-        let is_logged = |settled: &Settled| settled.run.queue.is_durable() && settled.how != Settle::Requeue;
-        let durable = session.broker.durable().cloned();
-        if let Some(durable) = durable.filter(|_| runs.iter().any(|held| held.logged) || settled.iter().any(is_logged))
-        {
-            let ticket = super::commit::append(&durable.store.log, session, runs, settled);
-            self.committing = Some(Waiting::of(ticket));
-            return Ok(self.take_committed(session));
-        }
-        for held in &mut runs {
-            held.route.append(&mut held.run, false, &session.vhost, &session.mailbox);
-        }
-        self.settled = settled;
-        self.apply_settled();
-        Ok(true)
+        let Some(ticket) = commit(&session.vhost, &session.mailbox, runs, settled) else { return Ok(true) };
+        self.committing = Some(Waiting::of(ticket));
+        Ok(self.take_committed(session))
     }
 
     /// Whether a commit that was not done at once has been done now. Says it once.

@@ -2,7 +2,7 @@
 
 use super::{CROWDED, Head, Queue, Segments};
 use crate::log::{Entry, Lsn, Place, QueueId, QueueState, Span, Stretch};
-use crate::message::{Account, Block};
+use crate::message::{Account, Block, body_bytes};
 use crate::overflow::Extent;
 use crate::runs::{Counts, Runs};
 use crate::segment::{Places, Segment};
@@ -209,16 +209,8 @@ impl Queue {
             Some((&first, segment)) => (first, (first + u64::from(segment.count())).max(position + count)),
             None => (position, position + count),
         };
-        let mut lost = take_all(&mut self.requeued, first, end);
-        if let Some(stored) = &mut self.stored {
-            lost.extend(take_all(&mut stored.restored, first, end));
-        }
-        let head = self.head.position;
-        if (first..end).contains(&head) && self.ahead > 0 && end <= self.next {
-            lost.push((head, end - head));
-            self.ahead -= end - head;
-            self.head = Head { position: end, segment: end, offset: None };
-        }
+        let mut lost = Vec::new();
+        self.take_out(first, end, &mut lost);
         lost.iter().for_each(|&(position, count)| self.drop_range(position, count, true));
         self.consumers.revoke_grants();
         lost.iter().map(|(_, count)| count).sum()
@@ -245,6 +237,9 @@ impl Queue {
         let Some(stored) = &mut self.stored else { return };
         let count = u64::from(block.count());
         stored.hidden.remove(position, count);
+        if let Some(bytes) = &mut self.bytes {
+            *bytes += body_bytes(block.bytes(), 0, block.count());
+        }
         if position >= self.head.position {
             self.ahead += count;
             self.flow.append(block.len());
@@ -253,13 +248,19 @@ impl Queue {
         }
         stored.release_from = stored.release_from.min(position);
         self.segments.insert(position, Segment::whole(block, places));
+        self.remind(position, count);
     }
 
-    /// Moves the head over positions whose messages cannot be seen yet: they are found behind it later.
-    pub(super) fn skip_hidden(&mut self) {
-        let Some(stored) = &self.stored else { return };
-        if let Some((first, count)) = stored.hidden.run_at(self.head.position) {
-            self.head = Head { position: first + count, segment: first + count, offset: None };
+    /// Moves the head over positions whose messages cannot be seen yet, which are found behind it later, and over those
+    /// that were taken out of turn.
+    pub(super) fn skip(&mut self) {
+        loop {
+            let position = self.head.position;
+            let hidden = self.stored.as_ref().and_then(|stored| stored.hidden.run_at(position));
+            let Some((first, count)) = hidden.or_else(|| self.holes.run_at(position)) else { return };
+            let end = first + count;
+            self.holes.remove(position, end - position);
+            self.head = Head { position: end, segment: end, offset: None };
         }
     }
 
@@ -268,7 +269,7 @@ impl Queue {
         if self.ready() == 0 {
             return None;
         }
-        self.skip_hidden();
+        self.skip();
         let position = self.next_behind_head().map_or(self.head.position, |(position, _)| position);
         self.missing_at(position)
     }
@@ -538,7 +539,7 @@ impl Queue {
 }
 
 /// Takes what a set has of some positions.
-fn take_all(runs: &mut Runs, first: u64, end: u64) -> Vec<(u64, u64)> {
+pub(super) fn take_all(runs: &mut Runs, first: u64, end: u64) -> Vec<(u64, u64)> {
     let (mut taken, mut at) = (Vec::new(), first);
     for (gap, count) in runs.gaps(first, end - first).chain([(end, 0)]) {
         if gap > at {
