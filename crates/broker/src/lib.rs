@@ -88,6 +88,7 @@ mod routing;
 mod runs;
 mod segment;
 mod session;
+mod times;
 mod topology;
 mod unacked;
 
