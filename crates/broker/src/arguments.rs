@@ -2,7 +2,7 @@
 
 use crate::engine::QueueDeclare;
 use crate::error::{Error, Result};
-use crate::settings::as_f64;
+use crate::settings::{DELAYS_FOR, as_f64};
 use leveret_wire::table::{Table, Value};
 
 /// Checks types and ranges of the queue arguments that RabbitMQ knows, with its texts.
@@ -26,6 +26,7 @@ pub fn check_queue(arguments: Table<'_>, queue: &str, vhost: &str) -> Result<()>
             },
             "x-queue-mode" => one_of(value, &["default", "lazy"]),
             "x-queue-type" => queue_type(value),
+            DELAYS_FOR => Err("it is for the broker's own queues".to_string()),
             _ => Ok(()),
         };
         if let Err(why) = checked {
@@ -40,6 +41,28 @@ pub fn check_queue(arguments: Table<'_>, queue: &str, vhost: &str) -> Result<()>
             Err(Error::precondition(format!("invalid arg '{key}' for queue '{queue}' in vhost '{vhost}': {why}")))
         }
     }
+}
+
+/// Whether a queue argument has an effect here; others are kept and compared.
+pub fn has_effect(key: &str) -> bool {
+    let effective = [
+        "x-message-ttl",
+        "x-expires",
+        "x-max-length",
+        "x-max-length-bytes",
+        "x-overflow",
+        "x-dead-letter-exchange",
+        "x-dead-letter-routing-key",
+        "x-delivery-limit",
+        "x-delayed-retry-type",
+        "x-delayed-retry-min",
+        "x-delayed-retry-max",
+        "x-delayed-retry-multiplier",
+        "x-delayed-retry-jitter",
+        "x-single-active-consumer",
+        "x-queue-type",
+    ];
+    effective.contains(&key)
 }
 
 /// An argument that cannot hold beside the others, and why.

@@ -18,7 +18,7 @@ use crate::session::Session;
 use crate::unacked::{Outstanding, Unacked};
 use leveret_wire::table::{Table, Value};
 use rustc_hash::FxHashMap;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// Consuming from it means to receive the answers to one's own requests (RabbitMQ's direct reply-to).
@@ -59,6 +59,8 @@ struct Confirms {
     confirmed: u64,
     /// Up to this tag, and what has to be durable before.
     waiting: VecDeque<(u64, Waiting)>,
+    /// Not confirmed, and not to be.
+    refused: BTreeSet<u64>,
 }
 
 #[derive(Debug)]
@@ -173,7 +175,7 @@ impl Channel {
         session.flush();
         let name = self.resolve_queue(name)?;
         if name == REPLY_TO {
-            return Ok(QueueStatus { name: name.into(), ready: 0, consumers: 1 });
+            return Ok(QueueStatus { name: name.into(), ready: 0, waiting: 0, consumers: 1 });
         }
         let status = session.vhost.queue_status(name, session.id)?;
         self.last_queue = Some(status.name.clone());
@@ -241,7 +243,9 @@ impl Channel {
             if state.is_deleted() {
                 return Err(Error::not_found("queue", &queue.name, session.vhost.name()));
             }
-            if state.consumers.is_exclusive() || consume.exclusive && !state.consumers.is_empty() {
+            let exclusive_among_others =
+                consume.exclusive && (!state.consumers.is_empty() || state.consumers.is_single_active());
+            if state.consumers.is_exclusive() || exclusive_among_others {
                 return Err(Error::access_refused(format!(
                     "queue '{}' in vhost '{}' in exclusive use",
                     queue.name,
@@ -292,6 +296,7 @@ impl Channel {
         let consumer = self.consumers.remove(&number)?;
         self.tags.remove(&consumer.tag);
         consumer.queue.change(|queue| queue.consumers.remove(consumer.id));
+        consumer.queue.touch();
         session.vhost.delete_if_abandoned(&consumer.queue);
         if self.reply_queue.as_ref().is_some_and(|own| Arc::ptr_eq(own, &consumer.queue)) {
             self.reply_queue = None;
@@ -458,6 +463,7 @@ impl Channel {
             run.settle(Settle::Fail, |_| ());
         }
         for consumer in consumers {
+            consumer.queue.touch();
             session.vhost.delete_if_abandoned(&consumer.queue);
         }
     }

@@ -7,6 +7,7 @@ mod rules;
 
 pub(crate) use self::rules::Lives;
 use crate::arguments::TIME_MAX;
+use crate::delay::check_delay;
 use crate::engine::{Durable, SharedQueue, VirtualHost};
 use crate::error::{Error, Result};
 use crate::log::{LARGE_MIN, Log, Lsn, Part, Target, Ticket, Unit};
@@ -67,6 +68,8 @@ pub(crate) struct Route {
     special: bool,
     /// One of them may refuse.
     refuses: bool,
+    /// One of them is where messages wait before they are routed.
+    delays: bool,
 }
 
 /// Messages for the same queues.
@@ -82,10 +85,31 @@ pub(crate) struct Held {
 /// What is said of the messages of a run beside the messages; nothing of most.
 #[derive(Debug, Default)]
 pub(crate) struct Notes {
-    /// Milliseconds that messages may live: their number in the run, in order. The others have no time of their own.
-    pub(crate) lives: Vec<(u32, u64)>,
+    /// Messages with times of their own, in order.
+    pub(crate) own: Vec<Own>,
     /// Channel and tag of each message, if some may be refused.
     pub(crate) tags: Vec<(u16, u64)>,
+}
+
+/// Times that a message has of its own, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Own {
+    /// Its number in the run.
+    pub(crate) number: u32,
+    /// It may live so long.
+    pub(crate) life: Option<u64>,
+    /// It is to wait so long before it is routed.
+    pub(crate) delay: Option<u64>,
+}
+
+impl Notes {
+    /// Notes the times of the message of this number, if it has any.
+    #[inline]
+    pub(crate) fn note_times(&mut self, number: u32, life: Option<u64>, delay: Option<u64>) {
+        if life.is_some() || delay.is_some() {
+            self.own.push(Own { number, life, delay });
+        }
+    }
 }
 
 /// The last record of the log that has to be durable before something may be confirmed.
@@ -124,12 +148,13 @@ impl Route {
         let durable = queues.iter().any(|queue| queue.is_durable());
         let special = queues.iter().any(|queue| queue.settings.is_special());
         let refuses = queues.iter().any(|queue| queue.settings.refuses());
-        Route { queues, durable, special, refuses }
+        let delays = queues.iter().any(|queue| queue.settings.delays_for.is_some());
+        Route { queues, durable, special, refuses, delays }
     }
 
-    /// A queue of it may refuse messages.
-    pub(crate) fn refuses(&self) -> bool {
-        self.refuses
+    /// Messages wait in one of its queues before they are routed.
+    pub(crate) fn delays(&self) -> bool {
+        self.delays
     }
 
     /// Persistent messages on this route are recorded in the log.
@@ -150,7 +175,7 @@ impl Route {
         vhost: &VirtualHost,
         publisher: &Arc<Mailbox>,
     ) -> Appended {
-        if self.special || !notes.lives.is_empty() {
+        if self.special || !notes.own.is_empty() {
             return self.append_by_rules(run, std::mem::take(notes), logged, vhost, publisher);
         }
         self.append_living(run, None, logged, vhost, publisher)
@@ -217,7 +242,7 @@ impl Route {
             }
             let target = Target { queue: only.id, position: queue.next_position() };
             let times = only.expect_times(queue, target.position, count, lives);
-            let place = log.enqueue(count, bytes, crc, &[target], &times);
+            let place = log.enqueue_timed(count, bytes, crc, &[target], &times);
             match &block {
                 Some(block) => queue.append_block(block.clone(), Places::At(vec![(0, place)])),
                 None => queue.append_run(run, Some(place)),
@@ -279,7 +304,7 @@ impl Route {
     ) -> Appended {
         let block = run.seal(vhost.account());
         let (targets, times) = self.reserve(block.count(), lives);
-        let place = log.enqueue(block.count(), block.bytes(), log.id.crc(block.bytes()), &targets, &times);
+        let place = log.enqueue_timed(block.count(), block.bytes(), log.id.crc(block.bytes()), &targets, &times);
         let crowded = self.fill(&block, &targets, lives, &Places::At(vec![(0, place)]), publisher);
         Appended { crowded, lsn: place.lsn, ..Appended::default() }
     }
@@ -414,7 +439,13 @@ impl Publisher {
     /// Takes the message that was resolved into the run of its route. If a queue refuses it, its channel and tag will be
     /// among [`Publisher::take_refused`].
     #[inline]
-    pub(crate) fn push(&mut self, publish: &Publish<'_>, encoded: &[u8], life: Option<u64>, tag: (u16, u64)) {
+    pub(crate) fn push(
+        &mut self,
+        publish: &Publish<'_>,
+        encoded: &[u8],
+        (life, delay): (Option<u64>, Option<u64>),
+        tag: (u16, u64),
+    ) {
         let persistent = publish.properties.delivery_mode == Some(2);
         let logged = persistent && self.route.durable;
         let slot = match self.slot {
@@ -427,9 +458,7 @@ impl Publisher {
             self.append_slot(slot);
         }
         let Held { run, notes, .. } = &mut self.open[slot];
-        if let Some(life) = life {
-            notes.lives.push((run.count(), life));
-        }
+        notes.note_times(run.count(), life, delay);
         if self.route.refuses {
             notes.tags.push(tag);
         }
@@ -560,6 +589,14 @@ pub(crate) fn life(properties: &Properties<'_>) -> Result<Option<u64>> {
         _ => format!("{{value_too_big,{text}}}"),
     };
     Err(Error::precondition(format!("invalid expiration '{text}': {why}")))
+}
+
+/// The times that a message has of its own on its way along a route: for how long it may live, and wait.
+#[inline]
+pub(crate) fn own_times(properties: &Properties<'_>, route: &Route) -> Result<(Option<u64>, Option<u64>)> {
+    let life = if properties.expiration.is_some() { life(properties)? } else { None };
+    let delay = if route.delays { check_delay(properties.headers.unwrap_or_default())? } else { None };
+    Ok((life, delay))
 }
 
 /// The routing keys in a CC or BCC header, which is an array of strings.

@@ -10,10 +10,12 @@
 use crate::consumers::{Consumers, Wakes};
 use crate::log::{Place, QueueId};
 use crate::mailbox::{Event, Mailbox};
-use crate::message::{Account, BLOCK_MAX, Block, OpenRun, Run, body_bytes};
+use crate::message::{Account, BLOCK_MAX, Block, Message, OpenRun, Run, body_bytes};
 use crate::runs::{Counts, Runs};
 use crate::segment::{Places, Segment};
 use crate::times::Time;
+use leveret_wire::properties::Properties;
+use leveret_wire::table::FieldTable;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -21,6 +23,7 @@ mod stored;
 mod timed;
 
 use stored::Stored;
+pub(crate) use timed::{Dead, Return};
 pub(crate) use stored::{FileSpan, Journal, Missing, RESIDENT, Restored, Snapshot, Wanted};
 
 /// What a consumer or basic.get took: records of one block, at consecutive positions.
@@ -38,9 +41,30 @@ pub struct Delivery {
     pub redelivered: bool,
     /// How often they were returned to the queue.
     pub returned: u64,
+    /// Their consumers are told that, if it is not zero; see [`Delivery::properties`].
+    pub tells_count: bool,
 }
 
 impl Delivery {
+    /// The encoded properties of one of its messages as consumers are to see them: with an `x-delivery-count` header that
+    /// tells how often it came back, where its queue counts that (RabbitMQ's quorum queues). `None` if they are those of
+    /// the message.
+    ///
+    /// # Panics
+    /// If the message's properties cannot be decoded: they were when it was published.
+    pub fn properties(&self, message: &Message<'_>) -> Option<Vec<u8>> {
+        if !self.tells_count || self.returned == 0 {
+            return None;
+        }
+        let mut properties = Properties::decode(message.properties).expect("they are checked before they are queued");
+        let mut headers = properties.headers.map(FieldTable::from).unwrap_or_default();
+        headers.insert("x-delivery-count", i64::try_from(self.returned).unwrap_or(i64::MAX));
+        properties.headers = Some(headers.as_table());
+        let mut encoded = Vec::new();
+        properties.encode(&mut encoded);
+        Some(encoded)
+    }
+
     /// Bytes of its messages' bodies.
     pub(crate) fn body_bytes(&self) -> u64 {
         body_bytes(self.block.bytes(), self.offset, self.count)
@@ -71,6 +95,10 @@ pub struct Queue {
     bytes: Option<u64>,
     /// What is to happen at a time, for the owner to note.
     times: Vec<Time>,
+    /// Everything waits for its time.
+    delays: bool,
+    /// Deliveries tell how often a message came back.
+    tells_count: bool,
     /// Names it among times.
     number: QueueId,
     /// Handed out and not settled; no fewer than what is acked or requeued at once.
@@ -128,6 +156,8 @@ impl Queue {
             overdue: Runs::default(),
             bytes: None,
             times: Vec::new(),
+            delays: false,
+            tells_count: false,
             number: 0,
             unacked: 0,
             account,
@@ -178,7 +208,7 @@ impl Queue {
         {
             self.next += u64::from(run.count());
             self.ahead += u64::from(run.count());
-            return;
+            return self.delay_from(next);
         }
         let mut open = OpenRun::new(&self.account);
         open.extend(run);
@@ -197,11 +227,12 @@ impl Queue {
         if self.head.position == self.next {
             self.head = Head { position: self.next, segment: self.next, offset: Some(0) };
         }
-        let count = u64::from(segment.count());
-        self.segments.insert(self.next, segment);
+        let (count, position) = (u64::from(segment.count()), self.next);
+        self.segments.insert(position, segment);
         self.next += count;
         self.ahead += count;
         self.release();
+        self.delay_from(position);
     }
 
     /// Hands out up to `max` messages, requeued ones first, until their records exceed `max_bytes`, or until
@@ -256,7 +287,8 @@ impl Queue {
             _ => (self.requeued.take_at(position, same), true),
         };
         let offset = segment.offset((position - first) as u32);
-        Some(Delivery { block, offset, count: count as u32, position, redelivered, returned })
+        let (count, tells_count) = (count as u32, self.tells_count);
+        Some(Delivery { block, offset, count, position, redelivered, returned, tells_count })
     }
 
     fn take_head(&mut self, max: u64) -> Option<Delivery> {
@@ -287,14 +319,16 @@ impl Queue {
             self.head = Head { position: end, segment: end, offset: self.segments.contains_key(&end).then_some(0) };
             self.flow.take(block.len() - offset);
         }
-        Some(Delivery { block, offset, count, position, redelivered: false, returned: 0 })
+        let (redelivered, returned, tells_count) = (false, 0, false);
+        Some(Delivery { block, offset, count, position, redelivered, returned, tells_count })
     }
 
     /// Handed-out messages once more, for whoever has to look at them before they are forgotten. False if some have to
-    /// be loaded first ([`Queue::missing_at`]): then `out` has those before them.
-    pub fn look_again(&mut self, position: u64, count: u64, out: &mut Vec<Delivery>) -> bool {
-        let (mut at, end) = (position, position + count);
-        while at < end && !self.deleted {
+    /// be loaded first ([`Queue::missing_at`]): then `out` has those before them. Those are enough if their blocks have
+    /// `max_bytes`.
+    pub fn look_again(&mut self, position: u64, count: u64, max_bytes: usize, out: &mut Vec<Delivery>) -> bool {
+        let (mut at, end, mut bytes) = (position, position + count, 0);
+        while at < end && !self.deleted && bytes < max_bytes {
             let Some((&first, segment)) = self.segments.range_mut(..=at).next_back() else { return false };
             let until = end.min(first + u64::from(segment.count()));
             if until <= at || segment.is_stored() {
@@ -303,7 +337,9 @@ impl Queue {
             let (block, offset) = (segment.seal(), segment.offset((at - first) as u32));
             let (returned, same) = self.returned.get(at, until - at);
             let count = same as u32;
-            out.push(Delivery { block, offset, count, position: at, redelivered: true, returned });
+            bytes += block.len();
+            let (redelivered, tells_count) = (true, self.tells_count);
+            out.push(Delivery { block, offset, count, position: at, redelivered, returned, tells_count });
             at += same;
         }
         true

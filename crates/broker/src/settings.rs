@@ -23,7 +23,12 @@ pub(crate) struct Settings {
     pub(crate) quorum: bool,
     /// One consumer at a time gets messages.
     pub(crate) single_active: bool,
+    /// It is the part of this exchange in which messages wait for their time.
+    pub(crate) delays_for: Option<Box<str>>,
 }
+
+/// The argument of a queue that belongs to an exchange: messages wait there for their time.
+pub(crate) const DELAYS_FOR: &str = "x-delays-for";
 
 /// What happens to a message too many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +91,7 @@ impl Settings {
             delivery_limit,
             retry: Retry::from_arguments(arguments),
             quorum,
+            delays_for: arguments.get(DELAYS_FOR).as_ref().and_then(Value::as_str).map(Box::from),
             single_active: matches!(arguments.get("x-single-active-consumer"), Some(Value::Bool(true))),
         }
     }
@@ -105,9 +111,14 @@ impl Settings {
         self.is_limited() && self.overflow != Overflow::DropHead
     }
 
+    /// Its oldest messages are dropped when there are too many.
+    pub(crate) fn drops(&self) -> bool {
+        self.is_limited() && self.overflow == Overflow::DropHead
+    }
+
     /// Publishing to it takes more than appending.
     pub(crate) fn is_special(&self) -> bool {
-        self.ttl.is_some() || self.is_limited()
+        self.ttl.is_some() || self.is_limited() || self.delays_for.is_some()
     }
 
     /// A message that comes back may go elsewhere than to its place.

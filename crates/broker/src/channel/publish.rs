@@ -4,8 +4,9 @@ use super::transaction::Transaction;
 use super::{Channel, Confirms, Mode, REPLY_TO};
 use crate::engine::commit;
 use crate::error::{Error, Result};
-use crate::publisher::{Publish, Published, Waiting, life, rewrite};
+use crate::publisher::{Publish, Published, Waiting, own_times, rewrite};
 use crate::session::Session;
+use rustc_hash::FxHashMap;
 
 impl Channel {
     /// Takes a message. It is in its queues after [`Session::flush`], or after the commit of a transaction.
@@ -20,15 +21,15 @@ impl Channel {
             false => None,
         };
         let encoded = rewritten.as_deref().unwrap_or(publish.encoded);
-        let life = if publish.properties.expiration.is_some() { life(&publish.properties)? } else { None };
+        let times = own_times(&publish.properties, session.publisher.route())?;
         if let Mode::Transaction(transaction) = &mut self.mode {
-            transaction.publish(session.publisher.route(), publish, encoded, life, session.broker.limits())?;
+            transaction.publish(session.publisher.route(), publish, encoded, times, session.broker.limits())?;
             return Ok(Published::Routed);
         }
         if session.publisher.route().queues.is_empty() {
             return Ok(Published::Unroutable);
         }
-        session.publisher.push(publish, encoded, life, (self.number, self.last_published()));
+        session.publisher.push(publish, encoded, times, (self.number, self.last_published()));
         Ok(Published::Routed)
     }
 
@@ -39,6 +40,11 @@ impl Channel {
             (true, None) => return Err(Error::precondition("fast reply consumer does not exist")),
         };
         Ok(rewrite(&publish.properties, reply_to))
+    }
+
+    /// Everything up to this tag has had its answer: it was confirmed or refused.
+    pub(crate) fn is_settled(&self, tag: u64) -> bool {
+        matches!(&self.mode, Mode::Confirm(confirms) if confirms.confirmed >= tag)
     }
 
     /// Turns on publisher confirms. 406 in a transaction.
@@ -61,6 +67,15 @@ impl Channel {
     /// The tag of the last message that was taken; 0 without confirms.
     pub(crate) fn last_published(&self) -> u64 {
         if let Mode::Confirm(confirms) = &self.mode { confirms.published } else { 0 }
+    }
+
+    /// Tags of messages that a full queue has refused (`x-overflow`) since the last call: each is to be answered by
+    /// basic.nack. To be called before [`Channel::take_confirm`], which leaves them out.
+    pub fn take_refused(&mut self, session: &mut Session) -> Vec<u64> {
+        let Mode::Confirm(confirms) = &mut self.mode else { return Vec::new() };
+        let refused = session.publisher.take_refused(self.number);
+        confirms.refused.extend(&refused);
+        refused
     }
 
     /// What can be confirmed now: the highest tag, and whether it stands for several. To be called after
@@ -100,7 +115,8 @@ impl Channel {
     }
 
     /// Makes the publishes and acks since the last commit take effect, all of them. Calls `returned` with each
-    /// mandatory message that no queue takes. 406 without [`Channel::select_transaction`].
+    /// mandatory message that no queue takes. 406 without [`Channel::select_transaction`], or if a queue that refuses what
+    /// is too much has no room: then nothing is done.
     ///
     /// True if it is done. False if the log has to be durable first: [`Channel::take_committed`] tells when, after
     /// [`crate::Event::Durable`]. Until then nothing else that is answered should be done on this channel.
@@ -109,6 +125,9 @@ impl Channel {
         session: &mut Session,
         mut returned: impl FnMut(crate::message::Message<'_>),
     ) -> Result<bool> {
+        let mut planned = FxHashMap::default();
+        let runs = &self.transaction()?.runs;
+        runs.iter().try_for_each(|held| held.route.check_room(&held.run, &mut planned))?;
         let Transaction { runs, settled, unroutable, .. } = std::mem::take(self.transaction()?);
         session.flush();
         for (message, _) in messages(&unroutable) {
@@ -162,9 +181,18 @@ impl Channel {
 impl Confirms {
     /// Everything up to `tag` is confirmed now.
     fn confirm(&mut self, tag: u64) -> Option<(u64, bool)> {
-        let multiple = tag - self.confirmed > 1;
-        self.confirmed = tag;
-        Some((tag, multiple))
+        let (before, mut upto) = (std::mem::replace(&mut self.confirmed, tag), tag);
+        let mut count = tag - before;
+        if !self.refused.is_empty() {
+            let later = self.refused.split_off(&(tag + 1));
+            let refused = std::mem::replace(&mut self.refused, later);
+            count -= refused.len() as u64;
+            // The last one that was not refused; what was before it and was, has its answer already.
+            while refused.contains(&upto) {
+                upto -= 1;
+            }
+        }
+        (upto > before).then_some((upto, count > 1))
     }
 }
 

@@ -119,7 +119,7 @@ impl Outstanding {
         let Outstanding { position, count, queue, .. } = self;
         match how {
             Settle::Reject if queue.settings.dead_letters.is_some() => {
-                queue.bury(*position, *count, Reason::Rejected);
+                queue.bury(&[(*position, *count)], Reason::Rejected);
                 queue.change(also);
             }
             Settle::Ack | Settle::Reject => queue.change(|queue| {

@@ -30,7 +30,7 @@ impl Transaction {
         route: &Arc<Route>,
         publish: &Publish<'_>,
         encoded: &[u8],
-        life: Option<u64>,
+        (life, delay): (Option<u64>, Option<u64>),
         limits: &Limits,
     ) -> Result<()> {
         self.messages += 1;
@@ -55,7 +55,7 @@ impl Transaction {
                 self.runs.push(Held { route: route.clone(), logged, run: Run::default(), notes: Notes::default() });
             }
             let Some(held) = self.runs.last_mut() else { unreachable!("pushed above") };
-            held.notes.lives.extend(life.map(|life| (held.run.count(), life)));
+            held.notes.note_times(held.run.count(), life, delay);
             &mut held.run
         };
         run.push(publish.route, encoded, publish.body, persistent);

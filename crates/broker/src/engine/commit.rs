@@ -6,7 +6,7 @@ use crate::channel::{Settle, Settled};
 use crate::log::{Part, Place, Stretch, Target, Ticket, Unit};
 use crate::mailbox::Mailbox;
 use crate::message::Block;
-use crate::publisher::{Held, Lives, Route};
+use crate::publisher::{Held, Lives, Own, Route};
 use crate::segment::Places;
 use crate::unacked::Outstanding;
 use std::sync::{Arc, OnceLock};
@@ -17,8 +17,8 @@ enum Effect {
         route: Arc<Route>,
         block: Arc<Block>,
         targets: Vec<Target>,
-        /// Of messages with a time of their own.
-        own: Vec<(u32, u64)>,
+        /// Of messages with times of their own.
+        own: Vec<Own>,
         /// In the log; `None` if they are not in it.
         place: Option<Arc<OnceLock<Place>>>,
     },
@@ -59,7 +59,7 @@ pub(crate) fn commit(
             effects.push(Effect::Append(held));
             continue;
         }
-        let (block, own) = (held.run.seal(vhost.account()), held.notes.lives);
+        let (block, own) = (held.run.seal(vhost.account()), held.notes.own);
         let (targets, due) = held.route.reserve(block.count(), Some(&Lives { now, own: &own }));
         let place = held.logged.then(Arc::<OnceLock<Place>>::default);
         // Transient ones get their places now, too: between persistent ones for the same queue they must stay in order.

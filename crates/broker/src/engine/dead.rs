@@ -5,14 +5,25 @@ use super::commit::commit;
 use super::timer::Due;
 use crate::channel::{Settle, Settled};
 use crate::dead_letter::{Letter, Reason, letter};
+use crate::delay::delay_of;
 use crate::message::{BLOCK_MAX, Message, Run};
 use crate::publisher::{Held, Lives, Notes, Route};
 use crate::queue::{Dead, Delivery, Queue, Return};
 use crate::times::{Time, What};
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Messages are moved in units of about so many bytes, so that few are in memory at a time.
 const STEP: usize = 1024 * 1024;
+
+/// And of so many stretches of positions at most.
+const STRETCHES: usize = 4096;
+
+thread_local! {
+    /// Queues of which the oldest messages are to be dropped, the first of them now.
+    static OVERFULL: RefCell<VecDeque<Arc<SharedQueue>>> = const { RefCell::new(VecDeque::new()) };
+}
 
 impl SharedQueue {
     /// Notes when messages of this queue expire, if they do; for the log to be told as well.
@@ -39,27 +50,40 @@ impl SharedQueue {
         failed: bool,
         also: impl FnOnce(&mut Queue),
     ) {
-        let vhost = self.vhost.upgrade();
-        let Some(vhost) = vhost.filter(|_| self.settings.has_rules_for_returns() || self.counts_on_return()) else {
-            self.change(|queue| {
-                queue.requeue(position, count);
-                also(queue);
-            });
-            return;
+        let mut also = Some(also);
+        let mut at_once = |queue: &mut Queue| {
+            queue.requeue(position, count);
+            also.take().into_iter().for_each(|also| also(queue));
         };
-        let bytes = if self.settings.counts_bytes() { self.body_bytes(position, count) } else { 0 };
+        let Some(vhost) = self.vhost.upgrade() else { return self.change(at_once) };
+        let rules = &self.settings;
+        let is_plain = !rules.has_rules_for_returns() && !rules.counts_bytes();
+        let is_done = |queue: &mut Queue| {
+            let is_plain = is_plain && !queue.has_overdue();
+            if is_plain {
+                at_once(queue);
+            }
+            is_plain
+        };
+        if self.change(is_done) {
+            return self.drop_returned_excess();
+        }
+        let bytes = if rules.counts_bytes() { self.body_bytes(position, count) } else { 0 };
         let how = Return { failed, now: vhost.timer().now(), chance: vhost.chance(), bytes };
         let mut dead = Vec::new();
         self.change(|queue| {
-            queue.come_back(position, count, &how, &self.settings, &mut dead);
-            also(queue);
+            queue.come_back(position, count, &how, rules, &mut dead);
+            also.take().into_iter().for_each(|also| also(queue));
         });
         self.bury_all(&dead);
+        self.drop_returned_excess();
     }
 
-    /// Messages of it can have a time after which they may not come back, or bytes that count.
-    fn counts_on_return(&self) -> bool {
-        self.settings.counts_bytes() || self.state.lock().has_overdue()
+    /// What came back may be too much now.
+    fn drop_returned_excess(self: &Arc<Self>) {
+        if self.settings.drops() {
+            self.drop_excess();
+        }
     }
 
     fn body_bytes(&self, position: u64, count: u64) -> u64 {
@@ -86,26 +110,32 @@ impl SharedQueue {
             }
         });
         self.bury_all(&dead);
-        for (position, count) in delayed {
-            self.send_delayed(position, count);
-        }
+        self.send_delayed(&delayed);
     }
 
     /// Drops the oldest messages that are too many.
     pub(crate) fn drop_excess(self: &Arc<Self>) {
+        // What is dropped here may be too much elsewhere, and so on: one after the other, not one within the other.
+        let is_first = OVERFULL.with_borrow_mut(|queues| {
+            queues.push_back(self.clone());
+            queues.len() == 1
+        });
+        if !is_first {
+            return;
+        }
+        while let Some(queue) = OVERFULL.with_borrow(|queues| queues.front().cloned()) {
+            queue.drop_own_excess();
+            OVERFULL.with_borrow_mut(VecDeque::pop_front);
+        }
+    }
+
+    fn drop_own_excess(self: &Arc<Self>) {
         loop {
             let mut excess = Vec::new();
             let missing = self.change(|queue| queue.take_excess(&self.settings, &mut excess).err());
-            for delivery in &excess {
-                let dead = Dead {
-                    position: delivery.position,
-                    count: delivery.count.into(),
-                    reason: Reason::MaxLength,
-                    // It was subtracted when it was taken.
-                    counted: false,
-                };
-                self.bury_all(&[dead]);
-            }
+            let runs: Vec<_> = excess.iter().map(|it| (it.position, u64::from(it.count))).collect();
+            drop(excess);
+            self.bury(&runs, Reason::MaxLength);
             match missing {
                 Some(missing) => drop(self.load(missing)),
                 None => return,
@@ -127,45 +157,60 @@ impl SharedQueue {
     }
 
     fn bury_all(self: &Arc<Self>, dead: &[Dead]) {
-        for &Dead { position, count, reason, counted } in dead {
-            if counted && self.settings.counts_bytes() {
-                let bytes = self.body_bytes(position, count);
-                self.change(|queue| queue.uncount(bytes));
-            }
-            self.bury(position, count, reason);
+        if self.settings.counts_bytes() {
+            let counted = dead.iter().filter(|dead| dead.counted);
+            let bytes = counted.map(|dead| self.body_bytes(dead.position, dead.count)).sum();
+            self.change(|queue| queue.uncount(bytes));
+        }
+        for dead in dead.chunk_by(|a, b| a.reason == b.reason) {
+            let runs: Vec<_> = dead.iter().map(|dead| (dead.position, dead.count)).collect();
+            self.bury(&runs, dead[0].reason);
         }
     }
 
     /// Sends handed-out messages to the dead-letter exchange, and forgets them: both or neither, also after a crash.
     /// Without one, or where it has no queue for them, they are only forgotten (RabbitMQ's rule).
-    pub(crate) fn bury(self: &Arc<Self>, position: u64, count: u64, reason: Reason) {
-        if self.settings.dead_letters.is_none() {
-            self.change(|queue| queue.ack(position, count));
-            return;
+    pub(crate) fn bury(self: &Arc<Self>, runs: &[(u64, u64)], reason: Reason) {
+        match self.settings.dead_letters {
+            Some(_) => self.move_all(runs, |message, out| self.write_letter(message, reason, out)),
+            None if runs.is_empty() => {}
+            None => self.change(|queue| runs.iter().for_each(|&(position, count)| queue.ack(position, count))),
         }
-        self.move_all(position, count, |message, runs| self.write_letter(message, reason, runs));
     }
 
     /// Moves handed-out messages to where `target` says.
     pub(super) fn move_all(
         self: &Arc<Self>,
-        position: u64,
-        count: u64,
+        runs: &[(u64, u64)],
         mut target: impl FnMut(&Message<'_>, &mut Vec<Held>),
     ) {
-        let (mut at, end) = (position, position + count);
         let Some(vhost) = self.vhost.upgrade() else { return };
-        while at < end {
-            let found = self.look_again(at, end - at, STEP);
-            // What cannot be read stays where it is, and the queue is closed.
-            let Some(last) = found.last() else { return };
-            let upto = last.position + u64::from(last.count);
-            let mut runs = Vec::new();
-            for_each(&found, |message| target(message, &mut runs));
-            let settled = Settled { run: self.outstanding(at, upto - at), how: Settle::Ack };
-            commit(&vhost, &Arc::default(), runs, vec![settled]);
-            at = upto;
+        let (mut out, mut settled, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let send = |out: &mut Vec<Held>, settled: &mut Vec<Settled>| {
+            if !settled.is_empty() {
+                commit(&vhost, &Arc::default(), std::mem::take(out), std::mem::take(settled));
+            }
+        };
+        for &(position, count) in runs {
+            let (mut at, end) = (position, position + count);
+            while at < end {
+                let found = self.look_again(at, end - at, STEP);
+                // What cannot be read stays where it is, and the queue is closed.
+                let Some(last) = found.last() else { break };
+                let upto = last.position + u64::from(last.count);
+                for_each(&found, |message| {
+                    bytes += message.body.len() + message.properties.len();
+                    target(message, &mut out);
+                });
+                settled.push(Settled { run: self.outstanding(at, upto - at), how: Settle::Ack });
+                at = upto;
+                if bytes >= STEP || settled.len() >= STRETCHES {
+                    send(&mut out, &mut settled);
+                    bytes = 0;
+                }
+            }
         }
+        send(&mut out, &mut settled);
     }
 
     /// Writes the letters for rejected messages.
@@ -179,19 +224,29 @@ impl SharedQueue {
         let letter = letter(message, &self.name, reason, target, vhost.seconds());
         let Some(route) = vhost.route_letter(target.exchange(), &letter) else { return };
         let Letter { route: names, properties, .. } = &letter;
-        push(runs, route, |run| run.push(names, properties, message.body, message.persistent), message.persistent);
+        let delay = if route.delays() { delay_of(letter.headers.as_table()) } else { None };
+        let write = |run: &mut Run| run.push(names, properties, message.body, message.persistent);
+        push(runs, route, write, message.persistent, None, delay);
     }
 }
 
 /// Adds a message to the last run if that has the same queues, or to a new one.
-pub(super) fn push(runs: &mut Vec<Held>, route: Route, push: impl FnOnce(&mut Run), persistent: bool) {
+pub(super) fn push(
+    runs: &mut Vec<Held>,
+    route: Route,
+    write: impl FnOnce(&mut Run),
+    persistent: bool,
+    life: Option<u64>,
+    delay: Option<u64>,
+) {
     let logged = persistent && route.is_durable();
     let fits = |last: &Held| last.logged == logged && last.run.len() < BLOCK_MAX && last.route.same_queues(&route);
     if !runs.last().is_some_and(fits) {
         runs.push(Held { route: Arc::new(route), logged, run: Run::default(), notes: Notes::default() });
     }
     if let Some(held) = runs.last_mut() {
-        push(&mut held.run);
+        held.notes.note_times(held.run.count(), life, delay);
+        write(&mut held.run);
     }
 }
 

@@ -3,11 +3,12 @@
 use super::format::{Lsn, RawRecord};
 use super::index::Span;
 use super::record::{self, Bound, Change, DELIVERED, DONE, ENQUEUE, Enqueue, LARGE, QUEUE_STATE, QueueId, QueueState};
-use super::record::{REQUEUED, Stretch, decode_delivered, decode_stretches};
+use super::record::{REQUEUED, Stretch, TIMES, decode_delivered, decode_stretches};
 use super::writer::Place;
 use crate::queue::{FileSpan, Restored};
 use crate::routing::Destination;
 use crate::runs::{Counts, Runs};
+use crate::times::{self, Packed};
 use leveret_wire::table::FieldTable;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,6 +24,8 @@ pub(crate) struct Contents {
     names: BTreeMap<QueueId, (String, String)>,
     messages: BTreeMap<QueueId, Content>,
     pub(crate) highest_queue: QueueId,
+    /// What is to happen to messages at times.
+    pub(crate) times: Packed,
 }
 
 /// Source, key and arguments of a binding.
@@ -96,6 +99,7 @@ impl Contents {
                 content.handed_out = content.handed_out.max(upto);
             }),
             QUEUE_STATE => self.state(QueueState::decode(meta)?),
+            TIMES => times::decode(meta)?.for_each(|time| self.times.push(&time)),
             record::CHUNK | record::CHECKPOINT | record::FILES => {}
             kind => self.change(Change::decode(kind, meta)?),
         }

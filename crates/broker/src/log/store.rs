@@ -17,6 +17,7 @@ use super::writer::{Log, Place, Round};
 use super::{Storage, file_of};
 use crate::message::{Account, Block, slice};
 use crate::queue::{FileSpan, Snapshot, Wanted};
+use crate::times::Times;
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use std::io;
@@ -86,6 +87,8 @@ pub(crate) trait View {
 pub(crate) struct Store {
     pub(crate) log: Log,
     pub(crate) files: Arc<Files>,
+    /// What is to happen to messages at times, as a start has found it and since.
+    pub(crate) times: Arc<Times>,
     segment_size: u32,
     next_queue: AtomicU64,
     keeper: Mutex<Keeper>,
@@ -163,6 +166,7 @@ impl Store {
         sealed: Vec<(u32, u32)>,
         highest_queue: QueueId,
         held: Held,
+        times: Arc<Times>,
     ) -> Store {
         let listed = listed.into_iter().map(|file| Listed { file, living: file.bytes, entries: 0 }).collect();
         let at = log.end();
@@ -185,6 +189,7 @@ impl Store {
         Store {
             log,
             files,
+            times,
             segment_size: storage.segment_size,
             next_queue,
             keeper: Mutex::new(keeper),
@@ -527,6 +532,8 @@ impl Store {
         for listed in &mut keeper.listed {
             listed.living = living.get(&listed.file.number).copied().unwrap_or(0);
         }
+        // Behind the states, too: what was added under a queue's lock is there by now.
+        writing.times(&self.times.pending())?;
         // What the states have seen must be on disk before they count: half a transaction could be among it.
         let end = self.log.end();
         while self.log.durable() < end {

@@ -1,11 +1,14 @@
 //! Publishing to queues that have rules for it: messages that expire, and queues that are full.
 
-use super::{Appended, Notes, Route};
+use super::{Appended, Notes, Own, Route};
 use crate::engine::{SharedQueue, VirtualHost};
+use crate::error::{Error, Result};
+use crate::log::QueueId;
 use crate::mailbox::Mailbox;
 use crate::message::{Run, body_lengths};
 use crate::settings::{Overflow, Settings};
 use crate::times::{Time, What};
+use rustc_hash::FxHashMap;
 use std::sync::Arc;
 
 /// A message that may live no longer than it takes to hand it out gets so many milliseconds where somebody waits for it.
@@ -16,39 +19,33 @@ const AT_ONCE: u64 = 100;
 pub(crate) struct Lives<'a> {
     /// Milliseconds since 1970.
     pub(crate) now: u64,
-    /// Of those with a time of their own, their number in the run and how many milliseconds they may live.
-    pub(crate) own: &'a [(u32, u64)],
+    /// Of those with times of their own.
+    pub(crate) own: &'a [Own],
 }
 
 impl Lives<'_> {
-    /// When these messages expire in a queue; `wanted` if somebody waits for them there.
+    /// What is to happen to these messages in a queue, and when; `wanted` if somebody waits for them there.
     pub(crate) fn times(&self, queue: &SharedQueue, position: u64, count: u32, wanted: bool, out: &mut Vec<Time>) {
-        let (ttl, mut own, mut at) = (queue.settings.ttl, self.own.iter().peekable(), 0);
+        let (mut own, mut at) = (self.own.iter().peekable(), 0);
         while at < count {
-            let (life, until) = match own.next_if(|(number, _)| *number == at) {
-                Some((_, life)) => (Some(ttl.map_or(*life, |ttl| ttl.min(*life))), at + 1),
-                None => (ttl, own.peek().map_or(count, |(number, _)| *number)),
+            let (own, until) = match own.next_if(|own| own.number == at) {
+                Some(own) => (Some(own), at + 1),
+                None => (None, own.peek().map_or(count, |own| own.number.min(count))),
             };
-            if let Some(life) = life {
-                let due = self.now + if life == 0 && wanted { AT_ONCE } else { life };
-                let next = Time {
-                    due,
-                    what: What::Expire,
-                    queue: queue.number,
-                    position: position + u64::from(at),
-                    count: u64::from(until - at),
-                };
-                match out.last_mut() {
-                    Some(last)
-                        if (last.due, last.queue, last.position + last.count) == (due, next.queue, next.position) =>
-                    {
-                        last.count += next.count;
-                    }
-                    _ => out.push(next),
-                }
+            if let Some((due, what)) = self.time(&queue.settings, own, wanted) {
+                let (position, count) = (position + u64::from(at), u64::from(until - at));
+                out.push(Time { due, what, queue: queue.number, position, count });
             }
             at = until;
         }
+    }
+
+    fn time(&self, settings: &Settings, own: Option<&Own>, wanted: bool) -> Option<(u64, What)> {
+        if settings.delays_for.is_some() {
+            return Some((self.now + own.and_then(|own| own.delay).unwrap_or(0), What::Wake));
+        }
+        let life = own.and_then(|own| own.life).into_iter().chain(settings.ttl).min()?;
+        Some((self.now + if life == 0 && wanted { AT_ONCE } else { life }, What::Expire))
     }
 }
 
@@ -62,7 +59,7 @@ impl Route {
         vhost: &VirtualHost,
         publisher: &Arc<Mailbox>,
     ) -> Appended {
-        let lives = Lives { now: vhost.timer().now(), own: &notes.lives };
+        let lives = Lives { now: vhost.timer().now(), own: &notes.own };
         let appended = match self.refuses {
             false => self.append_living(run, Some(&lives), logged, vhost, publisher),
             true => self.append_where_room_is(run, &notes, &lives, logged, vhost, publisher),
@@ -74,7 +71,7 @@ impl Route {
 
     /// Appends a run that nobody could be told was refused: a transaction's, or dead letters.
     pub(crate) fn append_in_any_case(&self, run: &mut Run, notes: &Notes, vhost: &VirtualHost, by: &Arc<Mailbox>) {
-        let lives = Lives { now: vhost.timer().now(), own: &notes.lives };
+        let lives = Lives { now: vhost.timer().now(), own: &notes.own };
         self.append_living(run, Some(&lives), false, vhost, by);
         self.drop_excess();
     }
@@ -82,9 +79,23 @@ impl Route {
     /// Drops what is too much in those of its queues that drop their oldest messages.
     pub(crate) fn drop_excess(&self) {
         if self.special {
-            let drops = |settings: &Settings| settings.is_limited() && settings.overflow == Overflow::DropHead;
-            self.queues.iter().filter(|queue| drops(&queue.settings)).for_each(SharedQueue::drop_excess);
+            self.queues.iter().filter(|queue| queue.settings.drops()).for_each(SharedQueue::drop_excess);
         }
+    }
+
+    /// Whether every queue that may refuse has room for a run, and what was meant for it before; 406 if not. `planned`
+    /// has the bodies' lengths of that by the queues' numbers.
+    pub(crate) fn check_room(&self, run: &Run, planned: &mut FxHashMap<QueueId, Vec<u64>>) -> Result<()> {
+        for queue in self.queues.iter().filter(|queue| queue.settings.refuses()) {
+            let lengths = planned.entry(queue.number).or_default();
+            lengths.extend(body_lengths(run.bytes(), run.count()));
+            let room = queue.change(|state| state.room(&queue.settings, lengths.iter().copied()));
+            if (room as usize) < lengths.len() {
+                let text = format!("queue '{}' is full and has no room for the transaction: nothing of it is done", queue.name);
+                return Err(Error::precondition(text));
+            }
+        }
+        Ok(())
     }
 
     /// Each queue that may refuse gets what it has room for, the others get all.
@@ -108,7 +119,7 @@ impl Route {
             }
             if room > 0 {
                 let route = Route::new([queue].into());
-                let own = &lives.own[..lives.own.partition_point(|(number, _)| *number < room)];
+                let own = &lives.own[..lives.own.partition_point(|own| own.number < room)];
                 let lives = Lives { own, ..*lives };
                 let part = route.append_living(&mut run.part(0, room), Some(&lives), logged, vhost, publisher);
                 appended.join(part);

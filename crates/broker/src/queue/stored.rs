@@ -248,6 +248,7 @@ impl Queue {
         }
         stored.release_from = stored.release_from.min(position);
         self.segments.insert(position, Segment::whole(block, places));
+        self.delay_from(position);
         self.remind(position, count);
     }
 

@@ -35,10 +35,22 @@ pub(crate) struct Return {
 const ON_THEIR_WAY: u64 = 1024;
 
 impl Queue {
-    /// Gives it a name among times, and lets it count the bytes of what is ready if `counts_bytes`.
-    pub(crate) fn configure(&mut self, number: QueueId, counts_bytes: bool) {
+    /// Gives it a name among times, and its rules.
+    pub(crate) fn configure(&mut self, number: QueueId, rules: &Settings) {
         self.number = number;
-        self.bytes = counts_bytes.then_some(0);
+        self.bytes = rules.counts_bytes().then_some(0);
+        (self.delays, self.tells_count) = (rules.delays_for.is_some(), rules.tells_count());
+        if self.delays
+            && let Some(stored) = &mut self.stored
+        {
+            stored.restored.drain().for_each(|(first, count)| self.waiting.add(first, count));
+        }
+        self.consumers.set_single_active(rules.single_active);
+    }
+
+    /// Some messages had their time while they were handed out.
+    pub(crate) fn has_overdue(&self) -> bool {
+        self.overdue.len() > 0
     }
 
     /// What is to happen at a time, since the last call.
@@ -96,11 +108,13 @@ impl Queue {
         out.extend(taken);
     }
 
-    /// Ready messages wait for a time from now on.
-    pub(crate) fn hold_back(&mut self, position: u64, count: u64) {
-        let mut runs = Vec::new();
-        self.take_out(position, position + count, &mut runs);
-        runs.into_iter().for_each(|(first, count)| self.waiting.insert(first, count));
+    /// Where all messages wait for their time, so do the new ones from this position on.
+    pub(super) fn delay_from(&mut self, position: u64) {
+        if self.delays {
+            let mut runs = Vec::new();
+            self.take_out(position, self.next, &mut runs);
+            runs.into_iter().for_each(|(first, count)| self.waiting.insert(first, count));
+        }
     }
 
     /// Handed-out messages come back, by the rules of their queue: to their place, at once or after a delay, or they are
