@@ -132,8 +132,7 @@ impl Stored {
     /// Bytes of a span whose messages are not gone, in proportion.
     fn living(&self, span: &Span) -> u64 {
         let width = span.last - span.first + 1;
-        let live: u64 = self.gone.gaps(span.first, width).map(|(_, count)| count).sum();
-        match live {
+        match width - self.gone.count(span.first, width) {
             0 => 0,
             live => (span.bytes as u128 * u128::from(live) / u128::from(width)).max(1) as u64,
         }
@@ -493,7 +492,7 @@ impl Queue {
         }
         let Some((&first, segment)) = self.segments.range_mut(..=position).next_back() else { return };
         let end = first + u64::from(segment.count());
-        let waits = |runs: &Runs| runs.gaps(first, end - first).map(|(_, count)| count).sum::<u64>() < end - first;
+        let waits = |runs: &Runs| runs.count(first, end - first) > 0;
         if end > self.head.position || waits(&stored.restored) || waits(&self.requeued) {
             return;
         }
