@@ -3,6 +3,7 @@
 
 mod bits;
 mod counts;
+mod encoding;
 #[cfg(test)]
 mod tests;
 
@@ -167,6 +168,16 @@ impl Runs {
             }
             end = start;
         }
+    }
+
+    /// Removes what is not in another set.
+    pub fn retain(&mut self, other: &Runs) {
+        let (Some((first, _)), Some((&last, piece))) = (self.first(), self.pieces.last_key_value()) else { return };
+        let end = match piece {
+            Piece::Run(len) => last + len,
+            Piece::Bits(..) => last + STRETCH,
+        };
+        other.gaps(first, end - first).for_each(|(first, count)| self.remove(first, count));
     }
 
     /// How many of `first .. first + count` are in the set.

@@ -6,6 +6,7 @@ use crate::message::{Account, Block};
 use crate::overflow::Extent;
 use crate::runs::{Counts, Runs};
 use crate::segment::{Places, Segment};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// While all messages in memory are fewer bytes than this, none is freed only because it is on disk as well.
@@ -91,6 +92,12 @@ pub(crate) struct Restored {
     pub(crate) live: Runs,
     /// Positions whose messages were lost to damage.
     pub(crate) lost: Runs,
+    /// Messages that wait for a time.
+    #[expect(dead_code, reason = "no message waits yet")]
+    pub(crate) waiting: Runs,
+    /// Messages whose time came while they were handed out.
+    #[expect(dead_code, reason = "no message waits yet")]
+    pub(crate) overdue: Runs,
     pub(crate) returned: Counts,
     pub(crate) spans: Vec<FileSpan>,
     /// Messages whose records are in the log: position, count, place. Sorted by position.
@@ -100,7 +107,8 @@ pub(crate) struct Restored {
 /// A queue for a checkpoint.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
-    pub(crate) state: QueueState,
+    /// An encoded [`QueueState`].
+    pub(crate) state: Vec<u8>,
     /// Of each file, about how many bytes of this queue live.
     pub(crate) files: Vec<(u32, u64)>,
 }
@@ -528,11 +536,15 @@ impl Queue {
             next: self.next,
             delivered: stored.handed_out,
             counted: end,
-            gone: stored.gone.iter().collect(),
-            lost: stored.lost.iter().collect(),
-            counts: self.returned.iter().collect(),
+            gone: Cow::Borrowed(&stored.gone),
+            lost: Cow::Borrowed(&stored.lost),
+            waiting: Cow::default(),
+            overdue: Cow::default(),
+            counts: Cow::Borrowed(&self.returned),
         };
-        Some(Snapshot { state, files })
+        let mut bytes = Vec::new();
+        state.encode(&mut bytes);
+        Some(Snapshot { state: bytes, files })
     }
 }
 

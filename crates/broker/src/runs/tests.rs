@@ -1,4 +1,5 @@
 use super::*;
+use expect_test::expect;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -81,6 +82,12 @@ fn step(runs: &mut Runs, model: &mut BTreeSet<u64>, (first, count, step): (u64, 
     let absent: BTreeSet<u64> = (first..end).filter(|p| !model.contains(p)).collect();
     assert_eq!(runs.gaps(first, count).collect::<Vec<_>>(), runs_of(&absent));
     assert_eq!(runs.count(first, count), count - absent.len() as u64);
+    let mut bytes = Vec::new();
+    runs.encode(&mut bytes);
+    bytes.push(7);
+    let (decoded, rest) = Runs::decode(&bytes).expect("just encoded");
+    check(&decoded);
+    assert_eq!((decoded.iter().collect::<Vec<_>>(), rest), (all.clone(), &[7][..]));
     for position in [first.saturating_sub(1), first, end, first - first % STRETCH, end - end % STRETCH] {
         let run = all.iter().find(|(first, len)| (*first..first + len).contains(&position));
         assert_eq!(runs.run_at(position), run.copied(), "at {position}");
@@ -181,7 +188,56 @@ proptest! {
     }
 }
 
+#[test]
+fn a_set_of_short_runs_takes_two_bytes_for_each() {
+    let mut runs = Runs::default();
+    // About every other position, with runs and gaps of all short lengths.
+    let gone = |at: u64| at.wrapping_mul(0x9e37_79b9_7f4a_7c15).count_ones().is_multiple_of(2);
+    (0..1_000_000).filter(|at| gone(*at)).for_each(|at| runs.insert(at, 1));
+    let mut bytes = Vec::new();
+    runs.encode(&mut bytes);
+    assert_eq!(bytes.len(), 2 * runs.iter().count() + 1);
+    assert_eq!(Runs::decode(&bytes).expect("just encoded").0.len(), runs.len());
+}
+
+#[test]
+fn bytes_of_a_set_are_checked() {
+    let check = |bytes: &[u8], expected: expect_test::Expect| {
+        let told = Runs::decode(bytes).map(|(runs, rest)| (runs.iter().collect::<Vec<_>>(), rest.len()));
+        expected.assert_eq(&format!("{told:?}"));
+    };
+    let most = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1];
+    check(&[], expect!["None"]);
+    check(&[0], expect!["Some(([], 0))"]);
+    check(&[1, 0, 0], expect!["Some(([(0, 1)], 0))"]);
+    check(&[1, 0, 2, 3, 0, 9], expect!["Some(([(0, 1), (4, 2)], 1))"]);
+    // Runs that touch are one.
+    check(&[1, 0, 2, 0, 0], expect!["Some(([(0, 3)], 0))"]);
+    check(&[1, 0, 2], expect!["None"]);
+    check(&[1, 0], expect!["None"]);
+    check(&[&most[..], &[0, 0]].concat(), expect!["Some(([(0, 18446744073709551615)], 0))"]);
+    // Beyond all positions, and numbers of more than 64 bits.
+    check(&[&most[..], &[1, 0]].concat(), expect!["None"]);
+    check(&[&most[..], &[0, 1, 1, 0]].concat(), expect!["None"]);
+    check(&[&most[..9], &[2, 0, 0]].concat(), expect!["None"]);
+    check(&[&most[..9], &[0x81, 0, 0, 0]].concat(), expect!["None"]);
+}
+
 proptest! {
+    #[test]
+    fn any_bytes_are_a_set_or_not(bytes in proptest::collection::vec(prop_oneof![0u8..4, any::<u8>()], 0..400)) {
+        if let Some((runs, rest)) = Runs::decode(&bytes) {
+            check(&runs);
+            prop_assert!(rest.len() < bytes.len());
+        }
+        if let Some((counts, _)) = Counts::decode(&bytes) {
+            let mut again = Vec::new();
+            counts.encode(&mut again);
+            let (same, _) = Counts::decode(&again).expect("just encoded");
+            prop_assert_eq!(same.iter().collect::<Vec<_>>(), counts.iter().collect::<Vec<_>>());
+        }
+    }
+
     #[test]
     fn behaves_as_a_sorted_set(steps in proptest::collection::vec((0u64..64, 1u64..8, 0u8..4), 1..100)) {
         let (mut runs, mut model) = (Runs::default(), BTreeSet::new());
