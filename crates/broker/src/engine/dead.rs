@@ -86,6 +86,19 @@ impl SharedQueue {
         }
     }
 
+    /// Of a queue as a start found it: lets happen what was left to be done, and counts what has to be counted.
+    pub(super) fn settle_in(&self) {
+        self.change(Queue::remind_overdue);
+        if self.settings.counts_bytes() {
+            let runs = self.state.lock().counted_runs();
+            let bytes = runs.iter().map(|(position, count)| self.body_bytes(*position, *count)).sum();
+            self.change(|queue| {
+                queue.set_bytes(bytes);
+                queue.release();
+            });
+        }
+    }
+
     fn body_bytes(&self, position: u64, count: u64) -> u64 {
         let (mut at, end, mut bytes) = (position, position + count, 0);
         while at < end {

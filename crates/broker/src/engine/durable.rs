@@ -173,7 +173,11 @@ impl Broker {
             vhost.watch(&handle);
             let (id, durable, owner) = (found.id, true, None);
             let record = QueueRecord { name, id, durable, auto_delete, owner, arguments, handle };
+            let handle = record.handle.clone();
             vhost.restore(|topology| topology.insert_queue(record))?;
+            if !damaged {
+                handle.settle_in();
+            }
         }
         for ((vhost, to), bindings) in &contents.bindings {
             let Some(vhost) = self.vhost(vhost) else { continue };

@@ -72,11 +72,12 @@ impl SharedQueue {
         if times.is_empty() {
             return;
         }
-        if let Some(durable) = &self.durable {
-            durable.store.log.times(&times);
-        }
+        // Before the log knows of them: a checkpoint must not miss what it does not replay.
         if let Some(vhost) = self.vhost.upgrade() {
             vhost.timer().add(&times);
+        }
+        if let Some(durable) = &self.durable {
+            durable.store.log.times(&times);
         }
     }
 

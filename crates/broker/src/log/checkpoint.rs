@@ -2,7 +2,7 @@
 
 use super::files::read_exact;
 use super::format::{BATCH_HEAD, BatchHead, LogId, RawRecord, lsn};
-use super::record::{self, CHECKPOINT, Change, Checkpoint, FILES, FileRecord, QUEUE_STATE, QueueState, TIMES};
+use super::record::{self, CHECKPOINT, Change, Checkpoint, FILES, FileRecord, QUEUE_STATE, TIMES};
 use crate::disk::{Disk, DiskFile};
 use crate::times::{self, Time};
 use std::io;
@@ -54,8 +54,9 @@ impl Writing {
         self.push(kind)
     }
 
-    pub(crate) fn queue(&mut self, state: &QueueState) -> io::Result<()> {
-        state.encode(&mut self.meta);
+    /// Takes an encoded [`QueueState`](record::QueueState).
+    pub(crate) fn queue(&mut self, state: &[u8]) -> io::Result<()> {
+        self.meta.extend_from_slice(state);
         self.push(QUEUE_STATE)
     }
 

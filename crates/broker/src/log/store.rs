@@ -522,6 +522,9 @@ impl Store {
         let mut writing = Writing::begin(self.files.disk.as_ref(), self.log.id, checkpoint)?;
         let files: Vec<FileRecord> = keeper.listed.iter().map(|listed| listed.file).collect();
         writing.files(&files)?;
+        // Before the states: a message that waits there must not have met its time in between. One that is missing here is
+        // in the log that is replayed.
+        writing.times(&self.times.pending())?;
         let mut living: FxHashMap<u32, u64> = FxHashMap::default();
         view.snapshots(&mut |snapshot| {
             snapshot.files.iter().for_each(|(file, bytes)| *living.entry(*file).or_default() += bytes);
@@ -532,8 +535,6 @@ impl Store {
         for listed in &mut keeper.listed {
             listed.living = living.get(&listed.file.number).copied().unwrap_or(0);
         }
-        // Behind the states, too: what was added under a queue's lock is there by now.
-        writing.times(&self.times.pending())?;
         // What the states have seen must be on disk before they count: half a transaction could be among it.
         let end = self.log.end();
         while self.log.durable() < end {

@@ -6,6 +6,7 @@ use crate::message::{Account, Block, body_bytes};
 use crate::overflow::Extent;
 use crate::runs::{Counts, Runs};
 use crate::segment::{Places, Segment};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// While all messages in memory are fewer bytes than this, none is freed only because it is on disk as well.
@@ -91,6 +92,10 @@ pub(crate) struct Restored {
     pub(crate) live: Runs,
     /// Positions whose messages were lost to damage.
     pub(crate) lost: Runs,
+    /// Messages that wait for a time.
+    pub(crate) waiting: Runs,
+    /// Messages whose time came while they were handed out.
+    pub(crate) overdue: Runs,
     pub(crate) returned: Counts,
     pub(crate) spans: Vec<FileSpan>,
     /// Messages whose records are in the log: position, count, place. Sorted by position.
@@ -100,7 +105,8 @@ pub(crate) struct Restored {
 /// A queue for a checkpoint.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
-    pub(crate) state: QueueState,
+    /// An encoded [`QueueState`].
+    pub(crate) state: Vec<u8>,
     /// Of each file, about how many bytes of this queue live.
     pub(crate) files: Vec<(u32, u64)>,
 }
@@ -132,8 +138,7 @@ impl Stored {
     /// Bytes of a span whose messages are not gone, in proportion.
     fn living(&self, span: &Span) -> u64 {
         let width = span.last - span.first + 1;
-        let live: u64 = self.gone.gaps(span.first, width).map(|(_, count)| count).sum();
-        match live {
+        match width - self.gone.count(span.first, width) {
             0 => 0,
             live => (span.bytes as u128 * u128::from(live) / u128::from(width)).max(1) as u64,
         }
@@ -161,6 +166,8 @@ impl Queue {
         stored.lost = found.lost;
         (stored.flagged, stored.handed_out) = (found.handed_out, found.handed_out);
         (stored.restored, stored.spans, stored.release_from) = (found.live, found.spans, next);
+        found.waiting.iter().for_each(|(first, count)| stored.restored.remove(first, count));
+        (queue.waiting, queue.overdue) = (found.waiting, found.overdue);
         queue.add_found(found.found);
         queue
     }
@@ -495,7 +502,7 @@ impl Queue {
         }
         let Some((&first, segment)) = self.segments.range_mut(..=position).next_back() else { return };
         let end = first + u64::from(segment.count());
-        let waits = |runs: &Runs| runs.gaps(first, end - first).map(|(_, count)| count).sum::<u64>() < end - first;
+        let waits = |runs: &Runs| runs.count(first, end - first) > 0;
         if end > self.head.position || waits(&stored.restored) || waits(&self.requeued) {
             return;
         }
@@ -531,11 +538,16 @@ impl Queue {
             next: self.next,
             delivered: stored.handed_out,
             counted: end,
-            gone: stored.gone.iter().collect(),
-            lost: stored.lost.iter().collect(),
-            counts: self.returned.iter().collect(),
+            gone: Cow::Borrowed(&stored.gone),
+            lost: Cow::Borrowed(&stored.lost),
+            // Where all messages wait, that need not be said.
+            waiting: if self.delays { Cow::default() } else { Cow::Borrowed(&self.waiting) },
+            overdue: Cow::Borrowed(&self.overdue),
+            counts: Cow::Borrowed(&self.returned),
         };
-        Some(Snapshot { state, files })
+        let mut bytes = Vec::new();
+        state.encode(&mut bytes);
+        Some(Snapshot { state: bytes, files })
     }
 }
 

@@ -48,6 +48,19 @@ impl Queue {
         self.consumers.set_single_active(rules.single_active);
     }
 
+    /// Of a queue as a start found it: what had its time while it was handed out expires at the next opportunity.
+    pub(crate) fn remind_overdue(&mut self) {
+        self.remind(0, self.next);
+    }
+
+    /// The runs of what is ready or waits, for whoever has to look at all of it.
+    pub(crate) fn counted_runs(&self) -> Vec<(u64, u64)> {
+        let mut runs: Vec<_> = self.requeued.iter().chain(self.waiting.iter()).collect();
+        runs.extend(self.stored.iter().flat_map(|stored| stored.restored.iter()));
+        self.ahead_runs(self.head.position, self.next, &mut runs);
+        runs
+    }
+
     /// Some messages had their time while they were handed out.
     pub(crate) fn has_overdue(&self) -> bool {
         self.overdue.len() > 0
