@@ -8,6 +8,8 @@ mod consumers;
 mod exchanges;
 #[path = "broker/fairness.rs"]
 mod fairness;
+#[path = "broker/filters.rs"]
+mod filters;
 #[path = "broker/model.rs"]
 mod model;
 #[path = "broker/modes.rs"]

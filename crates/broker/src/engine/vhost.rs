@@ -14,6 +14,7 @@ use crate::routing::Destination;
 use crate::topology::{
     ExchangeDeclare, QueueRecord, Routed, SessionId, Topology, check_not_default, check_not_reserved,
 };
+use leveret_wire::properties::Properties;
 use leveret_wire::table::{FieldTable, Table};
 use parking_lot::{Mutex, RwLock};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -285,7 +286,10 @@ impl VirtualHost {
 
     pub(super) fn publish_dead_letter(&self, exchange: &str, letter: &Letter, message: &Message<'_>) {
         let keys: Vec<&str> = letter.keys.iter().map(String::as_str).collect();
-        let Ok(routed) = self.topology.read().route(exchange, &keys, letter.headers.as_table()) else { return };
+        let headers = Some(letter.headers.as_table());
+        // Its history may be nested deeper than a client's tables may be: then nothing but the headers is looked at.
+        let properties = Properties { headers, ..Properties::decode(&letter.properties).unwrap_or_default() };
+        let Ok(routed) = self.topology.read().route(exchange, &keys, &properties) else { return };
         let route = Route::new(routed.queues.into());
         let mut run = Run::default();
         run.push(&letter.route, &letter.properties, message.body, message.persistent);
@@ -297,7 +301,7 @@ impl VirtualHost {
         &self,
         exchange: &str,
         keys: &[&str],
-        headers: Table<'_>,
+        properties: &Properties<'_>,
     ) -> Result<(Routed<Arc<SharedQueue>>, u64)> {
         let topology = self.topology.read();
         if topology.exchange(exchange)?.internal {
@@ -306,7 +310,7 @@ impl VirtualHost {
                 self.name
             )));
         }
-        let routed = topology.route(exchange, keys, headers)?;
+        let routed = topology.route(exchange, keys, properties)?;
         routed.queues.iter().try_for_each(|queue| queue.check_undamaged())?;
         Ok((routed, topology.generation()))
     }
