@@ -12,6 +12,8 @@ mod ends;
 mod exchanges;
 #[path = "broker/fairness.rs"]
 mod fairness;
+#[path = "broker/filters.rs"]
+mod filters;
 #[path = "broker/model.rs"]
 mod model;
 #[path = "broker/modes.rs"]
