@@ -24,6 +24,7 @@ pub fn check_queue(arguments: Table<'_>, queue: &str, vhost: &str) -> Result<()>
                 Value::Bool(_) => Ok(()),
                 other => Err(unacceptable(other)),
             },
+            "x-group-header" => header_name(value),
             "x-queue-mode" => one_of(value, &["default", "lazy"]),
             "x-queue-type" => queue_type(value),
             DELAYS_FOR => Err("it is for the broker's own queues".to_string()),
@@ -60,6 +61,7 @@ pub fn has_effect(key: &str) -> bool {
         "x-delayed-retry-multiplier",
         "x-delayed-retry-jitter",
         "x-single-active-consumer",
+        "x-group-header",
         "x-queue-type",
     ];
     effective.contains(&key)
@@ -82,6 +84,10 @@ fn contradiction(arguments: Table<'_>) -> Option<(&'static str, String)> {
         && min > max
     {
         return Some(("x-delayed-retry-max", format!("it is less than 'x-delayed-retry-min', which is {min}")));
+    }
+    if has("x-group-header") && matches!(arguments.get("x-single-active-consumer"), Some(Value::Bool(true))) {
+        let why = "it cannot be together with 'x-single-active-consumer', by which one consumer gets all messages";
+        return Some(("x-group-header", why.to_string()));
     }
     None
 }
@@ -107,6 +113,13 @@ pub fn check_quorum(declare: &QueueDeclare<'_>, vhost: &str) -> Result<()> {
 
 /// Milliseconds that an argument may have at most: a hundred years. RabbitMQ's timers end at 49.7 days.
 pub(crate) const TIME_MAX: i64 = 100 * 365 * 24 * 60 * 60 * 1000;
+
+fn header_name(value: Value<'_>) -> std::result::Result<(), String> {
+    match text(value)?.len() {
+        1..=255 => Ok(()),
+        length => Err(format!("the name of a header has 1 to 255 bytes, and this has {length}")),
+    }
+}
 
 fn factor(value: Value<'_>) -> std::result::Result<(), String> {
     match as_f64(value) {

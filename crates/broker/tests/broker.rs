@@ -14,6 +14,8 @@ mod exchanges;
 mod fairness;
 #[path = "broker/filters.rs"]
 mod filters;
+#[path = "broker/groups.rs"]
+mod groups;
 #[path = "broker/model.rs"]
 mod model;
 #[path = "broker/modes.rs"]

@@ -118,6 +118,16 @@ impl Stored {
         (self.restored.take_at(position, max), flagged)
     }
 
+    /// Of the messages that a start found, those below this position may have been handed out before.
+    pub(super) fn flagged(&self) -> u64 {
+        self.flagged
+    }
+
+    /// Everything below is written.
+    pub(super) fn written(&self) -> Lsn {
+        self.written
+    }
+
     pub(super) fn note_requeued(&mut self, position: u64, count: u64) {
         self.journal.requeued.push(Stretch { queue: self.id, position, count });
     }
@@ -440,7 +450,7 @@ impl Queue {
         }
     }
 
-    fn note_upto(&mut self, position: u64) {
+    pub(super) fn note_upto(&mut self, position: u64) {
         if let Some(stored) = &mut self.stored
             && position > stored.handed_out
         {
@@ -503,7 +513,8 @@ impl Queue {
         let Some((&first, segment)) = self.segments.range_mut(..=position).next_back() else { return };
         let end = first + u64::from(segment.count());
         let waits = |runs: &Runs| runs.count(first, end - first) > 0;
-        if end > self.head.position || waits(&stored.restored) || waits(&self.requeued) {
+        let parked = self.lanes.as_ref().is_some_and(|lanes| lanes.has_any(first, end - first));
+        if end > self.head.position || parked || waits(&stored.restored) || waits(&self.requeued) {
             return;
         }
         if segment.release(stored.written) == Some(false) {

@@ -10,7 +10,7 @@
 //! exchange e type [passive] [durable] [auto-delete] [internal] [alternate-exchange=e2]
 //! bind q e key [header=value ...]; unbind ...; bind-exchange destination source key; unbind-exchange ...
 //! publish [mandatory] q|e/key [cc=a,b] [bcc=c] [reply-to=q] [expiration=ms] [header=value ...] body ...
-//! consume q [as tag] [prefetch n] [no-ack] [exclusive] [x-priority=n]; cancel tag; pause tag; resume tag
+//! consume q [as tag] [prefetch n] [no-ack] [exclusive] [x-priority=n] [x-filter=f]; cancel tag; pause tag; resume tag
 //! qos n [global]; live-prefetch; pull; get q [no-ack]
 //! ack tag [multiple]; nack tag [multiple]; reject tag     (nack and reject: [requeue])
 //! recover; confirm; tx; commit; rollback; unacked; memory; check-memory
@@ -38,11 +38,16 @@ pub fn check(script: &str, expected: Expect) {
 
 /// As [`check`], with limits.
 pub fn check_with(limits: Limits, script: &str, expected: Expect) {
+    expected.assert_eq(&run(limits, script));
+}
+
+/// What a script said, on a new broker.
+pub fn run(limits: Limits, script: &str) -> String {
     let mut world = World::new(limits);
     for command in script.split([';', '\n']).map(str::trim).filter(|command| !command.is_empty()) {
         world.run(command);
     }
-    expected.assert_eq(&world.said);
+    world.said
 }
 
 /// A broker whose generated names are numbered.
