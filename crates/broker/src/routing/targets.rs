@@ -3,7 +3,7 @@
 use super::Destination;
 use crate::filter::Filter;
 use leveret_wire::properties::Properties;
-use leveret_wire::table::{Table, Value};
+use leveret_wire::table::Table;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::Arc;
 
