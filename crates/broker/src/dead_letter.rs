@@ -222,6 +222,9 @@ mod tests {
                     "x-first-death-exchange": LongString("orders"),
                     "x-first-death-queue": LongString("q"),
                     "x-first-death-reason": LongString("rejected"),
+                    "x-last-death-exchange": LongString("orders"),
+                    "x-last-death-queue": LongString("q"),
+                    "x-last-death-reason": LongString("rejected"),
                 }
                 ["all"] {
                     "x-first-death-exchange": LongString("orders"),
@@ -240,6 +243,9 @@ mod tests {
                             "count": I64(2),
                         },
                     ],
+                    "x-last-death-exchange": LongString("dead"),
+                    "x-last-death-queue": LongString("q"),
+                    "x-last-death-reason": LongString("rejected"),
                 }"#]],
         );
     }
