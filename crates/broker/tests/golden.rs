@@ -155,7 +155,7 @@ fn the_newest_golden_directory_has_every_kind_of_record_where_a_start_reads_it()
             FileKind::Segment | FileKind::Adopted => record_kinds(bytes, true, &mut log),
             FileKind::Merged => record_kinds(bytes, false, &mut log),
             FileKind::Checkpoint => record_kinds(bytes, true, &mut snapshot),
-            FileKind::Index | FileKind::Unused => {}
+            FileKind::Index | FileKind::Times | FileKind::Unused => {}
         }
     }
     let in_transactions = |kinds: &BTreeSet<(u8, bool)>| kinds.iter().any(|(_, more)| *more);

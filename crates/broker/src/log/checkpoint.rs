@@ -2,7 +2,10 @@
 
 use super::files::read_exact;
 use super::format::{BATCH_HEAD, BatchHead, LogId, RawRecord, lsn};
-use super::record::{self, CHECKPOINT, Change, Checkpoint, FILES, FileRecord, QUEUE_STATE, QueueState, TIMES};
+use super::record::TimesFile;
+use super::record::{
+    self, CHECKPOINT, Change, Checkpoint, FILES, FileRecord, QUEUE_STATE, QueueState, TIMES, TIMES_FILES,
+};
 use crate::disk::{Disk, DiskFile};
 use crate::times::{self, Time};
 use std::io;
@@ -66,6 +69,14 @@ impl Writing {
             self.push(TIMES)?;
         }
         Ok(())
+    }
+
+    pub(crate) fn times_files(&mut self, files: &[TimesFile]) -> io::Result<()> {
+        if files.is_empty() {
+            return Ok(());
+        }
+        record::encode_times_files(files, &mut self.meta);
+        self.push(TIMES_FILES)
     }
 
     fn push(&mut self, kind: u8) -> io::Result<()> {

@@ -2,8 +2,9 @@
 
 use super::format::{Lsn, RawRecord};
 use super::index::Span;
+use super::record::decode_times_files;
 use super::record::{self, Bound, Change, DELIVERED, DONE, ENQUEUE, Enqueue, LARGE, QUEUE_STATE, QueueId, QueueState};
-use super::record::{REQUEUED, Stretch, TIMES, decode_delivered, decode_stretches};
+use super::record::{REQUEUED, Stretch, TIMES, TIMES_FILES, TimesFile, decode_delivered, decode_stretches};
 use super::writer::Place;
 use crate::queue::{FileSpan, Restored};
 use crate::routing::Destination;
@@ -26,6 +27,8 @@ pub(crate) struct Contents {
     pub(crate) highest_queue: QueueId,
     /// What is to happen to messages at times.
     pub(crate) times: Packed,
+    /// Files with more of that.
+    pub(crate) times_files: Vec<TimesFile>,
 }
 
 /// Source, key and arguments of a binding.
@@ -99,6 +102,7 @@ impl Contents {
                 content.handed_out = content.handed_out.max(upto);
             }),
             QUEUE_STATE => self.state(QueueState::decode(meta)?),
+            TIMES_FILES => self.times_files.extend(decode_times_files(meta)?),
             TIMES => times::decode(meta)?.for_each(|time| self.times.push(&time)),
             record::CHUNK | record::CHECKPOINT | record::FILES => {}
             kind => self.change(Change::decode(kind, meta)?),
