@@ -103,8 +103,9 @@ impl Times {
         Times::default()
     }
 
-    /// Adds some. To be called when their positions are given to messages, and before or under the same lock of a queue
-    /// as the log is told, so that a checkpoint has what it does not replay.
+    /// Adds some. To be called behind the log's record of them, both under the lock of one queue, whichever; or when the
+    /// unit with the record has become durable. A checkpoint takes each queue's lock before it takes what is here: so it
+    /// has all that it does not replay, and nothing whose record may be missing.
     pub(crate) fn add(&self, times: &[Time]) {
         let mut near = self.near.lock();
         let before = near.next();

@@ -427,10 +427,10 @@ impl Store {
         if self.log.failure().is_some() {
             return Ok(false);
         }
-        let _one_at_a_time = self.merging.lock();
         if self.merge_times(view)? {
             return Ok(true);
         }
+        let _one_at_a_time = self.merging.lock();
         let chosen = self.keeper.lock().to_merge(self.files.numbers_below(), self.segment_size);
         if chosen.is_empty() {
             return Ok(false);

@@ -70,8 +70,11 @@ impl Far {
         self.used_up.extend(used_up.map(|reader| reader.record().number));
     }
 
-    /// The first files of a size of which there are enough.
+    /// The first files of a size of which there are enough; none while others are being merged.
     pub(super) fn begin_merge(&mut self) -> Option<Vec<Reader>> {
+        if !self.merging.is_empty() {
+            return None;
+        }
         let mut sizes = [0; 16];
         let chosen = self.readers.iter().map(size).find(|&size| {
             sizes[size] += 1;

@@ -3,7 +3,7 @@
 use super::{Keeper, Store, View};
 use crate::log::files::Files;
 use crate::log::format::LogId;
-use crate::log::timetable::{self, Reader, Writer};
+use crate::log::timetable::{self, BLOCK, Reader, Writer};
 use crate::times::{NEAR, Time, Times};
 use std::io;
 
@@ -27,6 +27,12 @@ impl Store {
     /// Merges files of times if there are enough of a size; false if there are not.
     pub(super) fn merge_times(&self, view: &dyn View) -> io::Result<bool> {
         let Some(readers) = self.times.begin_merge() else { return Ok(false) };
+        // They are as good as one: what space there is belongs to messages.
+        let bytes: u64 = readers.iter().map(|reader| u64::from(reader.record().blocks) * BLOCK as u64).sum();
+        if self.files.disk.free().inspect_err(|_| self.times.give_up_merge())? < 2 * bytes {
+            self.times.give_up_merge();
+            return Ok(false);
+        }
         let number = self.files.next_number();
         let merged = self.write_merged(number, readers, view).and_then(|merged| self.replace(number, merged));
         let removed = match merged {
