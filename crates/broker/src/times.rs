@@ -132,11 +132,11 @@ impl Times {
             // What cannot be read is not tried again for each of the others.
             failed = failed.or_else(|| far.load(&self.damaged).err());
             let first = far.first();
-            let near = self.near.lock().pop(first.map_or(now, |(time, _)| now.min(time.due)));
+            let near = self.near.lock().pop(first.map_or(now, |time| now.min(time.due)));
             let time = match (near, first) {
                 (Some(time), _) => time,
-                (None, Some((time, reader))) if time.due <= now => {
-                    far.advance(reader);
+                (None, Some(time)) if time.due <= now => {
+                    far.advance();
                     time
                 }
                 _ => break,
@@ -259,7 +259,7 @@ impl Times {
     /// Adds a file that is written and synced, or was found by a start.
     pub(crate) fn add_file(&self, reader: Reader) {
         let mut far = self.far.lock();
-        far.readers.push(reader);
+        far.push(reader);
         self.look_up(far);
     }
 
@@ -275,7 +275,7 @@ impl Times {
     /// What a checkpoint has to say, of durable queues: what is in memory or in hand, sorted, and the files.
     pub(crate) fn snapshot(&self) -> (Vec<Time>, Vec<TimesFile>) {
         let far = self.far.lock();
-        let files = far.readers.iter().map(Reader::record).collect();
+        let files = far.readers().map(Reader::record).collect();
         let near = self.near.lock();
         let all = near.heap.iter().map(|Reverse(time)| time).chain(&near.last).chain(&far.in_hand);
         let mut times: Vec<Time> = all.filter(|time| !time.is_transient()).copied().collect();
@@ -287,9 +287,7 @@ impl Times {
 
     /// Numbers of files all of which was taken, each once.
     pub(crate) fn take_used_up(&self) -> Vec<u32> {
-        let mut far = self.far.lock();
-        far.drop_used_up();
-        std::mem::take(&mut far.used_up)
+        std::mem::take(&mut self.far.lock().used_up)
     }
 
     /// Blocks that do not check, each once.

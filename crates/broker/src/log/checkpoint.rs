@@ -1,7 +1,7 @@
 //! Checkpoints: everything but messages, written to a file of its own (docs/format.md).
 
 use super::files::read_exact;
-use super::format::{BATCH_HEAD, BatchHead, LogId, RawRecord, lsn};
+use super::format::{BATCH_HEAD, BatchHead, LogId, Lsn, RawRecord, lsn};
 use super::record::TimesFile;
 use super::record::{
     self, CHECKPOINT, Change, Checkpoint, FILES, FileRecord, QUEUE_STATE, QueueState, TIMES, TIMES_FILES,
@@ -71,11 +71,9 @@ impl Writing {
         Ok(())
     }
 
-    pub(crate) fn times_files(&mut self, files: &[TimesFile]) -> io::Result<()> {
-        if files.is_empty() {
-            return Ok(());
-        }
-        record::encode_times_files(files, &mut self.meta);
+    /// The files with the rest of them. Records of the log below `known` say nothing else.
+    pub(crate) fn times_files(&mut self, known: Lsn, files: &[TimesFile]) -> io::Result<()> {
+        record::encode_times_files(known, files, &mut self.meta);
         self.push(TIMES_FILES)
     }
 

@@ -29,7 +29,12 @@ pub(crate) struct Contents {
     pub(crate) times: Packed,
     /// Files with more of that.
     pub(crate) times_files: Vec<TimesFile>,
+    /// Records below are in these, or have happened.
+    times_known: Lsn,
 }
+
+/// The address of what is in a checkpoint: none in the log.
+pub(crate) const IN_CHECKPOINT: Lsn = 0;
 
 /// Source, key and arguments of a binding.
 pub(crate) type BindingFound = (String, String, FieldTable);
@@ -102,8 +107,17 @@ impl Contents {
                 content.handed_out = content.handed_out.max(upto);
             }),
             QUEUE_STATE => self.state(QueueState::decode(meta)?),
-            TIMES_FILES => self.times_files.extend(decode_times_files(meta)?),
-            TIMES => times::decode(meta)?.for_each(|time| self.times.push(&time)),
+            TIMES_FILES => {
+                let (known, files) = decode_times_files(meta)?;
+                self.times_known = known;
+                self.times_files.extend(files);
+            }
+            TIMES => {
+                let times = times::decode(meta)?;
+                if place.lsn == IN_CHECKPOINT || place.lsn >= self.times_known {
+                    times.for_each(|time| self.times.push(&time));
+                }
+            }
             record::CHUNK | record::CHECKPOINT | record::FILES => {}
             kind => self.change(Change::decode(kind, meta)?),
         }

@@ -171,8 +171,9 @@ pub(crate) struct TimesFile {
     pub(crate) item: u32,
 }
 
-/// Meta of `times files`.
-pub(crate) fn encode_times_files(files: &[TimesFile], out: &mut Vec<u8>) {
+/// Meta of `times files`: the files, and up to where times in the log are in them or in the checkpoint itself.
+pub(crate) fn encode_times_files(known: Lsn, files: &[TimesFile], out: &mut Vec<u8>) {
+    put64(out, [known]);
     for file in files {
         put32(out, [file.number, file.blocks]);
         put64(out, [file.entries]);
@@ -181,7 +182,8 @@ pub(crate) fn encode_times_files(files: &[TimesFile], out: &mut Vec<u8>) {
 }
 
 /// `None` if the meta is not a list of such files.
-pub(crate) fn decode_times_files(meta: &[u8]) -> Option<impl Iterator<Item = TimesFile> + '_> {
+pub(crate) fn decode_times_files(meta: &[u8]) -> Option<(Lsn, impl Iterator<Item = TimesFile> + '_)> {
+    let (known, files) = meta.split_at_checked(8)?;
     let file = |item: &[u8]| TimesFile {
         number: u32_at(item, 0),
         blocks: u32_at(item, 4),
@@ -189,7 +191,7 @@ pub(crate) fn decode_times_files(meta: &[u8]) -> Option<impl Iterator<Item = Tim
         block: u32_at(item, 16),
         item: u32_at(item, 20),
     };
-    meta.len().is_multiple_of(24).then(|| meta.chunks_exact(24).map(file))
+    files.len().is_multiple_of(24).then(|| (u64_at(known, 0), files.chunks_exact(24).map(file)))
 }
 
 /// A change of a virtual host's durable topology.

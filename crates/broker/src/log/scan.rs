@@ -1,7 +1,7 @@
 //! Reading a data directory, which a start and a check have in common. Nothing is written here.
 
 use super::checkpoint;
-use super::contents::{Contents, Group, Owned};
+use super::contents::{Contents, Group, IN_CHECKPOINT, Owned};
 use super::files::{failed, parse_name, slot_name};
 use super::format::{BatchHead, LogId, Lsn, MORE, RawRecord, lsn, split};
 use super::index::{Entries, Entry, Index, Span};
@@ -80,7 +80,7 @@ impl<'d> Scan<'d> {
         let mut damaged = Vec::new();
         for number in checkpoints(names) {
             let mut contents = Contents::default();
-            let place = Place { lsn: 0, length: 0 };
+            let place = Place { lsn: IN_CHECKPOINT, length: 0 };
             let mut visit = |record: &RawRecord<'_>| contents.apply(record.kind, record.meta, place);
             match checkpoint::read(self.disk, self.log, number, &mut visit) {
                 Ok(read) => {
@@ -102,7 +102,7 @@ impl<'d> Scan<'d> {
         let mut times = Vec::new();
         let mut visit = |record: &RawRecord<'_>| {
             if record.kind == TIMES_FILES {
-                times.extend(decode_times_files(record.meta).into_iter().flatten());
+                times.extend(decode_times_files(record.meta).into_iter().flat_map(|(_, files)| files));
             }
             true
         };

@@ -519,7 +519,9 @@ impl Store {
         // Where a batch ends: what is certain of the log is whole batches.
         let (epoch, durable) = (self.log.epoch, self.log.durable());
         let checkpoint = Checkpoint { number, epoch, replay, next_queue, next_number, durable };
-        let written = self.write_state(keeper, view, &checkpoint);
+        // What is released has its times in memory, whoever adds them.
+        let known = at.min(self.log.released());
+        let written = self.write_state(keeper, view, &checkpoint, known);
         let size = match written {
             Ok(size) => size,
             Err(error) => {
@@ -534,7 +536,13 @@ impl Store {
         self.free(keeper, older)
     }
 
-    fn write_state(&self, keeper: &mut Keeper, view: &dyn View, checkpoint: &Checkpoint) -> io::Result<u64> {
+    fn write_state(
+        &self,
+        keeper: &mut Keeper,
+        view: &dyn View,
+        checkpoint: &Checkpoint,
+        known: Lsn,
+    ) -> io::Result<u64> {
         let mut writing = Writing::begin(self.files.disk.as_ref(), self.log.id, checkpoint)?;
         let files: Vec<FileRecord> = keeper.listed.iter().map(|listed| listed.file).collect();
         writing.files(&files)?;
@@ -551,7 +559,7 @@ impl Store {
         // Behind the states, too: what was added under a queue's lock is there by now.
         let (times, files) = self.times.snapshot();
         writing.times(&times)?;
-        writing.times_files(&files)?;
+        writing.times_files(known, &files)?;
         // What the states have seen must be on disk before they count: half a transaction could be among it.
         let end = self.log.end();
         while self.log.durable() < end {
