@@ -43,13 +43,7 @@ impl SharedQueue {
     }
 
     /// Takes handed-out messages back, and does something else under the same lock.
-    pub(crate) fn take_back(
-        self: &Arc<Self>,
-        position: u64,
-        count: u64,
-        failed: bool,
-        also: impl FnOnce(&mut Queue),
-    ) {
+    pub(crate) fn take_back(self: &Arc<Self>, position: u64, count: u64, failed: bool, also: impl FnOnce(&mut Queue)) {
         let mut also = Some(also);
         let mut at_once = |queue: &mut Queue| {
             queue.requeue(position, count);
@@ -99,7 +93,7 @@ impl SharedQueue {
         }
     }
 
-    fn body_bytes(&self, position: u64, count: u64) -> u64 {
+    pub(super) fn body_bytes(&self, position: u64, count: u64) -> u64 {
         let (mut at, end, mut bytes) = (position, position + count, 0);
         while at < end {
             let found = self.look_again(at, end - at, STEP);

@@ -2,8 +2,9 @@
 
 use super::format::{Lsn, RawRecord};
 use super::index::Span;
+use super::record::decode_times_files;
 use super::record::{self, Bound, Change, DELIVERED, DONE, ENQUEUE, Enqueue, LARGE, QUEUE_STATE, QueueId, QueueState};
-use super::record::{REQUEUED, Stretch, TIMES, decode_delivered, decode_stretches};
+use super::record::{REQUEUED, Stretch, TIMES, TIMES_FILES, TimesFile, decode_delivered, decode_stretches};
 use super::writer::Place;
 use crate::queue::{FileSpan, Restored};
 use crate::routing::Destination;
@@ -27,7 +28,14 @@ pub(crate) struct Contents {
     pub(crate) highest_queue: QueueId,
     /// What is to happen to messages at times.
     pub(crate) times: Packed,
+    /// Files with more of that.
+    pub(crate) times_files: Vec<TimesFile>,
+    /// Records below are in these, or have happened.
+    times_known: Lsn,
 }
+
+/// The address of what is in a checkpoint: none in the log.
+pub(crate) const IN_CHECKPOINT: Lsn = 0;
 
 /// Source, key and arguments of a binding.
 pub(crate) type BindingFound = (String, String, FieldTable);
@@ -103,12 +111,22 @@ impl Contents {
                 content.handed_out = content.handed_out.max(upto);
             }),
             QUEUE_STATE => self.state(QueueState::decode(meta)?),
-            TIMES => times::decode(meta)?.for_each(|time| {
-                if time.what == What::Wake {
-                    self.content(time.queue).waiting.add(time.position, time.count);
+            TIMES_FILES => {
+                let (known, files) = decode_times_files(meta)?;
+                self.times_known = known;
+                self.times_files.extend(files);
+            }
+            TIMES => {
+                let (times, is_said) = (times::decode(meta)?, place.lsn == IN_CHECKPOINT);
+                // What is older than the checkpoint is in it, or has happened.
+                let is_new = !is_said && place.lsn >= self.times_known;
+                for time in times.filter(|_| is_said || is_new) {
+                    if is_new && time.what == What::Wake {
+                        self.content(time.queue).waiting.add(time.position, time.count);
+                    }
+                    self.times.push(&time);
                 }
-                self.times.push(&time);
-            }),
+            }
             record::CHUNK | record::CHECKPOINT | record::FILES => {}
             kind => self.change(Change::decode(kind, meta)?),
         }

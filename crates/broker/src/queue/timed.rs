@@ -1,7 +1,7 @@
 //! Messages that leave a queue out of turn, wait for a time, or have come back too often.
 
-use super::stored::take_all;
 use super::lanes::Lanes;
+use super::stored::{inside, take_all};
 use super::{Delivery, Head, Missing, Queue};
 use crate::dead_letter::Reason;
 use crate::log::QueueId;
@@ -108,7 +108,8 @@ impl Queue {
             return;
         }
         for (position, count) in take_all(&mut self.overdue, position, position + count) {
-            self.times.push(Time { due: 0, what: What::Expire, queue: self.number, position, count });
+            let what = if self.delays { What::Wake } else { What::Expire };
+            self.times.push(Time { due: 0, what, queue: self.number, position, count });
         }
     }
 
@@ -123,6 +124,11 @@ impl Queue {
     /// The time of messages has come: takes those that wait, as handed out.
     pub(crate) fn take_waiting(&mut self, position: u64, count: u64, out: &mut Vec<(u64, u64)>) {
         let taken = take_all(&mut self.waiting, position, position + count);
+        if let Some(stored) = &self.stored {
+            // What is not seen yet is reminded when it is.
+            let hidden = inside(&stored.hidden, position, position + count);
+            hidden.into_iter().for_each(|(first, count)| self.overdue.add(first, count));
+        }
         self.unacked += taken.iter().map(|(_, count)| count).sum::<u64>();
         out.extend(taken);
     }
@@ -136,9 +142,26 @@ impl Queue {
         }
     }
 
+    /// Handed-out messages go back to their place as if nobody had had them.
+    pub(crate) fn put_back(&mut self, position: u64, count: u64, body_bytes: u64) {
+        if self.deleted {
+            return;
+        }
+        self.unacked -= count;
+        self.requeued.insert(position, count);
+        self.bytes = self.bytes.map(|bytes| bytes + body_bytes);
+    }
+
     /// Handed-out messages come back, by the rules of their queue: to their place, at once or after a delay, or they are
     /// dead, which is for the caller to see to.
-    pub(crate) fn come_back(&mut self, position: u64, count: u64, how: &Return, rules: &Settings, dead: &mut Vec<Dead>) {
+    pub(crate) fn come_back(
+        &mut self,
+        position: u64,
+        count: u64,
+        how: &Return,
+        rules: &Settings,
+        dead: &mut Vec<Dead>,
+    ) {
         if self.deleted {
             return;
         }
