@@ -369,9 +369,9 @@ impl Channel {
             if dry {
                 queue.consumers.give_back(id);
             }
-            Ok((taken, queue.consumers.granted_to(id) > 0))
+            Ok((taken, queue.consumers.granted_to(id) > 0, dry))
         };
-        let (taken, mut more) = loop {
+        let (taken, mut more, dry) = loop {
             match entry.queue.change_quietly(&mut take, &mut wakes) {
                 Ok(taken) => break taken,
                 Err(missing) => _ = missing.map(|missing| entry.queue.load(missing)),
@@ -385,6 +385,10 @@ impl Channel {
             } else {
                 mailbox.post(event);
             }
+        }
+        if dry && entry.queue.settings.drops() {
+            // What this consumer was to get did not count.
+            entry.queue.drop_excess();
         }
         let pulled = Pulled { tag: entry.tag.clone(), first_tag: self.next_tag, more };
         if !no_ack {

@@ -229,7 +229,7 @@ impl Lanes {
             self.looked_at += 1;
         }
         // Checked when it was published.
-        let properties = Properties::decode(message.properties).unwrap_or_default();
+        let properties = Properties::decode_stored(message.properties).unwrap_or_default();
         let in_group = self.read_name(&properties);
         let known = if in_group { self.keys.find(&self.name) } else { None };
         let busy = known.filter(|key| !self.keys.get(*key).is_open_to(taker));
@@ -272,8 +272,10 @@ impl Lanes {
         if again {
             self.again.add(position, 1);
         }
-        self.lanes[lane as usize].runs.insert(position, 1);
-        self.indexed += 1;
+        let runs = &mut self.lanes[lane as usize].runs;
+        let before = runs.len();
+        runs.add(position, 1);
+        self.indexed += runs.len() - before;
         self.shelve(lane);
     }
 
@@ -343,7 +345,14 @@ impl Lanes {
 
     /// Lanes forget what is not parked any more, if that is much.
     fn sweep(&mut self) {
-        if self.indexed <= 2 * self.parked.len() + STALE_MAX {
+        if self.indexed > 2 * self.parked.len() + STALE_MAX {
+            self.forget_stale();
+        }
+    }
+
+    /// Lanes forget what is not parked any more.
+    pub(super) fn forget_stale(&mut self) {
+        if self.indexed == self.parked.len() {
             return;
         }
         for id in 0..self.lanes.len() {

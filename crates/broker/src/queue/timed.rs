@@ -149,6 +149,10 @@ impl Queue {
         }
         self.unacked -= count;
         self.requeued.insert(position, count);
+        if let Some(lanes) = &mut self.lanes {
+            // Another lane may be the right one by now.
+            lanes.forget_stale();
+        }
         self.bytes = self.bytes.map(|bytes| bytes + body_bytes);
     }
 

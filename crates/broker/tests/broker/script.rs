@@ -42,14 +42,9 @@ pub fn check(script: &str, expected: Expect) {
 
 /// As [`check`], with limits.
 pub fn check_with(limits: Limits, script: &str, expected: Expect) {
-    expected.assert_eq(&run(limits, script));
-}
-
-/// What a script said, on a new broker.
-pub fn run(limits: Limits, script: &str) -> String {
     let mut world = World::new(limits);
     world.run_all(script);
-    world.said
+    expected.assert_eq(&world.said);
 }
 
 /// As [`check`], with a broker that keeps what is durable in a directory. After each command the log is written.

@@ -284,7 +284,7 @@ impl Queue {
         let again = stretch.redelivered;
         parked.iter().for_each(|(position, lane)| lanes.park(*position, again, *lane));
         if pull.out.len() == begin {
-            self.put_back(stretch.position + looked);
+            self.free_looked_at(stretch.position + looked);
         }
     }
 
@@ -308,7 +308,7 @@ impl Queue {
     }
 
     /// All of a segment before this position was looked at, and parked: its memory is freed if much is in use.
-    fn put_back(&mut self, upto: u64) {
+    fn free_looked_at(&mut self, upto: u64) {
         if self.account.used() < RESIDENT || upto == 0 {
             return;
         }
@@ -362,7 +362,7 @@ impl Lanes {
         let mut at = stretch.offset;
         for position in stretch.position..stretch.position + stretch.count {
             let (message, next) = stretch.block.at(at);
-            if self.read_name(&Properties::decode(message.properties).unwrap_or_default()) {
+            if self.read_name(&Properties::decode_stored(message.properties).unwrap_or_default()) {
                 let key = self.keys.enter(&self.name);
                 self.change_key(key, |key| key.waiting += 1);
                 self.note_held(position, 1, key, true);
