@@ -16,6 +16,8 @@ mod fairness;
 mod filters;
 #[path = "broker/groups.rs"]
 mod groups;
+#[path = "broker/groups_model.rs"]
+mod groups_model;
 #[path = "broker/model.rs"]
 mod model;
 #[path = "broker/modes.rs"]
