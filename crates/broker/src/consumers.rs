@@ -288,7 +288,8 @@ impl Consumers {
         let (mut free, mut start) = (pool.saturating_sub(shared), 0);
         if self.single_active {
             let Some(active) = self.active_one() else { return };
-            self.granted += free - distribute(&mut self.list[active..=active], free, &mut 0, wakes, |it| room(it, UNLIMITED));
+            self.granted +=
+                free - distribute(&mut self.list[active..=active], free, &mut 0, wakes, |it| room(it, UNLIMITED));
             return;
         }
         while free > 0 && start < self.list.len() {

@@ -24,8 +24,8 @@ mod lanes;
 mod stored;
 mod timed;
 
-pub(crate) use lanes::{FILTERS_MAX, Holder, Taken};
 use lanes::Lanes;
+pub(crate) use lanes::{FILTERS_MAX, Holder, Taken};
 use stored::Stored;
 pub(crate) use stored::{FileSpan, Journal, Missing, RESIDENT, Restored, Snapshot, Wanted};
 pub(crate) use timed::{Dead, Return};

@@ -10,6 +10,7 @@
 //! the set, and is found missing when its lane comes to it, or when lanes have too much of that.
 
 mod filters;
+mod held;
 mod keys;
 mod pull;
 mod shelves;
@@ -17,6 +18,8 @@ mod shelves;
 mod tests;
 
 pub(crate) use filters::FILTERS_MAX;
+#[cfg(test)]
+use pull::LOOKS;
 pub(crate) use pull::Taken;
 
 use crate::consumers::ConsumerId;
@@ -24,11 +27,11 @@ use crate::filter::Filter;
 use crate::message::Message;
 use crate::runs::Runs;
 use filters::{Class, Filters};
+use held::{Held, Hold};
 use keys::{KeyId, Keys};
 use leveret_wire::properties::Properties;
 use rustc_hash::FxHashMap;
 use shelves::{Place, Shelves};
-use std::collections::BTreeMap;
 
 /// A bit for each filter that a message matches.
 type Mask = u64;
@@ -66,7 +69,7 @@ pub(super) struct Lanes {
     /// Those of both that were handed out before.
     again: Runs,
     /// Messages that hold their key: they were handed out, or wait for their next attempt.
-    held: BTreeMap<u64, Held>,
+    held: Held,
     /// They wait for their next attempt since before a start, and nobody knows their keys.
     unknown: Runs,
     /// The name of the key that was looked at last.
@@ -87,13 +90,6 @@ struct Lane {
     place: Place,
     first: u64,
     count: u64,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Held {
-    count: u64,
-    key: KeyId,
-    waiting: bool,
 }
 
 /// What becomes of a message that is looked at.
@@ -367,21 +363,11 @@ impl Lanes {
 
     /// Messages were handed out, and hold their key from now on.
     fn hold(&mut self, position: u64, count: u64, key: KeyId, taker: Holder) {
-        self.note_held(position, count, key, false);
+        self.held.insert(Hold { position, count, key, waiting: false });
         self.change_key(key, |key| {
             key.held += count;
             key.holder = Some(taker);
         });
-    }
-
-    fn note_held(&mut self, position: u64, count: u64, key: KeyId, waiting: bool) {
-        if let Some((&first, before)) = self.held.range_mut(..position).next_back()
-            && (first + before.count, before.key, before.waiting) == (position, key, waiting)
-        {
-            before.count += count;
-            return;
-        }
-        self.held.insert(position, Held { count, key, waiting });
     }
 
     /// Its lanes have messages, so none ends by that.
@@ -398,48 +384,32 @@ impl Lanes {
         if self.unknown.len() > 0 {
             self.unknown.remove(position, count);
         }
-        while let Some((_, held)) = self.take_held(position, position + count) {
-            self.change_key(held.key, |key| match held.waiting {
-                true => key.waiting -= held.count,
-                false => key.held -= held.count,
+        let (mut at, end) = (position, position + count);
+        while let Some(hold) = self.held.take(at, end) {
+            self.change_key(hold.key, |key| match hold.waiting {
+                true => key.waiting -= hold.count,
+                false => key.held -= hold.count,
             });
+            at = hold.position + hold.count;
         }
     }
 
     /// Messages that were handed out wait for their next attempt, and so does what comes behind them in their groups.
     pub(super) fn wait(&mut self, position: u64, count: u64) {
-        let mut waiting = Vec::new();
-        while let Some((first, held)) = self.take_held(position, position + count) {
-            self.change_key(held.key, |key| {
-                key.held -= held.count;
-                key.waiting += held.count;
+        let (mut at, end) = (position, position + count);
+        while let Some(hold) = self.held.take(at, end) {
+            self.change_key(hold.key, |key| {
+                key.held -= hold.count;
+                key.waiting += hold.count;
             });
-            waiting.push((first, held));
+            self.held.insert(Hold { waiting: true, ..hold });
+            at = hold.position + hold.count;
         }
-        waiting.iter().for_each(|(first, held)| self.note_held(*first, held.count, held.key, true));
     }
 
     fn change_key(&mut self, key: KeyId, change: impl FnOnce(&mut keys::Key)) {
         if self.keys.change(key, change) {
             self.shelve_all_of(key);
         }
-    }
-
-    /// Takes out the last piece of what holds its key in `first .. end`.
-    fn take_held(&mut self, first: u64, end: u64) -> Option<(u64, Held)> {
-        let (&start, &held) = self.held.range(..end).next_back()?;
-        let stop = start + held.count;
-        if stop <= first {
-            return None;
-        }
-        if stop > end {
-            self.held.insert(end, Held { count: stop - end, ..held });
-        }
-        let from = start.max(first);
-        match self.held.get_mut(&start) {
-            Some(before) if start < first => before.count = first - start,
-            _ => drop(self.held.remove(&start)),
-        }
-        Some((from, Held { count: stop.min(end) - from, ..held }))
     }
 }

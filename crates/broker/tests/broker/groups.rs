@@ -1,6 +1,6 @@
 //! Message groups: a key has one consumer at a time. And filters of consumers.
 
-use crate::script::check;
+use crate::script::{check, check_durable};
 use expect_test::expect;
 
 #[test]
@@ -225,10 +225,13 @@ fn a_queue_has_no_more_than_64_different_filters() {
         "declare q; {all} 2:consume q as equal x-filter=attributes:a7; 3:consume q as more x-filter=attributes:more
          cancel c1; 3:consume q as more x-filter=attributes:more; publish q a2=1 x; publish q more=1 y; pull"
     );
-    check(&script, expect![[r#"
+    check(
+        &script,
+        expect![[r#"
         3:consume q as more x-filter=attributes:more -> Channel 406 queue 'q' in vhost '/' has consumers with 64 different filters, which is the most: use one of theirs, or bind another queue
         pull -> c2: x[a2](1), 3:more: y[more](1)
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -266,6 +269,62 @@ fn an_unfiltered_consumer_of_lower_priority_gets_what_the_higher_does_not_want()
         "declare q; 1:consume q as a x-filter=attributes:a x-priority=5; 2:consume q as b; publish q b=1 b1; publish q a=1 a1; pull",
         expect![[r#"
             pull -> a: a1[a](1), 2:b: b1[b](1)
+        "#]],
+    );
+}
+
+#[test]
+fn after_a_restart_all_keys_are_free_but_those_of_which_a_message_waits() {
+    check_durable(
+        "groups",
+        "declare q durable x-group-header=k x-delayed-retry-min=100; publish persistent q k=x x1 x2; publish persistent q k=y y1 y2
+         publish persistent q k=z z1; get q; nack 1 requeue; get q; publish persistent q k=x x3; restart; declare q passive
+         get q; 2:get q; 2:get q; ack 1; 2:get q; 2:get q; advance 100; 2:ack 1; 2:ack 2; 2:get q; get q; 2:get q; 2:get q; 2:get q",
+        expect![[r#"
+            get q -> x1[k](1), 4 left
+            get q -> y1[k](2), 3 left
+            declare q passive -> q: 5 ready, 1 waiting, 0 consumers
+            get q -> y1[k](1)!, 4 left
+            2:get q -> z1[k](1)!, 3 left
+            2:get q -> empty
+            2:get q -> y2[k](2)!, 2 left
+            2:get q -> empty
+            2:get q -> x1[k](3)!, 2 left
+            get q -> empty
+            2:get q -> x2[k](4)!, 1 left
+            2:get q -> x3[k](5)!, 0 left
+            2:get q -> empty
+        "#]],
+    );
+}
+
+#[test]
+fn transactions_hold_keys_until_they_are_committed() {
+    check(
+        "declare q x-group-header=k; publish q k=x x1 x2; tx; get q; ack 1; 2:get q; rollback; 2:get q; ack 1; commit; 2:get q",
+        expect![[r#"
+            get q -> x1[k](1), 1 left
+            2:get q -> empty
+            2:get q -> empty
+            2:get q -> x2[k](1), 0 left
+        "#]],
+    );
+}
+
+#[test]
+fn dead_letters_free_their_key_and_are_in_their_group_elsewhere() {
+    check(
+        "declare dead x-group-header=k; declare q x-group-header=k x-dead-letter-exchange= x-dead-letter-routing-key=dead x-delivery-limit=1
+         publish q k=x x1 x2 x3; get q; nack 1; 2:get q; 2:nack 1 requeue; get q; nack 2 requeue; 2:get q; get dead; 2:get dead
+         ack 3; 2:get dead",
+        expect![[r#"
+            get q -> x1[k](1), 2 left
+            2:get q -> x2[k](1), 1 left
+            get q -> x2[k, x-delivery-count 1](2)!, 1 left
+            2:get q -> x3[k](2), 0 left
+            get dead -> x1[k, q rejected 1](3), 1 left
+            2:get dead -> empty
+            2:get dead -> x2[k, q delivery_limit 1](3), 0 left
         "#]],
     );
 }

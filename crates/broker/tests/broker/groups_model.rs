@@ -22,12 +22,8 @@ const CLIENTS: usize = 3;
 const RETRY: u64 = 100;
 
 /// What a consumer takes.
-const FILTERS: [(&str, u8); 4] = [
-    ("", 0),
-    ("attributes:a", 1),
-    ("attributes:b", 2),
-    ("attributes:a AND attributes:b", 3),
-];
+const FILTERS: [(&str, u8); 4] =
+    [("", 0), ("attributes:a", 1), ("attributes:b", 2), ("attributes:a AND attributes:b", 3)];
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -116,6 +112,8 @@ struct World {
     restarted: bool,
     grouped: bool,
     retries: bool,
+    /// Bytes of a header that nobody asks for.
+    ballast: usize,
 }
 
 static DIRECTORIES: AtomicU64 = AtomicU64::new(0);
@@ -143,7 +141,20 @@ impl World {
             None => broker_at(&clock),
         };
         let (messages, sides) = (BTreeMap::new(), Vec::new());
-        let mut world = World { broker, clock, directory, now: 0, messages, next: 0, lives: 0, sides, restarted: false, grouped, retries };
+        let mut world = World {
+            broker,
+            clock,
+            directory,
+            now: 0,
+            messages,
+            next: 0,
+            lives: 0,
+            sides,
+            restarted: false,
+            grouped,
+            retries,
+            ballast: 0,
+        };
         world.connect();
         let mut arguments = FieldTable::new();
         if grouped {
@@ -154,7 +165,8 @@ impl World {
             arguments.insert("x-delayed-retry-max", RETRY as i64);
         }
         let Client { session, channel, .. } = &mut world.sides[0].client;
-        let declare = QueueDeclare { name: "q", durable, exclusive: false, auto_delete: false, arguments: arguments.as_table() };
+        let declare =
+            QueueDeclare { name: "q", durable, exclusive: false, auto_delete: false, arguments: arguments.as_table() };
         channel.declare_queue(session, declare).expect("it can be declared");
         world
     }
@@ -212,9 +224,13 @@ impl World {
         if group > 0 {
             headers.insert("group", i64::from(group));
         }
+        if self.ballast > 0 {
+            headers.insert("ballast", "x".repeat(self.ballast).as_str());
+        }
         let expiration = life.map(|life| life.to_string());
         let (expiration, delivery_mode) = (expiration.as_deref(), Some(2));
-        let properties = Properties { headers: Some(headers.as_table()), expiration, delivery_mode, ..Properties::EMPTY };
+        let properties =
+            Properties { headers: Some(headers.as_table()), expiration, delivery_mode, ..Properties::EMPTY };
         let (mut encoded, route) = (Vec::new(), encode_route("", "q"));
         properties.encode(&mut encoded);
         let Client { session, channel, .. } = &mut self.sides[client].client;
@@ -254,7 +270,9 @@ impl World {
                 State::Waits(_) => true,
             };
         }
-        let may = |message: &Message| message.state == State::Ready && message.marks & filter == filter && !closed[message.group as usize];
+        let may = |message: &Message| {
+            message.state == State::Ready && message.marks & filter == filter && !closed[message.group as usize]
+        };
         self.messages.iter().find(|(_, message)| may(message)).map(|(number, _)| *number)
     }
 
@@ -347,9 +365,8 @@ impl World {
         self.clock.advance(by);
         while self.broker.tick() {}
         let now = self.now;
-        self.messages.retain(|_, message| {
-            matches!(message.state, State::Held(_)) || message.due.is_none_or(|due| due > now)
-        });
+        self.messages
+            .retain(|_, message| matches!(message.state, State::Held(_)) || message.due.is_none_or(|due| due > now));
         for message in self.messages.values_mut() {
             if matches!(message.state, State::Waits(until) if until <= now) {
                 message.state = State::Ready;
@@ -449,4 +466,28 @@ proptest! {
     ) {
         check(World::new(true, grouped, retries), steps);
     }
+}
+
+#[test]
+fn a_backlog_on_disk_is_sorted_without_being_in_memory() {
+    const PIECE: u64 = 2000;
+    let mut world = World::new(true, true, false);
+    world.ballast = 4000;
+    let publish = |group| Step::Publish { client: 0, group, marks: 0, life: None, count: PIECE };
+    // 8 MB each.
+    [1, 2, 1].into_iter().for_each(|group| world.step(publish(group)));
+    world.step(Step::Restart);
+    // A client holds the first group while another one empties the second.
+    world.step(Step::Get { client: 0, no_ack: false });
+    world.step(Step::Consume { client: 1, prefetch: 0, no_ack: true, filter: 0 });
+    let mut most = 0;
+    while world.ready() > 2 * PIECE - 1 {
+        world.pull(1, 1 << 16);
+        most = most.max(world.broker.memory_used());
+    }
+    assert!(most < 10 << 20, "{most} bytes were in memory");
+    world.quiet();
+    world.check_counts();
+    world.step(Step::Settle { client: 0, pick: 0, multiple: false, how: Settle::Requeue });
+    world.end();
 }

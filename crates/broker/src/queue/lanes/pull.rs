@@ -1,6 +1,7 @@
 //! How consumers take messages that not everybody may take.
 
 use super::filters::Class;
+use super::held::Hold;
 use super::{Holder, LaneId, Lanes, Verdict};
 use crate::consumers::{ConsumerId, Reach, Wakes};
 use crate::filter::Filter;
@@ -12,7 +13,7 @@ use leveret_wire::properties::Properties;
 use std::sync::Arc;
 
 /// Messages that are looked at before others get the queue's lock.
-const LOOKS: u64 = 2048;
+pub(super) const LOOKS: u64 = 2048;
 
 /// What came of an attempt to take messages.
 #[derive(Debug)]
@@ -160,7 +161,9 @@ impl Queue {
             if pull.looks == 0 {
                 return End::Unfinished;
             }
-            let Some(stretch) = self.stretch(lanes, position, count.min(pull.looks)) else { return End::Missing(position) };
+            let Some(stretch) = self.stretch(lanes, position, count.min(pull.looks)) else {
+                return End::Missing(position);
+            };
             pull.looks -= stretch.count;
             lanes.get_to_know(&stretch);
         }
@@ -217,7 +220,8 @@ impl Queue {
             return None;
         }
         let block = segment.seal();
-        let known = (self.head.position == position && self.head.segment == first).then_some(self.head.offset).flatten();
+        let known =
+            (self.head.position == position && self.head.segment == first).then_some(self.head.offset).flatten();
         let whole = block.count() == segment.count();
         let offset = known.unwrap_or_else(|| match lanes.cursor {
             (segment, before, offset) if whole && segment == first && before <= position => {
@@ -323,7 +327,9 @@ impl Queue {
     fn missing_alone(&self, position: u64) -> Option<Missing> {
         let missing = self.missing_at(position)?;
         Some(match missing {
-            Missing::Blocks(mut wanted) if position < self.head.position && self.lanes.as_ref().is_some_and(|it| it.parked() > 0) => {
+            Missing::Blocks(mut wanted)
+                if position < self.head.position && self.lanes.as_ref().is_some_and(|it| it.parked() > 0) =>
+            {
                 wanted.truncate(1);
                 Missing::Blocks(wanted)
             }
@@ -365,7 +371,7 @@ impl Lanes {
             if self.read_name(&Properties::decode_stored(message.properties).unwrap_or_default()) {
                 let key = self.keys.enter(&self.name);
                 self.change_key(key, |key| key.waiting += 1);
-                self.note_held(position, 1, key, true);
+                self.held.insert(Hold { position, count: 1, key, waiting: true });
             }
             at = next;
         }
