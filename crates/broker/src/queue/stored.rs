@@ -320,7 +320,7 @@ impl Queue {
 
     /// Transient blocks that could be written to the disk, the last first, up to so many bytes: those that will not be
     /// handed out soon.
-    pub(crate) fn to_overflow(&self, max: usize) -> Vec<(u64, Arc<Block>)> {
+    pub(crate) fn to_overflow(&mut self, max: usize) -> Vec<(u64, Arc<Block>)> {
         let (mut chosen, mut bytes, mut ahead) = (Vec::new(), 0, self.flow.waiting);
         for (&first, segment) in self.segments.range(self.head.position..).rev() {
             let Some(block) = segment.transient_block() else {
@@ -335,6 +335,19 @@ impl Queue {
             }
             bytes += block.len();
             chosen.push((first, block.clone()));
+        }
+        if let Some(lanes) = &self.lanes {
+            // What is parked may be there for long, and what was read for one message has others.
+            for (&first, segment) in self.segments.range_mut(..self.head.position) {
+                match segment.transient_block() {
+                    None if segment.extent().is_some() => _ = segment.release(0),
+                    Some(block) if bytes < max && lanes.has_any(first, segment.count().into()) => {
+                        bytes += block.len();
+                        chosen.push((first, block.clone()));
+                    }
+                    _ => {}
+                }
+            }
         }
         chosen
     }
