@@ -13,6 +13,9 @@ import amqp
 
 from report import BrokerError, Report, Skip, finish
 from situations import run_all
+from situations_arguments import ARGUMENTS
+from situations_letters import LETTERS
+from situations_limits import LIMITS
 
 
 def translated(cls):
@@ -60,6 +63,7 @@ class Channel:
         self.published = self.acked = self.nacked = self.settled = 0
         channel.events["basic_return"].add(self._returned)
         channel.events["basic_ack"].add(self._acked)
+        channel.events["basic_nack"].add(self._nacked)
 
     def _returned(self, error, exchange, routing_key, message):
         body = message.body if isinstance(message.body, str) else message.body.decode()
@@ -70,6 +74,11 @@ class Channel:
         self.acked += tag - self.settled if multiple else 1
         self.settled = max(self.settled, tag)
         self.order.append("ack")
+
+    def _nacked(self, tag, multiple):
+        self.nacked += tag - self.settled if multiple else 1
+        self.settled = max(self.settled, tag)
+        self.order.append("nack")
 
     def exchange_declare(self, name, kind, passive=False, durable=False, auto_delete=False, internal=False,
                          arguments=None):
@@ -148,7 +157,7 @@ class Channel:
         self.published = 0
 
     def wait_confirms(self):
-        while self.acked < self.published:
+        while self.acked + self.nacked < self.published:
             self.connection.drain_events(timeout=5)
         return self.acked, self.nacked
 
@@ -193,6 +202,10 @@ class Connection:
     def close(self):
         self.connection.close()
 
+    def drop(self):
+        """Ends it without a word, as a crash does."""
+        self.connection.transport.sock.shutdown(socket.SHUT_RDWR)
+
 
 @translated
 class Adapter:
@@ -220,5 +233,5 @@ class Adapter:
 
 if __name__ == "__main__":
     report = Report("py-amqp")
-    run_all(Adapter(sys.argv[1]), report)
+    run_all(Adapter(sys.argv[1]), report, LETTERS | LIMITS | ARGUMENTS)
     finish(report)

@@ -1,14 +1,9 @@
 """Situations that end a channel or a connection. Each raises BrokerError; expected.txt says which."""
 
+from report import into
+
 ERRORS = {}
-
-
-def error(name):
-    def register(check):
-        ERRORS[name] = check
-        return check
-
-    return register
+error = into(ERRORS)
 
 
 def simple(name, action):
