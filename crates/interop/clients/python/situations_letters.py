@@ -45,7 +45,8 @@ def show(case, message):
 def deaths(case, message):
     """The history in short, the most recent first: where, why and how often."""
     found = message.properties["headers"]["x-death"]
-    return " ".join(f"{death['queue'].removeprefix(case.n + '.')}:{death['reason']}:{death['count']}" for death in found)
+    queues = [death["queue"].removeprefix(case.n + ".") for death in found]
+    return " ".join(f"{queue}:{death['reason']}:{death['count']}" for queue, death in zip(queues, found))
 
 
 def take(case, queue, no_ack=True):
@@ -410,6 +411,69 @@ def purged(case):
     case.ch.publish("", work, b"3")
     equal(case.ch.queue_delete(work), 1)
     dead_end(case, dead)
+
+
+@situation("dead-letter-tx")
+def transaction(case):
+    """A rejection within a transaction is a death when it is committed."""
+    work, dead = case.queue(".work", arguments=to(case, ".dead")), case.queue(".dead")
+    for body in (b"1", b"2"):
+        case.ch.publish("", work, body)
+    case.ch.barrier()
+    case.ch.tx_select()
+    lose(case, work)
+    case.ch.tx_rollback()
+    time.sleep(QUIET)
+    equal(case.count(dead), 0)
+    lose(case, work)
+    case.ch.tx_commit()
+    letter = take(case, dead)
+    show(case, letter)
+    equal((letter.body, case.ch.get(dead)), (b"2", None))
+
+
+@situation("dead-letter-headers-kept")
+def headers_kept(case):
+    """The message's own headers are passed on as they are, of whatever type."""
+    work, dead = case.queue(".work", arguments=to(case, ".dead")), case.queue(".dead")
+    table = case.adapter.sample_table()
+    case.ch.publish("", work, b"1", {"headers": table})
+    lose(case, work)
+    headers = take(case, dead).properties["headers"]
+    equal({name: headers[name] for name in headers if not name.startswith("x-")}, table)
+
+
+@situation("dead-letter-large")
+def large(case):
+    """A body of many frames."""
+    work, dead = case.queue(".work", arguments=to(case, ".dead", message_ttl=50)), case.queue(".dead")
+    body = bytes(range(256)) * 12000
+    case.ch.publish("", work, body, {"delivery_mode": 2})
+    equal(take(case, dead).body == body, True)
+
+
+@situation("dead-letter-burst")
+def burst(case):
+    """A thousand that expire together become letters in their order, each once."""
+    work, dead = case.queue(".work", arguments=to(case, ".dead", message_ttl=100)), case.queue(".dead")
+    for number in range(1000):
+        case.ch.publish("", work, str(number).encode())
+    eventually(lambda: case.count(dead) == 1000)
+    equal(case.bodies(dead), [str(number) for number in range(1000)])
+    equal(case.count(work), 0)
+
+
+@situation("dead-letter-many-queues")
+def many_queues(case):
+    """The dead-letter exchange routes like any other: to as many queues as its bindings say."""
+    dlx = case.exchange("topic", ".dlx", auto_delete=True)
+    work = case.queue(".work", arguments={"x-dead-letter-exchange": dlx, "x-dead-letter-routing-key": "failed.work"})
+    for number, pattern in enumerate(("#", "failed.*", "*.work", "other.#")):
+        case.ch.queue_bind(case.queue(f".{number}"), dlx, pattern)
+    case.ch.publish("", work, b"1")
+    lose(case, work)
+    equal([take(case, f"{case.n}.{number}").routing_key for number in range(3)], ["failed.work"] * 3)
+    equal(case.count(case.n + ".3"), 0)
 
 
 @situation("dead-letter-republished")

@@ -158,6 +158,32 @@ def ttl_invalid(case):
             equal(said.startswith("channel 406 60/40 PRECONDITION_FAILED - invalid expiration"), True)
 
 
+@situation("ttl-blocked-consumer")
+def ttl_blocked(case):
+    """What a consumer has no credit for expires like any other, and isn't delivered afterwards."""
+    queue, messages = case.queue(".work", arguments=to(case, ".dead", message_ttl=150)), []
+    dead = case.queue(".dead")
+    case.ch.qos(1)
+    case.ch.consume(queue, messages.append, tag="one")
+    for body in (b"1", b"2"):
+        case.ch.publish("", queue, body)
+    case.collect(case.ch, messages, 1)
+    equal(take(case, dead).body, b"2")
+    case.ch.ack(messages[0].delivery_tag)
+    case.ch.publish("", queue, b"3")
+    case.collect(case.ch, messages, 2)
+    equal(messages[1].body, b"3")
+
+
+@situation("ttl-confirmed")
+def ttl_confirmed(case):
+    """What expires at once was confirmed and routed nevertheless."""
+    queue = case.queue(arguments={"x-message-ttl": 0})
+    case.ch.confirm_select()
+    case.ch.publish("", queue, b"1", mandatory=True)
+    equal((case.ch.wait_confirms(), case.ch.returns), ((1, 0), []))
+
+
 @situation("ttl-requeue-order")
 def ttl_requeue_order(case):
     """A requeue within the time keeps the place and the time."""
@@ -549,7 +575,7 @@ def letters_to(queue):
 
 
 def counts(case, message):
-    return plain(case, {key: value for key, value in message.properties.get("headers", {}).items()})
+    return plain(case, message.properties.get("headers", {}))
 
 
 @situation("quorum-first-delivery")
@@ -558,6 +584,18 @@ def quorum_first(case):
     with durable(case, queue_type="quorum") as queue:
         case.ch.publish("", queue, b"1")
         case.observe(counts(case, take(case, queue)))
+
+
+@situation("quorum-default-limit")
+def quorum_default(case):
+    """What becomes of a message that is rejected 21 times, if nobody set a limit."""
+    dead = case.queue(".dead")
+    with durable(case, ".work", queue_type="quorum", **letters_to(dead)) as work:
+        case.ch.publish("", work, b"1")
+        for _ in range(21):
+            case.ch.reject(take(case, work, no_ack=False).delivery_tag, requeue=True)
+        eventually(lambda: case.count(work) + case.count(dead))
+        case.observe(f"ready {case.count(work)}, dead {case.count(dead)}")
 
 
 @situation("quorum-lost-connection")
@@ -692,6 +730,21 @@ def delayed_unroutable(case):
     case.ch.queue_bind(queue, exchange, "")
     equal(take(case, queue).body, b"1")
     case.ch.exchange_delete(exchange)
+
+
+@situation("delivery-limit-classic")
+def delivery_limit_classic(case):
+    """A delivery limit without x-queue-type, which RabbitMQ refuses."""
+    own(case)
+    queue, dead = case.queue(".work", arguments=to(case, ".dead", delivery_limit=1)), case.queue(".dead")
+    case.ch.publish("", queue, b"1")
+    for attempt in range(2):
+        message = take(case, queue, no_ack=False)
+        case.observe(f"redelivered {message.redelivered} {counts(case, message)}")
+        case.ch.reject(message.delivery_tag, requeue=True)
+    letter = take(case, dead)
+    show(case, letter)
+    equal(deaths(case, letter), "work:delivery_limit:1")
 
 
 @situation("delayed-retry")
