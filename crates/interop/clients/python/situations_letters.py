@@ -476,6 +476,46 @@ def many_queues(case):
     equal(case.count(case.n + ".3"), 0)
 
 
+@situation("dead-letter-headers-exchange")
+def by_headers(case):
+    """A headers exchange tells letters apart by what the broker wrote into them."""
+    dlx = case.exchange("headers", ".dlx", auto_delete=True)
+    for reason in ("expired", "rejected"):
+        arguments = {"x-match": "all-with-x", "x-first-death-reason": reason}
+        case.ch.queue_bind(case.queue("." + reason), dlx, "", arguments)
+    work = case.queue(".work", arguments={"x-dead-letter-exchange": dlx})
+    case.ch.publish("", work, b"1")
+    lose(case, work)
+    case.ch.publish("", work, b"2", {"expiration": "50"})
+    equal([take(case, case.n + suffix).body for suffix in (".rejected", ".expired")], [b"1", b"2"])
+
+
+@situation("dead-letter-requeued")
+def requeued(case):
+    """What is given back to a queue that has become full."""
+    source, work, dead = pair(case, max_length=1)
+    case.ch.publish(source, "k", b"1")
+    held = take(case, work, no_ack=False)
+    case.ch.publish(source, "k", b"2")
+    case.ch.reject(held.delivery_tag, requeue=True)
+    letter = take(case, dead)
+    show(case, letter)
+    equal((letter.body, deaths(case, letter), case.bodies(work)), (b"1", "work:maxlen:1", ["2"]))
+
+
+@situation("dead-letter-refused")
+def refused(case):
+    """A letter for a queue that is full and refuses."""
+    dead = case.queue(".dead", arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
+    work = case.queue(".work", arguments=to(case, ".dead"))
+    for body in (b"1", b"2"):
+        case.ch.publish("", work, body)
+        lose(case, work)
+        eventually(lambda: case.count(dead) == 1)
+    time.sleep(QUIET)
+    case.observe(f"work {case.bodies(work)}, dead {case.bodies(dead)}")
+
+
 @situation("dead-letter-republished")
 def republished(case):
     """A client publishes a letter again, with the headers that it got."""

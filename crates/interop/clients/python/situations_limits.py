@@ -151,11 +151,13 @@ def ttl_invalid(case):
     """`expiration` is a decimal number of milliseconds as text; all else is refused when it is published."""
     queue = case.queue()
     for expiration in ("abc", "-1", "1.5", " 5", "5 ", "+5", "0x10", "", "4294967295", "4294967296", "315360000000",
-                       "9223372036854775808", "1" * 30):
+                       "315360000001", "9223372036854775808", "1" * 30):
         said = answer(case, lambda channel: channel.publish("", queue, b"1", {"expiration": expiration}))
         case.observe(f"{expiration!r}: {said}")
         if expiration in ("abc", "-1", "1.5"):
             equal(said.startswith("channel 406 60/40 PRECONDITION_FAILED - invalid expiration"), True)
+    time.sleep(QUIET)
+    case.observe(f"{case.count(queue)} are kept")
 
 
 @situation("ttl-blocked-consumer")
@@ -242,6 +244,16 @@ def expires_passive(case):
 def expires_publish(case):
     """Publishing to it is no use of it."""
     equal(keeps(case, lambda queue: case.ch.publish("", queue, b"1")), False)
+
+
+@situation("expires-bindings")
+def expires_bindings(case):
+    """With the queue its bindings go, and an exchange that lived of them."""
+    exchange, queue = case.exchange("fanout", auto_delete=True), case.queue(arguments={"x-expires": 100})
+    case.ch.queue_bind(queue, exchange, "")
+    eventually(lambda: is_gone(case, queue))
+    said = answer(case, lambda channel: channel.exchange_declare(exchange, "fanout", passive=True))
+    equal(said, "channel 404 40/10 NOT_FOUND - no exchange '{n}' in vhost '/'")
 
 
 @situation("expires-consumer")
