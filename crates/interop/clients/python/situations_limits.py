@@ -677,21 +677,39 @@ def quorum_reject_publish(case):
         equal((outcome[:2], outcome[-1]), ("aa", "n"))  # RabbitMQ's notices too late once.
 
 
+QUORUM = {"x-queue-type": "quorum"}
+
+
 @situation("quorum-declare")
 def quorum_declare(case):
     """What a quorum queue can't be."""
-    quorum = {"x-queue-type": "quorum"}
     for name, options in {
         "transient": {}, "durable": {"durable": True}, "exclusive": {"durable": True, "exclusive": True},
         "auto-delete": {"durable": True, "auto_delete": True},
     }.items():
-        case.observe(f"{name}: {answer(case, lambda ch: ch.queue_declare(case.n, arguments=quorum, **options))}")
+        case.observe(f"{name}: {answer(case, lambda ch: ch.queue_declare(case.n, arguments=QUORUM, **options))}")
         case.ch.queue_delete(case.n)
-    for argument, value in (("x-overflow", "reject-publish-dlx"), ("x-max-priority", 5), ("x-queue-mode", "lazy"),
-                            ("x-single-active-consumer", True), ("x-expires", 60000), ("x-message-ttl", 60000)):
-        said = answer(case, lambda ch: ch.queue_declare(case.n, durable=True, arguments=quorum | {argument: value}))
-        case.observe(f"{argument}={value}: {said}")
-        case.ch.queue_delete(case.n)
+
+
+def with_arguments(name, arguments):
+    """Declares quorum queues with one argument more."""
+
+    @situation(name)
+    def check(case):
+        for argument, value in arguments.items():
+            said = answer(case, lambda ch: ch.queue_declare(case.n, durable=True, arguments=QUORUM | {argument: value}))
+            case.observe(f"{argument}={value}: {said}")
+            case.ch.queue_delete(case.n)
+
+
+with_arguments("quorum-arguments", {
+    "x-single-active-consumer": True, "x-expires": 60000, "x-message-ttl": 60000, "x-max-length": 5,
+    "x-max-length-bytes": 5000, "x-delivery-limit": 5, "x-dead-letter-exchange": "",
+})
+with_arguments("quorum-delivery-limits", {"x-delivery-limit": -1})
+with_arguments("quorum-overflow-dlx", {"x-overflow": "reject-publish-dlx"})
+with_arguments("quorum-priority", {"x-max-priority": 5})
+with_arguments("quorum-lazy", {"x-queue-mode": "lazy"})
 
 
 def own(case):
