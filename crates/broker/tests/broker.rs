@@ -4,6 +4,10 @@
 mod client;
 #[path = "broker/consumers.rs"]
 mod consumers;
+#[path = "broker/delays.rs"]
+mod delays;
+#[path = "broker/ends.rs"]
+mod ends;
 #[path = "broker/exchanges.rs"]
 mod exchanges;
 #[path = "broker/fairness.rs"]
@@ -16,6 +20,8 @@ mod modes;
 mod order;
 #[path = "broker/queues.rs"]
 mod queues;
+#[path = "broker/retries.rs"]
+mod retries;
 #[path = "broker/script.rs"]
 mod script;
 #[path = "broker/settling.rs"]

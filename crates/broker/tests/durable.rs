@@ -32,7 +32,7 @@ fn open(path: &Path) -> Bench {
 fn open_with(path: &Path, limits: Limits) -> Bench {
     let mut storage = Storage::new(Arc::new(Directory::open(path).expect("a directory of our own")));
     storage.segment_size = 64 * 1024;
-    let environment = Environment { random: Box::new(|| 7), now: Box::new(|| 0) };
+    let environment = Environment { random: Box::new(|| 7), now: Box::new(|| 0), elapsed: Box::new(|| 0), ticks: true };
     let (broker, recovery) = Broker::recover(limits, environment, storage).expect("it can be read");
     let session = broker.open_session(broker.vhost("/").expect("the default virtual host"));
     Bench { broker, session, channel: Channel::new(1), recovery }

@@ -2,13 +2,17 @@
 
 use super::files::read_exact;
 use super::format::{BATCH_HEAD, BatchHead, LogId, RawRecord, lsn};
-use super::record::{self, CHECKPOINT, Change, Checkpoint, FILES, FileRecord, QUEUE_STATE, QueueState};
+use super::record::{self, CHECKPOINT, Change, Checkpoint, FILES, FileRecord, QUEUE_STATE, TIMES};
 use crate::disk::{Disk, DiskFile};
+use crate::times::{self, Time};
 use std::io;
 use std::sync::Arc;
 
 /// Written at a time.
 const CHUNK: usize = 256 * 1024;
+
+/// A record has so many times at most.
+const TIMES_PER_RECORD: usize = 4096;
 
 /// The name of a checkpoint.
 pub(crate) fn name(number: u32) -> String {
@@ -50,9 +54,19 @@ impl Writing {
         self.push(kind)
     }
 
-    pub(crate) fn queue(&mut self, state: &QueueState) -> io::Result<()> {
-        state.encode(&mut self.meta);
+    /// Takes an encoded [`QueueState`](record::QueueState).
+    pub(crate) fn queue(&mut self, state: &[u8]) -> io::Result<()> {
+        self.meta.extend_from_slice(state);
         self.push(QUEUE_STATE)
+    }
+
+    /// What is to happen at times; sorted, so that it takes little space.
+    pub(crate) fn times(&mut self, times: &[Time]) -> io::Result<()> {
+        for times in times.chunks(TIMES_PER_RECORD) {
+            times::encode(times, &mut self.meta);
+            self.push(TIMES)?;
+        }
+        Ok(())
     }
 
     fn push(&mut self, kind: u8) -> io::Result<()> {

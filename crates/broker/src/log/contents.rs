@@ -3,12 +3,14 @@
 use super::format::{Lsn, RawRecord};
 use super::index::Span;
 use super::record::{self, Bound, Change, DELIVERED, DONE, ENQUEUE, Enqueue, LARGE, QUEUE_STATE, QueueId, QueueState};
-use super::record::{REQUEUED, Stretch, decode_delivered, decode_stretches};
+use super::record::{REQUEUED, Stretch, TIMES, decode_delivered, decode_stretches};
 use super::writer::Place;
 use crate::queue::{FileSpan, Restored};
 use crate::routing::Destination;
 use crate::runs::{Counts, Runs};
+use crate::times::{self, Packed, What};
 use leveret_wire::table::FieldTable;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Everything that was found.
@@ -23,6 +25,8 @@ pub(crate) struct Contents {
     names: BTreeMap<QueueId, (String, String)>,
     messages: BTreeMap<QueueId, Content>,
     pub(crate) highest_queue: QueueId,
+    /// What is to happen to messages at times.
+    pub(crate) times: Packed,
 }
 
 /// Source, key and arguments of a binding.
@@ -57,6 +61,9 @@ struct Content {
     gone: Runs,
     /// Lost to damage, as far as they are not gone.
     lost: Runs,
+    /// As the checkpoint says.
+    waiting: Runs,
+    overdue: Runs,
     returned: Counts,
     spans: Vec<FileSpan>,
     /// What adopted and merged files have.
@@ -96,6 +103,12 @@ impl Contents {
                 content.handed_out = content.handed_out.max(upto);
             }),
             QUEUE_STATE => self.state(QueueState::decode(meta)?),
+            TIMES => times::decode(meta)?.for_each(|time| {
+                if time.what == What::Wake {
+                    self.content(time.queue).waiting.add(time.position, time.count);
+                }
+                self.times.push(&time);
+            }),
             record::CHUNK | record::CHECKPOINT | record::FILES => {}
             kind => self.change(Change::decode(kind, meta)?),
         }
@@ -107,14 +120,16 @@ impl Contents {
         self.messages.entry(queue).or_default()
     }
 
-    fn state(&mut self, state: QueueState) {
+    fn state(&mut self, state: QueueState<'_>) {
         let content = self.content(state.queue);
         content.next = content.next.max(state.next);
         content.handed_out = content.handed_out.max(state.delivered);
         content.counted = state.counted;
-        state.gone.iter().for_each(|&(first, count)| content.gone.add(first, count));
-        state.lost.iter().for_each(|&(first, count)| content.lost.add(first, count));
-        state.counts.iter().for_each(|&(first, count, deliveries)| content.returned.set(first, count, deliveries));
+        add_all(&mut content.gone, state.gone);
+        add_all(&mut content.lost, state.lost);
+        add_all(&mut content.waiting, state.waiting);
+        add_all(&mut content.overdue, state.overdue);
+        state.counts.iter().for_each(|(first, count, deliveries)| content.returned.set(first, count, deliveries));
     }
 
     fn change(&mut self, change: Change<'_>) {
@@ -240,8 +255,18 @@ impl Contents {
             content.returned.remove(first, count);
         });
         content.lost.iter().for_each(|(first, count)| live.remove(first, count));
-        let Content { next, handed_out, returned, spans, found, lost, .. } = content;
-        (Restored { next, handed_out, live, lost, returned, spans, found }, unknown)
+        content.waiting.retain(&live);
+        content.overdue.retain(&live);
+        let Content { next, handed_out, returned, spans, found, lost, waiting, overdue, .. } = content;
+        (Restored { next, handed_out, live, lost, waiting, overdue, returned, spans, found }, unknown)
+    }
+}
+
+fn add_all(to: &mut Runs, from: Cow<'_, Runs>) {
+    if to.len() == 0 {
+        *to = from.into_owned();
+    } else {
+        from.iter().for_each(|(first, count)| to.add(first, count));
     }
 }
 
@@ -276,5 +301,30 @@ impl Group {
     /// What has come so far of a transaction whose rest is damaged.
     pub(crate) fn drain(&mut self) -> Vec<Owned> {
         std::mem::take(&mut self.records)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_wait_after_a_start_as_far_as_they_are_there() {
+        let set = |first, count| {
+            let mut set = Runs::default();
+            set.insert(first, count);
+            Cow::Owned(set)
+        };
+        let (waiting, overdue) = (set(10, 20), set(30, 10));
+        let state = QueueState { queue: 1, next: 40, gone: set(0, 12), waiting, overdue, ..QueueState::default() };
+        let (mut meta, mut done, place) = (Vec::new(), Vec::new(), Place { lsn: 1 << 32, length: 100 });
+        state.encode(&mut meta);
+        record::encode_stretches(&[Stretch { queue: 1, position: 25, count: 8 }], &mut done);
+        let mut contents = Contents::default();
+        assert!(contents.apply(QUEUE_STATE, &meta, place) && contents.apply(DONE, &done, place));
+        contents.add_live(1, 0, 38);
+        let (restored, _) = contents.restore(1);
+        let runs = |runs: &Runs| runs.iter().collect::<Vec<_>>();
+        assert_eq!((runs(&restored.waiting), runs(&restored.overdue)), (vec![(12, 13)], vec![(33, 5)]));
     }
 }

@@ -1,12 +1,15 @@
 //! A start: from the files of a directory to a log that can be appended to, and to what the queues hold.
 
+#[cfg(test)]
+mod tests;
+
 use super::adopt;
 use super::checkpoint;
 use super::contents::{Contents, Owned};
 use super::files::{Files, Slot, failed, merged_name, parse_name, read_exact, slot_name};
 use super::format::{LogId, Lsn, RECORD_HEAD, RawRecord, lsn, split};
 use super::index::{self, Index};
-use super::record::{CHUNK, Checkpoint, DONE, ENQUEUE, Enqueue, FileRecord, LARGE, REQUEUED, decode_stretches};
+use super::record::{CHUNK, Checkpoint, DONE, ENQUEUE, Enqueue, FileRecord, LARGE, REQUEUED, TIMES, decode_stretches};
 use super::replay;
 use super::scan::{Scan, is_damage, slots};
 use super::store::Store;
@@ -16,6 +19,7 @@ use crate::disk::DiskFile;
 use crate::mailbox::Mailbox;
 use crate::message::{Account, Block};
 use crate::overflow::Overflow;
+use crate::times::{self, Times};
 use std::io;
 use std::sync::{Arc, OnceLock};
 
@@ -88,9 +92,10 @@ pub(crate) fn recover(storage: &Storage, id: u64, account: &Account) -> Result<R
     end.free.into_iter().for_each(|slot| files.add_spare(slot));
     start.scan.judge();
     start.remove_orphans(&names, &others, &listed, checkpoint.number, &held, &files)?;
-    let Scan { contents, unnamed, replayed, torn, damage, .. } = start.scan;
+    let Scan { mut contents, unnamed, replayed, torn, damage, .. } = start.scan;
+    let times = Arc::new(Times::open(&std::mem::take(&mut contents.times), unnamed));
     let recovery = Recovery { queues: contents.queues.len() as u64, messages: 0, replayed, torn, damage };
-    let store = Store::new(storage, log, files, checkpoint, listed, end.sealed, contents.highest_queue, held);
+    let store = Store::new(storage, log, files, checkpoint, listed, end.sealed, contents.highest_queue, held, times);
     Ok(Recovered { store, contents, recovery, unnamed, missing })
 }
 
@@ -306,6 +311,7 @@ impl Start<'_> {
                     parts.push(Part::Enqueue { block, targets: enqueue.targets().collect(), place });
                 }
                 DONE => parts.extend(decode_stretches(&owned.meta).map(|stretches| Part::Done(stretches.collect()))),
+                TIMES => parts.extend(times::decode(&owned.meta).map(|times| Part::Times(times.collect()))),
                 _ => {}
             }
         }

@@ -17,6 +17,7 @@ use super::writer::{Log, Place, Round};
 use super::{Storage, file_of};
 use crate::message::{Account, Block, slice};
 use crate::queue::{FileSpan, Snapshot, Wanted};
+use crate::times::Times;
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use std::io;
@@ -86,6 +87,8 @@ pub(crate) trait View {
 pub(crate) struct Store {
     pub(crate) log: Log,
     pub(crate) files: Arc<Files>,
+    /// What is to happen to messages at times, as a start has found it and since.
+    pub(crate) times: Arc<Times>,
     segment_size: u32,
     next_queue: AtomicU64,
     keeper: Mutex<Keeper>,
@@ -163,6 +166,7 @@ impl Store {
         sealed: Vec<(u32, u32)>,
         highest_queue: QueueId,
         held: Held,
+        times: Arc<Times>,
     ) -> Store {
         let listed = listed.into_iter().map(|file| Listed { file, living: file.bytes, entries: 0 }).collect();
         let at = log.end();
@@ -185,6 +189,7 @@ impl Store {
         Store {
             log,
             files,
+            times,
             segment_size: storage.segment_size,
             next_queue,
             keeper: Mutex::new(keeper),
@@ -517,6 +522,9 @@ impl Store {
         let mut writing = Writing::begin(self.files.disk.as_ref(), self.log.id, checkpoint)?;
         let files: Vec<FileRecord> = keeper.listed.iter().map(|listed| listed.file).collect();
         writing.files(&files)?;
+        // Before the states: a message that waits there must not have met its time in between. One that is missing here is
+        // in the log that is replayed.
+        writing.times(&self.times.pending())?;
         let mut living: FxHashMap<u32, u64> = FxHashMap::default();
         view.snapshots(&mut |snapshot| {
             snapshot.files.iter().for_each(|(file, bytes)| *living.entry(*file).or_default() += bytes);

@@ -7,10 +7,11 @@ use super::Sync;
 use super::files::Files;
 use super::format::{ALIGN, BATCH_HEAD, BatchHead, LogId, Lsn, MORE, RECORD_HEAD, RawRecord, lsn, split};
 use super::record::{self, CHUNK, Change, DELIVERED, DONE, ENQUEUE, Enqueue, LARGE, Piece, QueueId, REQUEUED};
-use super::record::{Stretch, Target};
+use super::record::{Stretch, TIMES, Target};
 use crate::disk::DiskFile;
 use crate::mailbox::{Event, Mailbox};
 use crate::message::Block;
+use crate::times::{self, Time};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::io;
@@ -74,6 +75,7 @@ pub(crate) enum Part {
         place: Arc<OnceLock<Place>>,
     },
     Done(Vec<Stretch>),
+    Times(Vec<Time>),
 }
 
 /// What happens once a unit is durable.
@@ -312,6 +314,33 @@ impl Log {
             Enqueue::encode(count, targets, meta);
             (ENQUEUE, body, crc)
         })
+    }
+
+    /// As [`Log::enqueue`], with what is to happen to the messages at times: both or neither. With no times it is the same.
+    pub(crate) fn enqueue_timed(&self, count: u32, body: &[u8], crc: u32, targets: &[Target], times: &[Time]) -> Place {
+        if times.is_empty() {
+            return self.enqueue(count, body, crc, targets);
+        }
+        let (mut enqueued, mut timed) = (Vec::new(), Vec::new());
+        Enqueue::encode(count, targets, &mut enqueued);
+        times::encode(times, &mut timed);
+        let mut state = self.state.lock();
+        if self.failure.get().is_some() {
+            return NOWHERE;
+        }
+        state.reserve(2 * RECORD_HEAD + enqueued.len() + body.len() + timed.len(), self);
+        let place = state.push(self, ENQUEUE, MORE, &enqueued, body, crc);
+        state.push(self, TIMES, 0, &timed, &[], self.id.crc(&[]));
+        place
+    }
+
+    /// Appends what is to happen to messages at times.
+    pub(crate) fn times(&self, times: &[Time]) -> Lsn {
+        let place = self.append(|meta| {
+            times::encode(times, meta);
+            (TIMES, &[], self.id.crc(&[]))
+        });
+        place.lsn
     }
 
     /// Appends that messages are done.
@@ -611,6 +640,7 @@ fn part_bytes(part: &Part) -> usize {
     match part {
         Part::Enqueue { block, targets, .. } => RECORD_HEAD + 16 + targets.len() * 16 + block.len(),
         Part::Done(stretches) => RECORD_HEAD + stretches.len() * 24,
+        Part::Times(times) => RECORD_HEAD + times.len() * times::ITEM_MAX,
     }
 }
 
@@ -720,6 +750,10 @@ impl State {
             Part::Done(stretches) => {
                 record::encode_stretches(stretches, &mut meta);
                 self.push(log, DONE, flags, &meta, &[], none)
+            }
+            Part::Times(times) => {
+                times::encode(times, &mut meta);
+                self.push(log, TIMES, flags, &meta, &[], none)
             }
         }
     }
