@@ -60,7 +60,8 @@ class Channel:
     def __init__(self, connection, channel):
         self.connection, self.channel = connection, channel
         self.returns, self.order, self.cancelled = [], [], []
-        self.published = self.acked = self.nacked = self.settled = 0
+        self.published = self.acked = self.nacked = 0
+        self.open = set()
         channel.events["basic_return"].add(self._returned)
         channel.events["basic_ack"].add(self._acked)
         channel.events["basic_nack"].add(self._nacked)
@@ -71,14 +72,18 @@ class Channel:
         self.order.append("return")
 
     def _acked(self, tag, multiple):
-        self.acked += tag - self.settled if multiple else 1
-        self.settled = max(self.settled, tag)
+        self.acked += self._settle(tag, multiple)
         self.order.append("ack")
 
     def _nacked(self, tag, multiple):
-        self.nacked += tag - self.settled if multiple else 1
-        self.settled = max(self.settled, tag)
+        self.nacked += self._settle(tag, multiple)
         self.order.append("nack")
+
+    def _settle(self, tag, multiple):
+        """How many this settles: a broker may confirm in any order, and `multiple` means what is left up to the tag."""
+        settled = {open for open in self.open if open == tag or multiple and open < tag}
+        self.open -= settled
+        return len(settled)
 
     def exchange_declare(self, name, kind, passive=False, durable=False, auto_delete=False, internal=False,
                          arguments=None):
@@ -116,6 +121,7 @@ class Channel:
             properties["application_headers"] = properties.pop("headers")
         self.channel.basic_publish(amqp.Message(body, **properties), exchange, key, mandatory, immediate)
         self.published += 1
+        self.open.add(self.published)
 
     def get(self, queue, no_ack=False):
         message = self.channel.basic_get(queue, no_ack)
@@ -154,10 +160,10 @@ class Channel:
 
     def confirm_select(self):
         self.channel.confirm_select()
-        self.published = 0
+        self.published, self.open = 0, set()
 
     def wait_confirms(self):
-        while self.acked + self.nacked < self.published:
+        while self.open:
             self.connection.drain_events(timeout=5)
         return self.acked, self.nacked
 

@@ -291,9 +291,9 @@ def confirmed(case, queue, *bodies):
 
 @situation("max-length-drop-head")
 def drop_head(case):
+    case.ch.confirm_select()
     for overflow in ({}, {"x-overflow": "drop-head"}):
         queue = case.queue(arguments={"x-max-length": 2} | overflow)
-        case.ch.confirm_select()
         equal(confirmed(case, queue, b"1", b"2", b"3", b"4"), "aaaa")
         eventually(lambda: case.count(queue) == 2)
         equal(case.bodies(queue), ["3", "4"])
