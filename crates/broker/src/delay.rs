@@ -69,7 +69,7 @@ mod tests {
         check(|table| table.with("x-delay", "soon"), expect![[r#"None {"x-delay": LongString("soon")}"#]]);
         check(
             |table| table.with("x-delay", Value::U64(u64::MAX)),
-            expect![[r#"None {"x-delay": U64(18446744073709551615)}"#]],
+            expect![[r#"None {"x-delay": LongString("18446744073709551615")}"#]],
         );
     }
 }

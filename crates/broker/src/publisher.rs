@@ -420,7 +420,7 @@ impl Publisher {
         for name in ["CC", "BCC"] {
             extra_keys(headers, name, &mut keys)?;
         }
-        let (routed, generation) = self.vhost.route(exchange, &keys, headers)?;
+        let (routed, generation) = self.vhost.route(exchange, &keys, &publish.properties)?;
         if generation != self.generation {
             self.forget_routes();
             self.generation = generation;

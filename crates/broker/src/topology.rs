@@ -6,9 +6,11 @@
 use crate::arguments::{check_equal, check_flag};
 use crate::delay::{DELAYED_TYPE, INNER_TYPE, delay_of};
 use crate::error::{Error, Result};
+use crate::filter::Filter;
 use crate::limits::Limits;
 use crate::log::{Bound, Change, QueueId};
-use crate::routing::{Destination, ExchangeType, Router};
+use crate::routing::{Destination, ExchangeType, Filters, Router, Subject};
+use leveret_wire::properties::Properties;
 use leveret_wire::table::{FieldTable, Table, Value};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::Arc;
@@ -28,6 +30,7 @@ pub struct Topology<Q> {
     /// Destination -> the bindings that lead there.
     bound_to: FxHashMap<Destination, FxHashSet<Binding>>,
     bindings: usize,
+    filters: Filters,
     generation: u64,
     /// What the log has to be told: kinds and metas of records.
     journal: Vec<(u8, Vec<u8>)>,
@@ -107,7 +110,7 @@ pub struct ExchangeDeclare<'a> {
 pub struct Routed<Q> {
     /// Each queue once.
     pub queues: Vec<Q>,
-    /// The answer depends on the headers, so it holds for this message only.
+    /// The answer depends on the headers or a filter, so it holds for this message only.
     pub reads_headers: bool,
 }
 
@@ -122,6 +125,7 @@ impl<Q: Clone> Topology<Q> {
             owned: FxHashMap::default(),
             bound_to: FxHashMap::default(),
             bindings: 0,
+            filters: Filters::default(),
             generation: 0,
             journal: Vec::new(),
             abandoned: Vec::new(),
@@ -143,6 +147,11 @@ impl<Q: Clone> Topology<Q> {
     /// Counts up with every change that can alter a route.
     pub fn generation(&self) -> u64 {
         self.generation
+    }
+
+    #[cfg(test)]
+    pub(crate) fn filters(&self) -> &Filters {
+        &self.filters
     }
 
     /// Lets every route be looked up anew.
@@ -263,7 +272,9 @@ impl<Q: Clone> Topology<Q> {
             if exchange.durable {
                 self.note(&Change::ExchangeDeleted { vhost: &self.vhost.clone(), name: &name });
             }
+            drop(exchange.router);
             for (to, key, arguments) in exchange.bindings {
+                self.release_filter(&arguments);
                 self.forget_binding(&to, &Binding { source: name.clone(), key, arguments });
             }
             self.remove_bindings_to(&Destination::Exchange(name), &mut todo);
@@ -295,8 +306,17 @@ impl<Q: Clone> Topology<Q> {
     fn remove_from_source(&mut self, to: &Destination, binding: &Binding) -> bool {
         let Some(source) = self.exchanges.get_mut(&binding.source) else { return false };
         source.bindings.remove(&(to.clone(), binding.key.clone(), binding.arguments.clone()));
-        source.router.remove(&binding.key, &binding.arguments, to);
-        source.auto_delete && source.bindings.is_empty()
+        source.router.remove(&binding.key, &binding.arguments, filter_of(&binding.arguments).as_ref(), to);
+        let ended = source.auto_delete && source.bindings.is_empty();
+        self.release_filter(&binding.arguments);
+        ended
+    }
+
+    /// Forgets the filter of a binding that is gone, if it was the last with it.
+    fn release_filter(&mut self, arguments: &FieldTable) {
+        if let Some(filter) = filter_of(arguments) {
+            self.filters.release(&filter);
+        }
     }
 
     /// Adds a binding; one that is there already is not added again. 404 if either end is missing.
@@ -308,6 +328,7 @@ impl<Q: Clone> Topology<Q> {
         self.check_destination(&to)?;
         let Some(exchange) = self.exchanges.get_mut(&source) else { unreachable!("looked up above") };
         exchange.router.check_arguments(arguments).map_err(Error::precondition)?;
+        let filter = Filters::parse(arguments).map_err(|why| refuse_filter(&source, &to, &self.vhost, &why))?;
         let arguments = FieldTable::from(arguments);
         let entry = (to, Box::from(key), arguments);
         if exchange.bindings.contains(&entry) {
@@ -316,7 +337,8 @@ impl<Q: Clone> Topology<Q> {
         if self.bindings >= self.limits.max_bindings {
             return Err(Error::limit("bindings", "max_bindings", self.limits.max_bindings as u64));
         }
-        exchange.router.insert(key, &entry.2, &entry.0);
+        let filter = filter.map(|filter| self.filters.shared(filter));
+        exchange.router.insert(key, &entry.2, filter, &entry.0);
         let source_name = source.clone();
         let binding = Binding { source, key: entry.1.clone(), arguments: entry.2.clone() };
         let durable = exchange.durable;
@@ -431,29 +453,41 @@ impl<Q: Clone> Topology<Q> {
 
     /// The queues that a message goes to: by key, by the extra keys of its CC and BCC headers, through exchange
     /// bindings, and by an exchange's alternate where nothing matched. 404 if the exchange is missing.
-    pub fn route(&self, exchange: &str, keys: &[&str], headers: Table<'_>) -> Result<Routed<Q>> {
-        self.walk(exchange, keys, headers, false)
+    pub fn route(&self, exchange: &str, keys: &[&str], properties: &Properties<'_>) -> Result<Routed<Q>> {
+        self.walk(exchange, keys, properties, false)
     }
 
     /// As [`Topology::route`], for a message that has waited in the exchange for as long as it was to.
-    pub(crate) fn route_onwards(&self, exchange: &str, keys: &[&str], headers: Table<'_>) -> Result<Routed<Q>> {
-        self.walk(exchange, keys, headers, true)
+    pub(crate) fn route_onwards(
+        &self,
+        exchange: &str,
+        keys: &[&str],
+        properties: &Properties<'_>,
+    ) -> Result<Routed<Q>> {
+        self.walk(exchange, keys, properties, true)
     }
 
-    fn walk(&self, exchange: &str, keys: &[&str], headers: Table<'_>, has_waited: bool) -> Result<Routed<Q>> {
+    fn walk(
+        &self,
+        exchange: &str,
+        keys: &[&str],
+        properties: &Properties<'_>,
+        has_waited: bool,
+    ) -> Result<Routed<Q>> {
+        let (subject, headers) = (Subject::new(properties), properties.headers.unwrap_or_default());
         let delayed = !has_waited && delay_of(headers).is_some();
-        let mut walk = Walk { topology: self, headers, delayed, queues: FxHashSet::default(), reads_headers: false };
+        let mut walk = Walk { topology: self, subject, delayed, queues: FxHashSet::default(), reads_headers: false };
         self.exchange(exchange)?;
         walk.exchange(exchange, keys);
         let queues = walk.queues.iter().filter_map(|name| Some(self.queues.get(name)?.handle.clone())).collect();
-        Ok(Routed { queues, reads_headers: walk.reads_headers })
+        Ok(Routed { queues, reads_headers: walk.reads_headers || walk.subject.was_filtered() })
     }
 }
 
 /// One message on its way through the exchanges.
 struct Walk<'a, Q> {
     topology: &'a Topology<Q>,
-    headers: Table<'a>,
+    subject: Subject<'a>,
     /// It is to wait where messages can.
     delayed: bool,
     queues: FxHashSet<Arc<str>>,
@@ -490,7 +524,7 @@ impl<Q: Clone> Walk<'_, Q> {
                 ExchangeType::Fanout | ExchangeType::Headers => keys.get(..1).unwrap_or_default(),
             };
             for key in keys {
-                exchange.router.route(key, self.headers, &mut |to| {
+                exchange.router.route(key, &mut self.subject, &mut |to| {
                     matched = true;
                     match to {
                         Destination::Queue(queue) => drop(self.queues.insert(queue.clone())),
@@ -504,6 +538,20 @@ impl<Q: Clone> Walk<'_, Q> {
             }
         }
     }
+}
+
+/// The filter in the arguments of a binding that was accepted.
+fn filter_of(arguments: &FieldTable) -> Option<Filter> {
+    Filters::parse(arguments.as_table()).ok().flatten()
+}
+
+fn refuse_filter(source: &str, to: &Destination, vhost: &str, why: &str) -> Error {
+    let (kind, name) = match to {
+        Destination::Queue(name) => ("queue", name),
+        Destination::Exchange(name) => ("exchange", name),
+    };
+    let binding = format!("binding from exchange '{source}' to {kind} '{name}' in vhost '{vhost}'");
+    Error::precondition(format!("invalid arg 'x-filter' for {binding}: {why}"))
 }
 
 fn bound<'a>(vhost: &'a str, to: &Destination, binding: &'a Binding) -> Bound<'a> {

@@ -12,6 +12,8 @@ mod ends;
 mod exchanges;
 #[path = "broker/fairness.rs"]
 mod fairness;
+#[path = "broker/filters.rs"]
+mod filters;
 #[path = "broker/model.rs"]
 mod model;
 #[path = "broker/modes.rs"]
@@ -20,6 +22,8 @@ mod modes;
 mod order;
 #[path = "broker/queues.rs"]
 mod queues;
+#[path = "broker/restarts.rs"]
+mod restarts;
 #[path = "broker/retries.rs"]
 mod retries;
 #[path = "broker/script.rs"]

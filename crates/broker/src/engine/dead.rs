@@ -99,7 +99,7 @@ impl SharedQueue {
         }
     }
 
-    fn body_bytes(&self, position: u64, count: u64) -> u64 {
+    pub(super) fn body_bytes(&self, position: u64, count: u64) -> u64 {
         let (mut at, end, mut bytes) = (position, position + count, 0);
         while at < end {
             let found = self.look_again(at, end - at, STEP);

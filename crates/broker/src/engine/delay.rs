@@ -60,8 +60,8 @@ impl SharedQueue {
         if let Some(Value::Array(extra)) = &carbon {
             keys.extend(extra.iter().filter_map(|key| key.as_str()));
         }
-        let Some(route) = vhost.route_onwards(exchange, &keys, headers.as_table()) else { return };
         properties.headers = Some(headers.as_table());
+        let Some(route) = vhost.route_onwards(exchange, &keys, &properties) else { return };
         let mut encoded = Vec::new();
         properties.encode(&mut encoded);
         // It was checked when the message was published.

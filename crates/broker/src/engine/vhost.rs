@@ -16,6 +16,7 @@ use crate::settings::Settings;
 use crate::topology::{
     ExchangeDeclare, QueueRecord, Routed, SessionId, Topology, check_not_default, check_not_reserved,
 };
+use leveret_wire::properties::Properties;
 use leveret_wire::table::{FieldTable, Table};
 use parking_lot::{Mutex, RwLock};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -327,15 +328,18 @@ impl VirtualHost {
     /// Where a dead letter goes; `None` if nowhere. Queues that it would only come back to are left out.
     pub(super) fn route_letter(&self, exchange: &str, letter: &Letter) -> Option<Route> {
         let keys: Vec<&str> = letter.keys.iter().map(String::as_str).collect();
-        let routed = self.topology.read().route(exchange, &keys, letter.headers.as_table()).ok()?;
+        let headers = Some(letter.headers.as_table());
+        // Its history may be nested deeper than a client's tables may be: then nothing but the headers is looked at.
+        let properties = Properties { headers, ..Properties::decode(&letter.properties).unwrap_or_default() };
+        let routed = self.topology.read().route(exchange, &keys, &properties).ok()?;
         let takes = |queue: &Arc<SharedQueue>| queue.check_undamaged().is_ok() && !letter.would_cycle(&queue.name);
         let queues: Box<[_]> = routed.queues.into_iter().filter(takes).collect();
         (!queues.is_empty()).then(|| Route::new(queues))
     }
 
     /// Where a message goes that has waited in an exchange; `None` if nowhere.
-    pub(super) fn route_onwards(&self, exchange: &str, keys: &[&str], headers: Table<'_>) -> Option<Route> {
-        let routed = self.topology.read().route_onwards(exchange, keys, headers).ok()?;
+    pub(super) fn route_onwards(&self, exchange: &str, keys: &[&str], properties: &Properties<'_>) -> Option<Route> {
+        let routed = self.topology.read().route_onwards(exchange, keys, properties).ok()?;
         let queues: Box<[_]> = routed.queues.into_iter().filter(|queue| queue.check_undamaged().is_ok()).collect();
         (!queues.is_empty()).then(|| Route::new(queues))
     }
@@ -345,7 +349,7 @@ impl VirtualHost {
         &self,
         exchange: &str,
         keys: &[&str],
-        headers: Table<'_>,
+        properties: &Properties<'_>,
     ) -> Result<(Routed<Arc<SharedQueue>>, u64)> {
         let topology = self.topology.read();
         if topology.exchange(exchange)?.internal {
@@ -354,7 +358,7 @@ impl VirtualHost {
                 self.name
             )));
         }
-        let routed = topology.route(exchange, keys, headers)?;
+        let routed = topology.route(exchange, keys, properties)?;
         routed.queues.iter().try_for_each(|queue| queue.check_undamaged())?;
         Ok((routed, topology.generation()))
     }

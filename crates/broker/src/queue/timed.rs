@@ -130,6 +130,16 @@ impl Queue {
         }
     }
 
+    /// Handed-out messages go back to their place as if nobody had had them.
+    pub(crate) fn put_back(&mut self, position: u64, count: u64, body_bytes: u64) {
+        if self.deleted {
+            return;
+        }
+        self.unacked -= count;
+        self.requeued.insert(position, count);
+        self.bytes = self.bytes.map(|bytes| bytes + body_bytes);
+    }
+
     /// Handed-out messages come back, by the rules of their queue: to their place, at once or after a delay, or they are
     /// dead, which is for the caller to see to.
     pub(crate) fn come_back(&mut self, position: u64, count: u64, how: &Return, rules: &Settings, dead: &mut Vec<Dead>) {

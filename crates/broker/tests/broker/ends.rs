@@ -267,3 +267,28 @@ fn purge_leaves_what_is_handed_out() {
         "#]],
     );
 }
+
+#[test]
+fn dead_letters_go_back_to_where_they_first_died() {
+    check(
+        "exchange e direct; declare dead; declare q x-dead-letter-exchange= x-dead-letter-routing-key=dead; bind q e k
+         publish e/k own=1 a b; publish e/k expiration=50 c; advance 50; get q; reject 1; get q; reject 2
+         publish dead stranger; redrive dead 2; get q; get q; redrive dead 10; get q; get dead
+         declare gone x-dead-letter-exchange= x-dead-letter-routing-key=dead; publish gone d; get gone; reject 7; delete gone
+         redrive dead 10; 2:redrive nowhere 1",
+        expect![[r#"
+            get q -> a[own](1), 1 left
+            get q -> b[own](2), 0 left
+            redrive dead 2 -> 2 moved, 0 kept
+            get q -> c(3), 1 left
+            get q -> a[own](4), 0 left
+            redrive dead 10 -> 1 moved, 1 kept
+            get q -> b[own](5), 0 left
+            get dead -> stranger(6)!, 0 left
+            get gone -> d(7), 0 left
+            delete gone -> 0 deleted
+            redrive dead 10 -> 0 moved, 1 kept
+            2:redrive nowhere 1 -> Channel 404 no queue 'nowhere' in vhost '/'
+        "#]],
+    );
+}
