@@ -92,8 +92,11 @@ pub fn check_quorum(declare: &QueueDeclare<'_>, vhost: &str) -> Result<()> {
         return Ok(());
     }
     let name = declare.name;
-    let flags =
-        [(!declare.durable, "non-durable"), (declare.auto_delete, "auto-delete"), (declare.exclusive, "exclusive-owner")];
+    let flags = [
+        (!declare.durable, "non-durable"),
+        (declare.auto_delete, "auto-delete"),
+        (declare.exclusive, "exclusive-owner"),
+    ];
     if let Some((_, flag)) = flags.iter().find(|(is_set, _)| *is_set) {
         return Err(Error::precondition(format!("invalid property '{flag}' for queue '{name}' in vhost '{vhost}'")));
     }

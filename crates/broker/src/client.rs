@@ -22,7 +22,7 @@ pub use transaction::Transaction;
 pub use wait::Wait;
 
 use crate::channel::{Channel, Consume};
-use crate::engine::{Broker, QueueDeclare, Redriven, QueueStatus, VirtualHost};
+use crate::engine::{Broker, QueueDeclare, QueueStatus, Redriven, VirtualHost};
 use crate::error::Error;
 use crate::publisher::Published;
 use crate::routing::ExchangeType;

@@ -71,7 +71,8 @@ pub(crate) struct Letter {
 /// # Panics
 /// If the message's properties cannot be decoded: they were when it was published.
 pub(crate) fn letter(message: &Message<'_>, queue: &str, reason: Reason, target: &Target, now: u64) -> Letter {
-    let mut properties = Properties::decode(message.properties).expect("properties are checked before they are queued");
+    let mut properties =
+        Properties::decode_stored(message.properties).expect("properties are checked before they are queued");
     let mut headers = properties.headers.map(FieldTable::from).unwrap_or_default();
     let mut keys = vec![message.routing_key().to_string()];
     if let Some(Value::Array(extra)) = headers.get("CC") {
@@ -138,16 +139,15 @@ pub(crate) struct Revived {
 /// # Panics
 /// If the message's properties cannot be decoded: they were when it was published.
 pub(crate) fn revive(message: &Message<'_>) -> Option<Revived> {
-    let mut properties = Properties::decode(message.properties).expect("properties are checked before they are queued");
+    let mut properties =
+        Properties::decode_stored(message.properties).expect("properties are checked before they are queued");
     let mut headers = properties.headers.map(FieldTable::from)?;
     let queue = headers.get("x-first-death-queue")?.as_str()?.to_string();
     let route = {
         let deaths = headers.get("x-death")?;
         let Value::Array(deaths) = deaths else { return None };
         let deaths: Vec<Value<'_>> = deaths.iter().collect();
-        let of_queue = |death: &&Value<'_>| {
-            matches!(death, Value::Table(death) if death.get("queue").is_some_and(|it| it.as_str() == Some(&queue)))
-        };
+        let of_queue = |death: &&Value<'_>| matches!(death, Value::Table(death) if death.get("queue").is_some_and(|it| it.as_str() == Some(&queue)));
         // The oldest comes last.
         let Some(Value::Table(death)) = deaths.iter().rfind(of_queue) else { return None };
         let key = match death.get("routing-keys") {

@@ -23,8 +23,8 @@ mod stored;
 mod timed;
 
 use stored::Stored;
-pub(crate) use timed::{Dead, Return};
 pub(crate) use stored::{FileSpan, Journal, Missing, RESIDENT, Restored, Snapshot, Wanted};
+pub(crate) use timed::{Dead, Return};
 
 /// What a consumer or basic.get took: records of one block, at consecutive positions.
 #[derive(Debug)]
@@ -56,7 +56,8 @@ impl Delivery {
         if !self.tells_count || self.returned == 0 {
             return None;
         }
-        let mut properties = Properties::decode(message.properties).expect("they are checked before they are queued");
+        let mut properties =
+            Properties::decode_stored(message.properties).expect("they are checked before they are queued");
         let mut headers = properties.headers.map(FieldTable::from).unwrap_or_default();
         headers.insert("x-delivery-count", i64::try_from(self.returned).unwrap_or(i64::MAX));
         properties.headers = Some(headers.as_table());

@@ -43,13 +43,7 @@ impl SharedQueue {
     }
 
     /// Takes handed-out messages back, and does something else under the same lock.
-    pub(crate) fn take_back(
-        self: &Arc<Self>,
-        position: u64,
-        count: u64,
-        failed: bool,
-        also: impl FnOnce(&mut Queue),
-    ) {
+    pub(crate) fn take_back(self: &Arc<Self>, position: u64, count: u64, failed: bool, also: impl FnOnce(&mut Queue)) {
         let mut also = Some(also);
         let mut at_once = |queue: &mut Queue| {
             queue.requeue(position, count);

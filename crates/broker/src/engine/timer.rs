@@ -52,7 +52,12 @@ pub(super) struct Due {
 
 impl Timer {
     /// Without `has_thread`, the broker's owner calls [`Broker::tick`].
-    pub(super) fn new(times: Arc<Times>, environment: Arc<Environment>, broker: Weak<Inner>, has_thread: bool) -> Timer {
+    pub(super) fn new(
+        times: Arc<Times>,
+        environment: Arc<Environment>,
+        broker: Weak<Inner>,
+        has_thread: bool,
+    ) -> Timer {
         let start = ((environment.now)(), (environment.elapsed)());
         Timer {
             times,

@@ -142,7 +142,14 @@ impl Queue {
 
     /// Handed-out messages come back, by the rules of their queue: to their place, at once or after a delay, or they are
     /// dead, which is for the caller to see to.
-    pub(crate) fn come_back(&mut self, position: u64, count: u64, how: &Return, rules: &Settings, dead: &mut Vec<Dead>) {
+    pub(crate) fn come_back(
+        &mut self,
+        position: u64,
+        count: u64,
+        how: &Return,
+        rules: &Settings,
+        dead: &mut Vec<Dead>,
+    ) {
         if self.deleted {
             return;
         }

@@ -76,9 +76,8 @@ fn environment(clock: &Arc<Clock>) -> Environment {
     let counter = AtomicU64::new(1);
     let random = Box::new(move || u128::from(counter.fetch_add(1, Ordering::Relaxed)));
     let (day, steady) = (clock.clone(), clock.clone());
-    let now = Box::new(move || {
-        1_700_000_000_000 + day.elapsed.load(Ordering::Relaxed) + day.set.load(Ordering::Relaxed)
-    });
+    let now =
+        Box::new(move || 1_700_000_000_000 + day.elapsed.load(Ordering::Relaxed) + day.set.load(Ordering::Relaxed));
     let elapsed = Box::new(move || steady.elapsed.load(Ordering::Relaxed));
     Environment { random, now, elapsed, ticks: true }
 }
@@ -364,7 +363,9 @@ fn show(message: &Message<'_>) -> String {
 /// A header's name; of those that the broker writes, what they say. The first and last death are in `x-death`.
 fn header(key: &str, value: Value<'_>) -> Option<String> {
     match (key, value) {
-        ("x-death", Value::Array(deaths)) => Some(deaths.iter().map(|death| show_death(&death)).collect::<Vec<_>>().join(" < ")),
+        ("x-death", Value::Array(deaths)) => {
+            Some(deaths.iter().map(|death| show_death(&death)).collect::<Vec<_>>().join(" < "))
+        }
         (key, _) if key.starts_with("x-first-death") || key.starts_with("x-last-death") => None,
         ("x-delay" | "x-delivery-count", value) => Some(format!("{key} {}", value.as_i64().expect("an integer"))),
         (key, _) => Some(key.to_string()),
