@@ -1,16 +1,16 @@
 //! Times in the log, in files and in checkpoints, across restarts.
 
-use crate::runs::Runs;
-use std::borrow::Cow;
 use super::*;
 use crate::log::index::tests::Memory;
 use crate::log::record::{Change, QueueId, QueueState, Target};
 use crate::log::{Entry, FileKind, FileSpan, Snapshot, Span, View, check};
+use crate::runs::Runs;
 use crate::times::testing::time;
 use crate::times::{NEAR, What};
 use leveret_wire::table::FieldTable;
 use parking_lot::Mutex;
 use proptest::prelude::*;
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 /// Queues 1 to 3, and which of their positions are done.
