@@ -151,6 +151,27 @@ fn what_does_not_fit_into_memory_is_taken_from_files_in_order() {
 }
 
 #[test]
+fn what_is_in_hand_comes_again_after_a_restart_and_what_is_settled_does_not() {
+    let (disk, queues) = (Arc::new(Memory::default()), Queues::default());
+    for settled in [false, true] {
+        let store = open(&disk);
+        if !settled {
+            add(&store, &row(0, 3 * NEAR as u64));
+            tend(&store, &queues);
+        }
+        let mut taken = Vec::new();
+        store.times.take_due(u64::MAX, 4 * NEAR, &mut taken).expect("readable");
+        assert!(taken == row(0, 3 * NEAR as u64));
+        if settled {
+            store.times.settled();
+        }
+        write(&store);
+        store.checkpoint(&queues).expect("a healthy disk");
+    }
+    assert_eq!(all(&open(&disk)), []);
+}
+
+#[test]
 fn files_that_are_used_up_are_removed_when_no_checkpoint_needs_them() {
     let (disk, queues) = (Arc::new(Memory::default()), Queues::default());
     let store = open(&disk);
