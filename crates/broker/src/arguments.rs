@@ -1,14 +1,22 @@
 //! The arguments of queues and exchanges: which values are valid, and when two declarations agree.
 
+use crate::engine::QueueDeclare;
 use crate::error::{Error, Result};
+use crate::settings::{DELAYS_FOR, as_f64};
 use leveret_wire::table::{Table, Value};
 
 /// Checks types and ranges of the queue arguments that RabbitMQ knows, with its texts.
 pub fn check_queue(arguments: Table<'_>, queue: &str, vhost: &str) -> Result<()> {
     for (key, value) in arguments.iter() {
         let checked = match key {
-            "x-message-ttl" | "x-max-length" | "x-max-length-bytes" | "x-delivery-limit" => integer(value, 0, i64::MAX),
-            "x-expires" => integer(value, 1, i64::MAX),
+            "x-max-length" | "x-max-length-bytes" => integer(value, 0, i64::MAX),
+            "x-message-ttl" | "x-delayed-retry-min" | "x-delayed-retry-max" => integer(value, 0, TIME_MAX),
+            "x-expires" => integer(value, 1, TIME_MAX),
+            // -1 is no limit (RabbitMQ 4).
+            "x-delivery-limit" => integer(value, -1, i64::MAX),
+            "x-delayed-retry-jitter" => integer(value, 0, 100),
+            "x-delayed-retry-multiplier" => factor(value),
+            "x-delayed-retry-type" => one_of(value, &["disabled", "all", "failed", "returned"]),
             "x-max-priority" => integer(value, 0, 255),
             "x-overflow" => one_of(value, &["drop-head", "reject-publish", "reject-publish-dlx"]),
             "x-dead-letter-exchange" | "x-dead-letter-routing-key" => text(value).map(|_| ()),
@@ -18,6 +26,7 @@ pub fn check_queue(arguments: Table<'_>, queue: &str, vhost: &str) -> Result<()>
             },
             "x-queue-mode" => one_of(value, &["default", "lazy"]),
             "x-queue-type" => queue_type(value),
+            DELAYS_FOR => Err("it is for the broker's own queues".to_string()),
             _ => Ok(()),
         };
         if let Err(why) = checked {
@@ -26,13 +35,88 @@ pub fn check_queue(arguments: Table<'_>, queue: &str, vhost: &str) -> Result<()>
             )));
         }
     }
-    if arguments.get("x-dead-letter-routing-key").is_some() && arguments.get("x-dead-letter-exchange").is_none() {
-        return Err(Error::precondition(format!(
-            "invalid arg 'x-dead-letter-routing-key' for queue '{queue}' in vhost '{vhost}': \
-             routing_key_but_no_dlx_defined"
-        )));
+    match contradiction(arguments) {
+        None => Ok(()),
+        Some((key, why)) => {
+            Err(Error::precondition(format!("invalid arg '{key}' for queue '{queue}' in vhost '{vhost}': {why}")))
+        }
     }
-    Ok(())
+}
+
+/// Whether a queue argument has an effect here; others are kept and compared.
+pub fn has_effect(key: &str) -> bool {
+    let effective = [
+        "x-message-ttl",
+        "x-expires",
+        "x-max-length",
+        "x-max-length-bytes",
+        "x-overflow",
+        "x-dead-letter-exchange",
+        "x-dead-letter-routing-key",
+        "x-delivery-limit",
+        "x-delayed-retry-type",
+        "x-delayed-retry-min",
+        "x-delayed-retry-max",
+        "x-delayed-retry-multiplier",
+        "x-delayed-retry-jitter",
+        "x-single-active-consumer",
+        "x-queue-type",
+    ];
+    effective.contains(&key)
+}
+
+/// An argument that cannot hold beside the others, and why.
+fn contradiction(arguments: Table<'_>) -> Option<(&'static str, String)> {
+    let has = |key| arguments.get(key).is_some();
+    if has("x-dead-letter-routing-key") && !has("x-dead-letter-exchange") {
+        return Some(("x-dead-letter-routing-key", "routing_key_but_no_dlx_defined".to_string()));
+    }
+    let number = |key| arguments.get(key).and_then(|value| value.as_i64());
+    let disabled = arguments.get("x-delayed-retry-type").is_some_and(|kind| kind.as_str() == Some("disabled"));
+    let retry = ["x-delayed-retry-type", "x-delayed-retry-max", "x-delayed-retry-multiplier", "x-delayed-retry-jitter"];
+    let lonely = retry.into_iter().find(|key| has(key) && !disabled && !has("x-delayed-retry-min"));
+    if let Some(key) = lonely {
+        return Some((key, "it needs 'x-delayed-retry-min'".to_string()));
+    }
+    if let (Some(min), Some(max)) = (number("x-delayed-retry-min"), number("x-delayed-retry-max"))
+        && min > max
+    {
+        return Some(("x-delayed-retry-max", format!("it is less than 'x-delayed-retry-min', which is {min}")));
+    }
+    None
+}
+
+/// Refuses what a queue with `x-queue-type=quorum` cannot be, with RabbitMQ's texts.
+pub fn check_quorum(declare: &QueueDeclare<'_>, vhost: &str) -> Result<()> {
+    if declare.arguments.get("x-queue-type").is_none_or(|kind| kind.as_str() != Some("quorum")) {
+        return Ok(());
+    }
+    let name = declare.name;
+    let flags = [
+        (!declare.durable, "non-durable"),
+        (declare.auto_delete, "auto-delete"),
+        (declare.exclusive, "exclusive-owner"),
+    ];
+    if let Some((_, flag)) = flags.iter().find(|(is_set, _)| *is_set) {
+        return Err(Error::precondition(format!("invalid property '{flag}' for queue '{name}' in vhost '{vhost}'")));
+    }
+    match ["x-max-priority", "x-queue-mode"].iter().find(|key| declare.arguments.get(key).is_some()) {
+        None => Ok(()),
+        Some(key) => Err(Error::precondition(format!(
+            "invalid arg '{key}' for queue '{name}' in vhost '{vhost}' of queue type rabbit_quorum_queue"
+        ))),
+    }
+}
+
+/// Milliseconds that an argument may have at most: a hundred years. RabbitMQ's timers end at 49.7 days.
+pub(crate) const TIME_MAX: i64 = 100 * 365 * 24 * 60 * 60 * 1000;
+
+fn factor(value: Value<'_>) -> std::result::Result<(), String> {
+    match as_f64(value) {
+        None => Err(unacceptable(value)),
+        Some(factor) if (1.0..=1000.0).contains(&factor) => Ok(()),
+        Some(factor) => Err(format!("{factor} is not between 1 and 1000")),
+    }
 }
 
 fn queue_type(value: Value<'_>) -> std::result::Result<(), String> {
@@ -48,6 +132,7 @@ fn integer(value: Value<'_>, min: i64, max: i64) -> std::result::Result<(), Stri
     match number {
         0 if min > 0 => Err("{value_zero,0}".to_string()),
         n if n < min => Err(format!("{{value_negative,{n}}}")),
+        n if n > max && max == TIME_MAX => Err(format!("{{value_too_big,{n}}}")),
         n if n > max => Err(format!("{{max_value_exceeded,{n}}}")),
         _ => Ok(()),
     }

@@ -3,7 +3,6 @@
 //! Acks are collected and applied in runs by [`Channel::apply_settled`], which the owner calls when its input is
 //! exhausted; every operation that could see the difference calls it first.
 
-mod commit;
 mod publish;
 mod settle;
 mod transaction;
@@ -19,7 +18,7 @@ use crate::session::Session;
 use crate::unacked::{Outstanding, Unacked};
 use leveret_wire::table::{Table, Value};
 use rustc_hash::FxHashMap;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// Consuming from it means to receive the answers to one's own requests (RabbitMQ's direct reply-to).
@@ -60,6 +59,8 @@ struct Confirms {
     confirmed: u64,
     /// Up to this tag, and what has to be durable before.
     waiting: VecDeque<(u64, Waiting)>,
+    /// Not confirmed, and not to be.
+    refused: BTreeSet<u64>,
 }
 
 #[derive(Debug)]
@@ -81,8 +82,18 @@ pub enum Settle {
     Ack,
     /// It is rejected for good.
     Reject,
-    /// It goes back to its place in the queue.
+    /// It goes back to its place in the queue, or waits for its next attempt (basic.nack, basic.recover).
     Requeue,
+    /// The same, and the attempt has failed (basic.reject, or the channel is lost): only in quorum queues is that
+    /// different.
+    Fail,
+}
+
+impl Settle {
+    /// The message stays in the queue.
+    pub(crate) fn comes_back(self) -> bool {
+        matches!(self, Settle::Requeue | Settle::Fail)
+    }
 }
 
 #[derive(Debug)]
@@ -164,7 +175,7 @@ impl Channel {
         session.flush();
         let name = self.resolve_queue(name)?;
         if name == REPLY_TO {
-            return Ok(QueueStatus { name: name.into(), ready: 0, consumers: 1 });
+            return Ok(QueueStatus { name: name.into(), ready: 0, waiting: 0, consumers: 1 });
         }
         let status = session.vhost.queue_status(name, session.id)?;
         self.last_queue = Some(status.name.clone());
@@ -232,7 +243,9 @@ impl Channel {
             if state.is_deleted() {
                 return Err(Error::not_found("queue", &queue.name, session.vhost.name()));
             }
-            if state.consumers.is_exclusive() || consume.exclusive && !state.consumers.is_empty() {
+            let exclusive_among_others =
+                consume.exclusive && (!state.consumers.is_empty() || state.consumers.is_single_active());
+            if state.consumers.is_exclusive() || exclusive_among_others {
                 return Err(Error::access_refused(format!(
                     "queue '{}' in vhost '{}' in exclusive use",
                     queue.name,
@@ -283,6 +296,7 @@ impl Channel {
         let consumer = self.consumers.remove(&number)?;
         self.tags.remove(&consumer.tag);
         consumer.queue.change(|queue| queue.consumers.remove(consumer.id));
+        consumer.queue.touch();
         session.vhost.delete_if_abandoned(&consumer.queue);
         if self.reply_queue.as_ref().is_some_and(|own| Arc::ptr_eq(own, &consumer.queue)) {
             self.reply_queue = None;
@@ -446,9 +460,10 @@ impl Channel {
             consumer.queue.change(|queue| queue.consumers.remove(consumer.id));
         }
         for run in self.unacked.take_all() {
-            run.queue.change(|queue| queue.requeue(run.position, run.count));
+            run.settle(Settle::Fail, |_| ());
         }
         for consumer in consumers {
+            consumer.queue.touch();
             session.vhost.delete_if_abandoned(&consumer.queue);
         }
     }

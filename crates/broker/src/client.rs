@@ -22,7 +22,7 @@ pub use transaction::Transaction;
 pub use wait::Wait;
 
 use crate::channel::{Channel, Consume};
-use crate::engine::{Broker, QueueDeclare, QueueStatus, VirtualHost};
+use crate::engine::{Broker, QueueDeclare, QueueStatus, Redriven, VirtualHost};
 use crate::error::Error;
 use crate::publisher::Published;
 use crate::routing::ExchangeType;
@@ -156,6 +156,15 @@ impl Client {
         Ok(self.line.lock_running()?.session.vhost().bind_exchange(destination, source, key, Table::EMPTY)?)
     }
 
+    /// Moves up to `max` dead letters from a queue back to the queues in which they first died, as they were published.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with 404 if there is no such queue, and with 405 if it is another's.
+    pub fn redrive(&self, queue: &str, max: u64) -> Result<Redriven> {
+        let core = self.line.lock_running()?;
+        Ok(core.session.vhost().redrive(queue, max, core.session.id())?)
+    }
+
     /// The virtual host, for what else can be done with it.
     pub fn vhost(&self) -> Arc<VirtualHost> {
         self.line.lock().session.vhost().clone()
@@ -172,8 +181,9 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::Refused`] with 404 if there is no such exchange, or with the limit that the message exceeds;
-    /// [`ClientError::Unroutable`] for a mandatory message that no queue takes; [`ClientError::LogFailed`] and
-    /// [`ClientError::ShutDown`], after which the message may be there or not.
+    /// [`ClientError::Unroutable`] for a mandatory message that no queue takes; [`ClientError::QueueFull`] if a queue has
+    /// no room and refuses it; [`ClientError::LogFailed`] and [`ClientError::ShutDown`], after which the message may be
+    /// there or not.
     pub fn publish<'a>(
         &'a self,
         exchange: &'a str,
@@ -206,7 +216,8 @@ impl Client {
             let published = core.publish(exchange, key, content);
             // Also what was published and could not be routed has a place in the order of confirms.
             let crowded = core.flush();
-            (Confirm::new(self.line.clone(), core.channel.last_published(), published?), crowded)
+            let tag = core.channel.last_published();
+            (Confirm::new(self.line.clone(), (tag, tag), published?), crowded)
         };
         if crowded {
             yield_once().await;
@@ -226,7 +237,7 @@ impl Client {
     ) -> Result<u64> {
         let mut messages = messages.into_iter();
         let mut chunk: Vec<(&str, &str, Content<'_>)> = Vec::with_capacity(CHUNK);
-        let (mut unroutable, mut last) = (0, None);
+        let (mut unroutable, mut first, mut last) = (0, None, None);
         loop {
             // The iterator may use this client, so its lock is not held now.
             chunk.extend(messages.by_ref().take(CHUNK).map(|(exchange, key, content)| (exchange, key, content.into())));
@@ -236,13 +247,15 @@ impl Client {
             self.line.unblocked().await?;
             let crowded = {
                 let mut core = self.line.lock_running()?;
+                let first = *first.get_or_insert(core.channel.last_published() + 1);
                 let taken = chunk.iter().try_fold(0, |unroutable, (exchange, key, content)| {
                     let published = core.publish(exchange, key, content)?;
                     Ok::<u64, ClientError>(unroutable + u64::from(published == Published::Unroutable))
                 });
                 let crowded = core.flush();
                 unroutable += taken?;
-                last = Some(Confirm::new(self.line.clone(), core.channel.last_published(), Published::Routed));
+                let tags = (first, core.channel.last_published());
+                last = Some(Confirm::new(self.line.clone(), tags, Published::Routed));
                 crowded
             };
             chunk.clear();

@@ -34,6 +34,10 @@ pub struct Consumers {
     next_id: ConsumerId,
     exclusive: bool,
     had_one: bool,
+    /// Only one at a time gets anything,
+    single_active: bool,
+    /// and this is it.
+    active: Option<ConsumerId>,
 }
 
 #[derive(Debug)]
@@ -72,6 +76,11 @@ impl Consumers {
         self.granted > 0
     }
 
+    /// Messages that were granted and not pulled.
+    pub fn granted(&self) -> u64 {
+        self.granted
+    }
+
     /// Number of consumers.
     pub fn len(&self) -> usize {
         self.list.len()
@@ -85,6 +94,22 @@ impl Consumers {
     /// There was a consumer at some time.
     pub fn had_one(&self) -> bool {
         self.had_one
+    }
+
+    /// Somebody would take a message now.
+    pub fn is_wanting(&self) -> bool {
+        self.list.iter().any(Entry::wants)
+    }
+
+    /// From now on one consumer at a time gets messages: the one that came first, until it goes; then the next one, of
+    /// the highest priority first.
+    pub fn set_single_active(&mut self, single_active: bool) {
+        self.single_active = single_active;
+    }
+
+    /// One consumer at a time gets messages.
+    pub fn is_single_active(&self) -> bool {
+        self.single_active
     }
 
     /// Adds a consumer without credit. `event` is what its mailbox gets when there is something to pull.
@@ -106,6 +131,7 @@ impl Consumers {
         let entry = self.list.remove(at);
         self.granted -= entry.granted;
         self.exclusive = false;
+        self.active = self.active.filter(|active| *active != id);
         true
     }
 
@@ -113,6 +139,7 @@ impl Consumers {
     pub fn drain(&mut self) -> Vec<(Arc<Mailbox>, Event)> {
         self.granted = 0;
         self.exclusive = false;
+        self.active = None;
         self.list.drain(..).map(|entry| (entry.mailbox, entry.event)).collect()
     }
 
@@ -181,6 +208,10 @@ impl Consumers {
             self.revoke_grants();
         }
         let mut free = ready.saturating_sub(self.granted);
+        if self.single_active {
+            self.granted += self.grant_active(free, wakes);
+            return;
+        }
         let cap = if self.list.len() == 1 { UNLIMITED } else { TURN };
         let mut start = 0;
         while free > 0 && start < self.list.len() {
@@ -195,6 +226,14 @@ impl Consumers {
             }
             start += len;
         }
+    }
+
+    /// Grants to the active consumer; returns how much.
+    fn grant_active(&mut self, free: u64, wakes: &mut Wakes) -> u64 {
+        let Some(first) = self.list.first() else { return 0 };
+        let active = *self.active.get_or_insert(first.id);
+        let Some(at) = self.list.iter().position(|entry| entry.id == active) else { return 0 };
+        free - grant_group(&mut self.list[at..=at], free, UNLIMITED, &mut 0, wakes)
     }
 }
 

@@ -3,18 +3,27 @@
 //! Lock order: a virtual host's topology, then a queue, then the log, then a mailbox. No lock is held while a connection
 //! is woken.
 
+mod commit;
+mod dead;
+mod delay;
 mod durable;
+mod lease;
 mod park;
+mod redrive;
 mod shared_queue;
 mod threads;
+mod timer;
 mod vhost;
 
+pub(crate) use commit::commit;
 pub(crate) use park::park;
+pub use redrive::Redriven;
 pub use shared_queue::SharedQueue;
 pub use vhost::VirtualHost;
 
 pub(crate) use self::durable::Durable;
 use self::threads::Threads;
+use self::timer::Timer;
 use crate::limits::Limits;
 use crate::log::{self, OpenError, Recovered, Recovery, Storage, recover};
 use crate::mailbox::{Event, Mailbox};
@@ -26,6 +35,7 @@ use crate::topology::{SessionId, Topology};
 use leveret_wire::table::Table;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use rustc_hash::FxHashMap;
+use rustix::time::{ClockId, clock_gettime};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -39,8 +49,12 @@ use std::time::SystemTime;
 pub struct Environment {
     /// Where generated names come from: 128 random bits a call.
     pub random: Box<dyn Fn() -> u128 + Send + Sync>,
-    /// The time: seconds since 1970.
+    /// The time of day: milliseconds since 1970. It may be set while the broker runs.
     pub now: Box<dyn Fn() -> u64 + Send + Sync>,
+    /// Milliseconds since some beginning. It never goes back, and also counts what the machine slept.
+    pub elapsed: Box<dyn Fn() -> u64 + Send + Sync>,
+    /// The owner calls [`Broker::tick`] when time has gone by, and a thread of the broker does not. For simulations.
+    pub ticks: bool,
 }
 
 impl Environment {
@@ -55,8 +69,15 @@ impl Environment {
             u128::from_le_bytes(bytes)
         };
         // A clock before 1970 is as good as one at it.
-        let now = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        Environment { random: Box::new(random), now: Box::new(now) }
+        let now = || {
+            let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        };
+        let elapsed = || {
+            let since = clock_gettime(ClockId::Boottime);
+            since.tv_sec as u64 * 1000 + since.tv_nsec as u64 / 1_000_000
+        };
+        Environment { random: Box::new(random), now: Box::new(now), elapsed: Box::new(elapsed), ticks: false }
     }
 }
 
@@ -86,11 +107,13 @@ struct Inner {
     /// Nothing becomes durable any more.
     stopped: AtomicBool,
     durable: Option<Arc<Durable>>,
+    timer: Arc<Timer>,
     threads: Mutex<Threads>,
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        self.timer.stop();
         self.threads.lock().stop();
         if let Some(durable) = &self.durable {
             durable.store.log.write(true);
@@ -113,22 +136,25 @@ impl Broker {
     }
 
     fn build(limits: Limits, environment: Environment, account: Account, durable: Option<Arc<Durable>>) -> Broker {
-        Broker {
-            inner: Arc::new(Inner {
-                limits,
-                account,
-                environment: Arc::new(environment),
-                vhosts: RwLock::default(),
-                sessions: Mutex::default(),
-                next_session: AtomicU64::new(1),
-                blocked: AtomicBool::new(false),
-                disk_full: AtomicBool::new(false),
-                stopping: AtomicBool::new(false),
-                stopped: AtomicBool::new(false),
-                durable,
-                threads: Mutex::default(),
-            }),
-        }
+        let has_thread = !environment.ticks;
+        let environment = Arc::new(environment);
+        let times = durable.as_ref().map_or_else(Arc::default, |durable| durable.store.times.clone());
+        let inner = Arc::new_cyclic(|own| Inner {
+            limits,
+            account,
+            timer: Arc::new(Timer::new(times, environment.clone(), own.clone(), has_thread)),
+            environment,
+            vhosts: RwLock::default(),
+            sessions: Mutex::default(),
+            next_session: AtomicU64::new(1),
+            blocked: AtomicBool::new(false),
+            disk_full: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
+            durable,
+            threads: Mutex::default(),
+        });
+        Broker { inner }
     }
 
     /// A broker in memory with the defaults and one virtual host, `/`. What is in it ends with it.
@@ -255,6 +281,7 @@ impl Broker {
 
     fn close_log(&self) -> std::io::Result<()> {
         let Some(durable) = &self.inner.durable else { return Ok(()) };
+        self.inner.timer.stop();
         let mut threads = std::mem::take(&mut *self.inner.threads.lock());
         threads.stop();
         threads.join();
@@ -282,6 +309,7 @@ impl Broker {
                 topology: RwLock::new(topology),
                 account: self.inner.account.clone(),
                 environment: self.inner.environment.clone(),
+                timer: self.inner.timer.clone(),
                 durable: self.inner.durable.clone(),
             });
             vhosts.insert(name, vhost);
@@ -399,6 +427,8 @@ pub struct QueueStatus {
     pub name: Arc<str>,
     /// Messages that wait for a consumer.
     pub ready: u64,
+    /// Messages that wait for their next attempt.
+    pub waiting: u64,
     /// Number of consumers.
     pub consumers: usize,
 }
@@ -425,7 +455,9 @@ pub(crate) fn detached_queue(name: &str) -> Arc<SharedQueue> {
         name: name.into(),
         auto_delete: false,
         id: 0,
-        dead_letters: None,
+        number: 0,
+        settings: crate::settings::Settings::from_arguments(Table::EMPTY),
+        used: AtomicU64::new(0),
         vhost: Weak::new(),
         damaged: AtomicBool::new(false),
         durable: None,

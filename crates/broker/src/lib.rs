@@ -59,6 +59,7 @@
 //! | block instead of awaiting | [`Wait`] |
 //! | choose limits, and when to sync | [`Broker::open_with`], [`Limits`], [`Storage`] |
 //! | keep nothing | [`Broker::in_memory`] |
+//! | get only some messages of an exchange | [`Client::bind_queue_with`] and `x-filter`, a [`Filter`] |
 //!
 //! # For front doors
 //!
@@ -72,9 +73,11 @@ mod channel;
 mod client;
 mod consumers;
 mod dead_letter;
+mod delay;
 pub mod disk;
 mod engine;
 mod error;
+mod filter;
 mod limits;
 mod log;
 mod mailbox;
@@ -88,14 +91,17 @@ mod routing;
 mod runs;
 mod segment;
 mod session;
+mod settings;
 mod times;
 mod topology;
 mod unacked;
 
+pub use arguments::has_effect;
 pub use channel::{Channel, Consume, Pulled, REPLY_TO, Settle};
 pub use client::{Client, ClientError, Confirm, Content, Message, Subscription, Transaction, Wait};
-pub use engine::{Broker, Environment, QueueDeclare, QueueStatus, SharedQueue, VirtualHost};
+pub use engine::{Broker, Environment, QueueDeclare, QueueStatus, Redriven, SharedQueue, VirtualHost};
 pub use error::{Error, Result, Scope};
+pub use filter::{Filter, FilterError};
 pub use limits::Limits;
 pub use log::{Damage, FileKind, FileReport, OpenError, QueueReport, Recovery, Report, Storage, Sync, check};
 pub use mailbox::{Event, Mailbox};

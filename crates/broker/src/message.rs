@@ -157,6 +157,15 @@ impl Run {
         self.count += other.count;
     }
 
+    /// A copy of so many records from the one of this number on.
+    ///
+    /// # Panics
+    /// If there are not so many.
+    pub(crate) fn part(&self, first: u32, count: u32) -> Run {
+        let bytes = slice(&self.bytes, first, count).expect("a run has its records").to_vec();
+        Run { bytes, count }
+    }
+
     /// Bytes of all records.
     pub fn len(&self) -> usize {
         self.bytes.len()
@@ -277,6 +286,21 @@ pub(crate) fn slice(bytes: &[u8], skip: u32, count: u32) -> Option<&[u8]> {
         }
     }
     bytes.get(begin..at)
+}
+
+/// Bytes of the bodies of so many records from an offset on.
+pub(crate) fn body_bytes(bytes: &[u8], offset: usize, count: u32) -> u64 {
+    body_lengths(&bytes[offset..], count).sum()
+}
+
+/// Bytes of the body of each of the first records.
+pub(crate) fn body_lengths(bytes: &[u8], count: u32) -> impl Iterator<Item = u64> + '_ {
+    let mut at = 0;
+    (0..count).map(move |_| {
+        let length = u32_at(bytes, at) as u64;
+        at += record_len(bytes, at);
+        length
+    })
 }
 
 /// An immutable run of records, shared by the queues and consumers that refer to it.

@@ -3,12 +3,18 @@
 //! Messages for the same queues are packed into one run and appended under one lock per queue. The owner
 //! calls [`Publisher::flush`] when its input is exhausted, so nothing waits longer than one read of the socket.
 
+mod rules;
+
+pub(crate) use self::rules::Lives;
+use crate::arguments::TIME_MAX;
+use crate::delay::check_delay;
 use crate::engine::{Durable, SharedQueue, VirtualHost};
 use crate::error::{Error, Result};
 use crate::log::{LARGE_MIN, Log, Lsn, Part, Target, Ticket, Unit};
 use crate::mailbox::Mailbox;
 use crate::message::{BLOCK_MAX, Block, Run, SHARE_MIN, decode_route};
 use crate::segment::Places;
+use crate::times::Time;
 use leveret_wire::properties::Properties;
 use leveret_wire::table::{FieldTable, Table, Value};
 use rustc_hash::FxHashMap;
@@ -58,6 +64,52 @@ pub(crate) struct Route {
     pub(crate) queues: Box<[Arc<SharedQueue>]>,
     /// One of them is durable.
     durable: bool,
+    /// One of them has rules for what is published.
+    special: bool,
+    /// One of them may refuse.
+    refuses: bool,
+    /// One of them is where messages wait before they are routed.
+    delays: bool,
+}
+
+/// Messages for the same queues.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) route: Arc<Route>,
+    /// The log records them.
+    pub(crate) logged: bool,
+    pub(crate) run: Run,
+    pub(crate) notes: Notes,
+}
+
+/// What is said of the messages of a run beside the messages; nothing of most.
+#[derive(Debug, Default)]
+pub(crate) struct Notes {
+    /// Messages with times of their own, in order.
+    pub(crate) own: Vec<Own>,
+    /// Channel and tag of each message, if some may be refused.
+    pub(crate) tags: Vec<(u16, u64)>,
+}
+
+/// Times that a message has of its own, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Own {
+    /// Its number in the run.
+    pub(crate) number: u32,
+    /// It may live so long.
+    pub(crate) life: Option<u64>,
+    /// It is to wait so long before it is routed.
+    pub(crate) delay: Option<u64>,
+}
+
+impl Notes {
+    /// Notes the times of the message of this number, if it has any.
+    #[inline]
+    pub(crate) fn note_times(&mut self, number: u32, life: Option<u64>, delay: Option<u64>) {
+        if life.is_some() || delay.is_some() {
+            self.own.push(Own { number, life, delay });
+        }
+    }
 }
 
 /// The last record of the log that has to be durable before something may be confirmed.
@@ -87,12 +139,22 @@ pub(crate) struct Appended {
     pub(crate) crowded: bool,
     pub(crate) lsn: Lsn,
     pub(crate) ticket: Option<Arc<Ticket>>,
+    /// Messages that a queue has refused: channels and tags.
+    pub(crate) refused: Vec<(u16, u64)>,
 }
 
 impl Route {
     pub(crate) fn new(queues: Box<[Arc<SharedQueue>]>) -> Route {
         let durable = queues.iter().any(|queue| queue.is_durable());
-        Route { queues, durable }
+        let special = queues.iter().any(|queue| queue.settings.is_special());
+        let refuses = queues.iter().any(|queue| queue.settings.refuses());
+        let delays = queues.iter().any(|queue| queue.settings.delays_for.is_some());
+        Route { queues, durable, special, refuses, delays }
+    }
+
+    /// Messages wait in one of its queues before they are routed.
+    pub(crate) fn delays(&self) -> bool {
+        self.delays
     }
 
     /// Persistent messages on this route are recorded in the log.
@@ -108,50 +170,68 @@ impl Route {
     pub(crate) fn append(
         &self,
         run: &mut Run,
+        notes: &mut Notes,
+        logged: bool,
+        vhost: &VirtualHost,
+        publisher: &Arc<Mailbox>,
+    ) -> Appended {
+        if self.special || !notes.own.is_empty() {
+            return self.append_by_rules(run, std::mem::take(notes), logged, vhost, publisher);
+        }
+        self.append_living(run, None, logged, vhost, publisher)
+    }
+
+    /// Appends a run to every queue, whatever their limits.
+    fn append_living(
+        &self,
+        run: &mut Run,
+        lives: Option<&Lives<'_>>,
         logged: bool,
         vhost: &VirtualHost,
         publisher: &Arc<Mailbox>,
     ) -> Appended {
         match vhost.durable.as_ref().filter(|_| logged && self.durable) {
-            Some(durable) => self.append_logged(run, durable, vhost, publisher),
-            None => Appended { crowded: self.append_transient(run, vhost, publisher), ..Appended::default() },
+            Some(durable) => self.append_logged(run, lives, durable, vhost, publisher),
+            None => Appended { crowded: self.append_transient(run, lives, vhost, publisher), ..Appended::default() },
         }
     }
 
-    fn append_transient(&self, run: &mut Run, vhost: &VirtualHost, publisher: &Arc<Mailbox>) -> bool {
-        let mut crowded = false;
-        if run.len() >= SHARE_MIN {
-            let block = run.seal(vhost.account());
-            for queue in &self.queues {
-                crowded |= queue.change(|queue| {
-                    queue.append_block(block.clone(), Places::Nowhere);
-                    queue.is_crowded(publisher)
-                });
-            }
-        } else {
-            for queue in &self.queues {
-                crowded |= queue.change(|queue| {
-                    queue.append_run(run, None);
-                    queue.is_crowded(publisher)
-                });
-            }
-            run.clear();
+    fn append_transient(
+        &self,
+        run: &mut Run,
+        lives: Option<&Lives<'_>>,
+        vhost: &VirtualHost,
+        publisher: &Arc<Mailbox>,
+    ) -> bool {
+        let (mut crowded, count) = (false, run.count());
+        let block = (run.len() >= SHARE_MIN).then(|| run.seal(vhost.account()));
+        for shared in &self.queues {
+            crowded |= shared.change(|queue| {
+                shared.expect_times(queue, queue.next_position(), count, lives);
+                match &block {
+                    Some(block) => queue.append_block(block.clone(), Places::Nowhere),
+                    None => queue.append_run(run, None),
+                }
+                queue.is_crowded(publisher)
+            });
         }
+        run.clear();
         crowded
     }
 
     fn append_logged(
         &self,
         run: &mut Run,
+        lives: Option<&Lives<'_>>,
         durable: &Durable,
         vhost: &VirtualHost,
         publisher: &Arc<Mailbox>,
     ) -> Appended {
         let log = &durable.store.log;
         if run.len() >= LARGE_MIN {
-            return self.append_large(run, log, vhost, publisher);
+            return self.append_large(run, lives, log, vhost, publisher);
         }
-        let [only] = &*self.queues else { return self.append_to_several(run, log, vhost, publisher) };
+        let [only] = &*self.queues else { return self.append_to_several(run, lives, log, vhost, publisher) };
         let count = run.count();
         let block = (run.len() >= SHARE_MIN).then(|| run.seal(vhost.account()));
         let bytes = block.as_ref().map_or(run.bytes(), |block| block.bytes());
@@ -161,23 +241,30 @@ impl Route {
                 return Appended::default();
             }
             let target = Target { queue: only.id, position: queue.next_position() };
-            let place = log.enqueue(count, bytes, crc, &[target]);
+            let times = only.expect_times(queue, target.position, count, lives);
+            let place = log.enqueue_timed(count, bytes, crc, &[target], &times);
             match &block {
                 Some(block) => queue.append_block(block.clone(), Places::At(vec![(0, place)])),
                 None => queue.append_run(run, Some(place)),
             }
             queue.note_consumed_soon();
-            Appended { crowded: queue.is_crowded(publisher), lsn: place.lsn, ticket: None }
+            Appended { crowded: queue.is_crowded(publisher), lsn: place.lsn, ..Appended::default() }
         });
         run.clear();
         appended
     }
 
-    /// Gives the durable queues' messages their positions.
-    pub(crate) fn reserve(&self, count: u32) -> Vec<Target> {
-        let durable = self.queues.iter().filter(|queue| queue.is_durable());
-        let targets = durable.map(|queue| Target { queue: queue.id, position: queue.change(|it| it.reserve(count)) });
-        targets.collect()
+    /// Gives the durable queues' messages their positions, and says what is to happen to them when.
+    pub(crate) fn reserve(&self, count: u32, lives: Option<&Lives<'_>>) -> (Vec<Target>, Vec<Time>) {
+        let (mut targets, mut times) = (Vec::new(), Vec::new());
+        for shared in self.queues.iter().filter(|queue| queue.is_durable()) {
+            shared.change(|queue| {
+                let position = queue.reserve(count);
+                targets.push(Target { queue: shared.id, position });
+                times.extend(shared.expect_times(queue, position, count, lives));
+            });
+        }
+        (targets, times)
     }
 
     /// Lets all queues see what was reserved for, or appends it where nothing was.
@@ -185,6 +272,7 @@ impl Route {
         &self,
         block: &Arc<Block>,
         targets: &[Target],
+        lives: Option<&Lives<'_>>,
         places: &Places,
         publisher: &Arc<Mailbox>,
     ) -> bool {
@@ -194,7 +282,10 @@ impl Route {
             crowded |= shared.change(|queue| {
                 match target {
                     Some(target) => queue.fill(target.position, block.clone(), places.clone()),
-                    None => queue.append_block(block.clone(), Places::Nowhere),
+                    None => {
+                        shared.expect_times(queue, queue.next_position(), block.count(), lives);
+                        queue.append_block(block.clone(), Places::Nowhere);
+                    }
                 }
                 queue.note_consumed_soon();
                 queue.is_crowded(publisher)
@@ -203,23 +294,39 @@ impl Route {
         crowded
     }
 
-    fn append_to_several(&self, run: &mut Run, log: &Log, vhost: &VirtualHost, publisher: &Arc<Mailbox>) -> Appended {
+    fn append_to_several(
+        &self,
+        run: &mut Run,
+        lives: Option<&Lives<'_>>,
+        log: &Log,
+        vhost: &VirtualHost,
+        publisher: &Arc<Mailbox>,
+    ) -> Appended {
         let block = run.seal(vhost.account());
-        let targets = self.reserve(block.count());
-        let place = log.enqueue(block.count(), block.bytes(), log.id.crc(block.bytes()), &targets);
-        let crowded = self.fill(&block, &targets, &Places::At(vec![(0, place)]), publisher);
-        Appended { crowded, lsn: place.lsn, ticket: None }
+        let (targets, times) = self.reserve(block.count(), lives);
+        let place = log.enqueue_timed(block.count(), block.bytes(), log.id.crc(block.bytes()), &targets, &times);
+        let crowded = self.fill(&block, &targets, lives, &Places::At(vec![(0, place)]), publisher);
+        Appended { crowded, lsn: place.lsn, ..Appended::default() }
     }
 
     /// A large message is on its way to the log for longer; it can be consumed meanwhile.
-    fn append_large(&self, run: &mut Run, log: &Log, vhost: &VirtualHost, publisher: &Arc<Mailbox>) -> Appended {
+    fn append_large(
+        &self,
+        run: &mut Run,
+        lives: Option<&Lives<'_>>,
+        log: &Log,
+        vhost: &VirtualHost,
+        publisher: &Arc<Mailbox>,
+    ) -> Appended {
         let block = run.seal(vhost.account());
-        let (targets, place) = (self.reserve(block.count()), Arc::default());
+        let ((targets, times), place) = (self.reserve(block.count(), lives), Arc::default());
         let ticket: Arc<Ticket> = Arc::default();
-        let part = Part::Enqueue { block: block.clone(), targets: targets.clone(), place: Arc::clone(&place) };
-        log.unit(Unit { parts: vec![part], then: None, ticket: ticket.clone(), mailbox: publisher.clone() });
-        let crowded = self.fill(&block, &targets, &Places::Later(place), publisher);
-        Appended { crowded, lsn: 0, ticket: Some(ticket) }
+        let mut parts =
+            vec![Part::Enqueue { block: block.clone(), targets: targets.clone(), place: Arc::clone(&place) }];
+        parts.extend((!times.is_empty()).then_some(Part::Times(times)));
+        log.unit(Unit { parts, then: None, ticket: ticket.clone(), mailbox: publisher.clone() });
+        let crowded = self.fill(&block, &targets, lives, &Places::Later(place), publisher);
+        Appended { crowded, ticket: Some(ticket), ..Appended::default() }
     }
 }
 
@@ -229,7 +336,7 @@ pub(crate) struct Publisher {
     vhost: Arc<VirtualHost>,
     mailbox: Arc<Mailbox>,
     /// Runs that are not in their queues yet. No two of them share a queue, so their order among each other is free.
-    open: Vec<OpenRoute>,
+    open: Vec<Held>,
     /// The address of each open run's only queue, to find it by; 0 for a run to several queues, which is open alone.
     targets: Vec<usize>,
     /// Exchange and key of the last lookup and what they led to.
@@ -245,14 +352,8 @@ pub(crate) struct Publisher {
     crowded: bool,
     /// The last of what was appended to the log.
     waiting: Waiting,
-}
-
-#[derive(Debug)]
-struct OpenRoute {
-    route: Arc<Route>,
-    /// The log records it: all its messages are persistent, and one of its queues is durable.
-    logged: bool,
-    run: Run,
+    /// Messages that a queue has refused: channels and tags.
+    refused: Vec<(u16, u64)>,
 }
 
 impl Publisher {
@@ -270,6 +371,7 @@ impl Publisher {
             generation: 0,
             crowded: false,
             waiting: Waiting::default(),
+            refused: Vec::new(),
         }
     }
 
@@ -318,7 +420,7 @@ impl Publisher {
         for name in ["CC", "BCC"] {
             extra_keys(headers, name, &mut keys)?;
         }
-        let (routed, generation) = self.vhost.route(exchange, &keys, headers)?;
+        let (routed, generation) = self.vhost.route(exchange, &keys, &publish.properties)?;
         if generation != self.generation {
             self.forget_routes();
             self.generation = generation;
@@ -334,9 +436,16 @@ impl Publisher {
         self.generation = self.vhost.generation();
     }
 
-    /// Takes the message that was resolved into the run of its route.
+    /// Takes the message that was resolved into the run of its route. If a queue refuses it, its channel and tag will be
+    /// among [`Publisher::take_refused`].
     #[inline]
-    pub(crate) fn push(&mut self, publish: &Publish<'_>, encoded: &[u8]) {
+    pub(crate) fn push(
+        &mut self,
+        publish: &Publish<'_>,
+        encoded: &[u8],
+        (life, delay): (Option<u64>, Option<u64>),
+        tag: (u16, u64),
+    ) {
         let persistent = publish.properties.delivery_mode == Some(2);
         let logged = persistent && self.route.durable;
         let slot = match self.slot {
@@ -348,7 +457,11 @@ impl Publisher {
         if alone {
             self.append_slot(slot);
         }
-        let run = &mut self.open[slot].run;
+        let Held { run, notes, .. } = &mut self.open[slot];
+        notes.note_times(run.count(), life, delay);
+        if self.route.refuses {
+            notes.tags.push(tag);
+        }
         run.push(publish.route, encoded, publish.body, persistent);
         if run.len() >= RUN_MAX {
             self.append_slot(slot);
@@ -356,16 +469,17 @@ impl Publisher {
     }
 
     fn append_slot(&mut self, slot: usize) {
-        let OpenRoute { route, logged, run } = &mut self.open[slot];
+        let Held { route, logged, run, notes } = &mut self.open[slot];
         if run.is_empty() {
             return;
         }
-        let appended = route.append(run, *logged, &self.vhost, &self.mailbox);
+        let appended = route.append(run, notes, *logged, &self.vhost, &self.mailbox);
         run.reserve_block(self.vhost.account());
         self.note(appended);
     }
 
     fn note(&mut self, appended: Appended) {
+        self.refused.extend(appended.refused);
         self.crowded |= appended.crowded;
         self.waiting.lsn = self.waiting.lsn.max(appended.lsn);
         // Units get their places in their order, so the last stands for all.
@@ -406,7 +520,7 @@ impl Publisher {
             if self.open.is_empty() {
                 run.reserve_block(self.vhost.account());
             }
-            self.open.push(OpenRoute { route: self.route.clone(), logged, run });
+            self.open.push(Held { route: self.route.clone(), logged, run, notes: Notes::default() });
             self.targets.push(target);
             self.open.len() - 1
         });
@@ -426,14 +540,22 @@ impl Publisher {
         self.slot = None;
         self.targets.clear();
         let mut open = std::mem::take(&mut self.open);
-        for OpenRoute { route, logged, mut run } in open.drain(..) {
+        for Held { route, logged, mut run, mut notes } in open.drain(..) {
             if !run.is_empty() {
-                let appended = route.append(&mut run, logged, &self.vhost, &self.mailbox);
+                let appended = route.append(&mut run, &mut notes, logged, &self.vhost, &self.mailbox);
                 self.note(appended);
             }
             run.return_block(self.vhost.account());
         }
         self.open = open;
+    }
+
+    /// The tags of a channel's messages that were refused since the last call.
+    pub(crate) fn take_refused(&mut self, channel: u16) -> Vec<u64> {
+        if self.refused.is_empty() {
+            return Vec::new();
+        }
+        self.refused.extract_if(.., |(from, _)| *from == channel).map(|(_, tag)| tag).collect()
     }
 
     /// Whether a queue has been crowded since the last call.
@@ -450,6 +572,31 @@ impl Publisher {
         self.cache = FxHashMap::default();
         self.cached = 0;
     }
+}
+
+/// Milliseconds that a message may live, as its `expiration` says. 406 with RabbitMQ's texts if that says nothing.
+pub(crate) fn life(properties: &Properties<'_>) -> Result<Option<u64>> {
+    let Some(text) = properties.expiration else { return Ok(None) };
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+    let why = match (end, digits[..end].parse::<i64>()) {
+        (0, _) => "no_integer".to_string(),
+        (end, _) if end < digits.len() => format!("{{leftover_string,\"{}\"}}", &digits[end..]),
+        (_, Ok(number)) if number <= TIME_MAX && (number == 0 || !text.starts_with('-')) => {
+            return Ok(Some(number.unsigned_abs()));
+        }
+        _ if text.starts_with('-') => format!("{{value_negative,{text}}}"),
+        _ => format!("{{value_too_big,{text}}}"),
+    };
+    Err(Error::precondition(format!("invalid expiration '{text}': {why}")))
+}
+
+/// The times that a message has of its own on its way along a route: for how long it may live, and wait.
+#[inline]
+pub(crate) fn own_times(properties: &Properties<'_>, route: &Route) -> Result<(Option<u64>, Option<u64>)> {
+    let life = if properties.expiration.is_some() { life(properties)? } else { None };
+    let delay = if route.delays { check_delay(properties.headers.unwrap_or_default())? } else { None };
+    Ok((life, delay))
 }
 
 /// The routing keys in a CC or BCC header, which is an array of strings.

@@ -8,18 +8,23 @@
 //! what of it is in memory, and what it takes next may have to be loaded first ([`Queue::missing`]).
 
 use crate::consumers::{Consumers, Wakes};
-use crate::log::Place;
+use crate::log::{Place, QueueId};
 use crate::mailbox::{Event, Mailbox};
-use crate::message::{Account, BLOCK_MAX, Block, OpenRun, Run};
+use crate::message::{Account, BLOCK_MAX, Block, Message, OpenRun, Run, body_bytes};
 use crate::runs::{Counts, Runs};
 use crate::segment::{Places, Segment};
+use crate::times::Time;
+use leveret_wire::properties::Properties;
+use leveret_wire::table::FieldTable;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 mod stored;
+mod timed;
 
 use stored::Stored;
 pub(crate) use stored::{FileSpan, Journal, Missing, RESIDENT, Restored, Snapshot, Wanted};
+pub(crate) use timed::{Dead, Return};
 
 /// What a consumer or basic.get took: records of one block, at consecutive positions.
 #[derive(Debug)]
@@ -36,6 +41,35 @@ pub struct Delivery {
     pub redelivered: bool,
     /// How often they were returned to the queue.
     pub returned: u64,
+    /// Their consumers are told that, if it is not zero; see [`Delivery::properties`].
+    pub tells_count: bool,
+}
+
+impl Delivery {
+    /// The encoded properties of one of its messages as consumers are to see them: with an `x-delivery-count` header that
+    /// tells how often it came back, where its queue counts that (RabbitMQ's quorum queues). `None` if they are those of
+    /// the message.
+    ///
+    /// # Panics
+    /// If the message's properties cannot be decoded: they were when it was published.
+    pub fn properties(&self, message: &Message<'_>) -> Option<Vec<u8>> {
+        if !self.tells_count || self.returned == 0 {
+            return None;
+        }
+        let mut properties =
+            Properties::decode_stored(message.properties).expect("they are checked before they are queued");
+        let mut headers = properties.headers.map(FieldTable::from).unwrap_or_default();
+        headers.insert("x-delivery-count", i64::try_from(self.returned).unwrap_or(i64::MAX));
+        properties.headers = Some(headers.as_table());
+        let mut encoded = Vec::new();
+        properties.encode(&mut encoded);
+        Some(encoded)
+    }
+
+    /// Bytes of its messages' bodies.
+    pub(crate) fn body_bytes(&self) -> u64 {
+        body_bytes(self.block.bytes(), self.offset, self.count)
+    }
 }
 
 /// What a queue holds: position of the first message -> segment.
@@ -52,6 +86,22 @@ pub struct Queue {
     ahead: u64,
     requeued: Runs,
     returned: Counts,
+    /// Not ready before their time comes.
+    waiting: Runs,
+    /// From the head on, and taken out of turn.
+    holes: Runs,
+    /// Their time came while they were handed out.
+    overdue: Runs,
+    /// Bytes of the bodies that are ready or wait, if that is counted.
+    bytes: Option<u64>,
+    /// What is to happen at a time, for the owner to note.
+    times: Vec<Time>,
+    /// Everything waits for its time.
+    delays: bool,
+    /// Deliveries tell how often a message came back.
+    tells_count: bool,
+    /// Names it among times.
+    number: QueueId,
     /// Handed out and not settled; no fewer than what is acked or requeued at once.
     unacked: u64,
     account: Account,
@@ -102,6 +152,14 @@ impl Queue {
             ahead: 0,
             requeued: Runs::default(),
             returned: Counts::default(),
+            waiting: Runs::default(),
+            holes: Runs::default(),
+            overdue: Runs::default(),
+            bytes: None,
+            times: Vec::new(),
+            delays: false,
+            tells_count: false,
+            number: 0,
             unacked: 0,
             account,
             flow: Flow::default(),
@@ -128,6 +186,9 @@ impl Queue {
             return;
         }
         self.flow.append(block.len());
+        if let Some(bytes) = &mut self.bytes {
+            *bytes += body_bytes(block.bytes(), 0, block.count());
+        }
         self.push_segment(Segment::whole(block, places));
     }
 
@@ -137,6 +198,9 @@ impl Queue {
             return;
         }
         self.flow.append(run.len());
+        if let Some(bytes) = &mut self.bytes {
+            *bytes += body_bytes(run.bytes(), 0, run.count());
+        }
         self.release();
         let next = self.next;
         if let Some(mut last) = self.segments.last_entry()
@@ -145,7 +209,7 @@ impl Queue {
         {
             self.next += u64::from(run.count());
             self.ahead += u64::from(run.count());
-            return;
+            return self.delay_from(next);
         }
         let mut open = OpenRun::new(&self.account);
         open.extend(run);
@@ -164,11 +228,12 @@ impl Queue {
         if self.head.position == self.next {
             self.head = Head { position: self.next, segment: self.next, offset: Some(0) };
         }
-        let count = u64::from(segment.count());
-        self.segments.insert(self.next, segment);
+        let (count, position) = (u64::from(segment.count()), self.next);
+        self.segments.insert(position, segment);
         self.next += count;
         self.ahead += count;
         self.release();
+        self.delay_from(position);
     }
 
     /// Hands out up to `max` messages, requeued ones first, until their records exceed `max_bytes`, or until
@@ -190,6 +255,9 @@ impl Queue {
 
     /// Counts what was taken; returns about how many bytes it has: a part of its block.
     fn settle_taken(&mut self, delivery: &Delivery, no_ack: bool) -> usize {
+        if let Some(bytes) = &mut self.bytes {
+            *bytes = bytes.saturating_sub(delivery.body_bytes());
+        }
         if no_ack {
             self.drop_range(delivery.position, u64::from(delivery.count), true);
         } else {
@@ -220,14 +288,15 @@ impl Queue {
             _ => (self.requeued.take_at(position, same), true),
         };
         let offset = segment.offset((position - first) as u32);
-        Some(Delivery { block, offset, count: count as u32, position, redelivered, returned })
+        let (count, tells_count) = (count as u32, self.tells_count);
+        Some(Delivery { block, offset, count, position, redelivered, returned, tells_count })
     }
 
     fn take_head(&mut self, max: u64) -> Option<Delivery> {
         if self.ahead == 0 || self.next_behind_head().is_some() {
             return None;
         }
-        self.skip_hidden();
+        self.skip();
         let Head { position, mut segment, mut offset } = self.head;
         let covers = |first: u64, segment: &Segment| (first..first + u64::from(segment.count())).contains(&position);
         if !self.segments.get(&segment).is_some_and(|state| covers(segment, state)) {
@@ -240,7 +309,7 @@ impl Queue {
         let end = segment + u64::from(state.count());
         let block = state.seal();
         let offset = offset.unwrap_or_else(|| state.offset((position - segment) as u32));
-        let count = max.min(end - position) as u32;
+        let count = max.min(self.holes.next_from(position).map_or(end, |hole| hole.min(end)) - position) as u32;
         self.ahead -= u64::from(count);
         let position_after = position + u64::from(count);
         if position_after < end {
@@ -251,14 +320,16 @@ impl Queue {
             self.head = Head { position: end, segment: end, offset: self.segments.contains_key(&end).then_some(0) };
             self.flow.take(block.len() - offset);
         }
-        Some(Delivery { block, offset, count, position, redelivered: false, returned: 0 })
+        let (redelivered, returned, tells_count) = (false, 0, false);
+        Some(Delivery { block, offset, count, position, redelivered, returned, tells_count })
     }
 
     /// Handed-out messages once more, for whoever has to look at them before they are forgotten. False if some have to
-    /// be loaded first ([`Queue::missing_at`]): then `out` has those before them.
-    pub fn look_again(&mut self, position: u64, count: u64, out: &mut Vec<Delivery>) -> bool {
-        let (mut at, end) = (position, position + count);
-        while at < end && !self.deleted {
+    /// be loaded first ([`Queue::missing_at`]): then `out` has those before them. Those are enough if their blocks have
+    /// `max_bytes`.
+    pub fn look_again(&mut self, position: u64, count: u64, max_bytes: usize, out: &mut Vec<Delivery>) -> bool {
+        let (mut at, end, mut bytes) = (position, position + count, 0);
+        while at < end && !self.deleted && bytes < max_bytes {
             let Some((&first, segment)) = self.segments.range_mut(..=at).next_back() else { return false };
             let until = end.min(first + u64::from(segment.count()));
             if until <= at || segment.is_stored() {
@@ -267,7 +338,9 @@ impl Queue {
             let (block, offset) = (segment.seal(), segment.offset((at - first) as u32));
             let (returned, same) = self.returned.get(at, until - at);
             let count = same as u32;
-            out.push(Delivery { block, offset, count, position: at, redelivered: true, returned });
+            bytes += block.len();
+            let (redelivered, tells_count) = (true, self.tells_count);
+            out.push(Delivery { block, offset, count, position: at, redelivered, returned, tells_count });
             at += same;
         }
         true
@@ -308,6 +381,9 @@ impl Queue {
     fn drop_range(&mut self, position: u64, count: u64, journal: bool) {
         let end = position + count;
         self.returned.remove(position, count);
+        if self.overdue.len() > 0 {
+            self.overdue.remove(position, count);
+        }
         let (mut at, mut logged) = (position, position);
         while at < end {
             let Some(first) = self.segment_from(at) else { break };
@@ -349,23 +425,22 @@ impl Queue {
         }
     }
 
-    /// Drops all ready messages; returns how many. Handed-out ones stay with their consumers.
+    /// Drops all messages that are ready or wait for their time; returns how many were ready. Handed-out ones stay with
+    /// their consumers.
     pub fn purge(&mut self) -> u64 {
         let purged = self.ready();
-        let mut runs: Vec<_> = self.requeued.drain().collect();
-        let ahead = (self.head.position, self.next - self.head.position);
-        match &mut self.stored {
-            Some(stored) => {
-                runs.extend(stored.restored.drain());
-                runs.extend(stored.hidden.gaps(ahead.0, ahead.1));
-            }
-            None => runs.extend([ahead].into_iter().filter(|run| run.1 > 0)),
+        let mut runs: Vec<_> = self.requeued.drain().chain(self.waiting.drain()).collect();
+        self.ahead_runs(self.head.position, self.next, &mut runs);
+        self.holes = Runs::default();
+        if let Some(stored) = &mut self.stored {
+            runs.extend(stored.restored.drain());
         }
         for (position, count) in runs {
             self.drop_range(position, count, true);
         }
         self.head = Head { position: self.next, segment: self.next, offset: None };
         self.ahead = 0;
+        self.bytes = self.bytes.map(|_| 0);
         self.consumers.revoke_grants();
         self.flow.waiting = 0;
         purged
@@ -376,7 +451,8 @@ impl Queue {
     pub fn delete(&mut self) -> (u64, Segments) {
         let ready = self.ready();
         let segments = std::mem::take(&mut self.segments);
-        self.requeued = Runs::default();
+        (self.requeued, self.waiting) = (Runs::default(), Runs::default());
+        (self.holes, self.overdue) = (Runs::default(), Runs::default());
         self.returned = Counts::default();
         self.stored = None;
         self.head = Head { position: self.next, segment: self.next, offset: None };

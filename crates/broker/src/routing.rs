@@ -4,12 +4,16 @@
 mod direct;
 mod fanout;
 mod headers;
+mod targets;
 mod topic;
 
+pub use targets::{Filters, Subject};
+
+use crate::filter::Filter;
 use leveret_wire::table::{FieldTable, Table};
-use rustc_hash::FxHashMap;
 use std::fmt;
 use std::sync::Arc;
+use targets::Targets;
 
 /// Where a binding leads.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -87,32 +91,32 @@ impl Router {
     }
 
     /// Adds a binding. Bindings that differ in their arguments alone count separately.
-    pub fn insert(&mut self, key: &str, arguments: &FieldTable, to: &Destination) {
+    pub fn insert(&mut self, key: &str, arguments: &FieldTable, filter: Option<Arc<Filter>>, to: &Destination) {
         match self {
-            Router::Direct(router) => router.insert(key, to),
-            Router::Fanout(router) => router.insert(to),
-            Router::Topic(router) => router.insert(key, to),
-            Router::Headers(router) => router.insert(arguments, to),
+            Router::Direct(router) => router.insert(key, filter, to),
+            Router::Fanout(router) => router.insert(filter, to),
+            Router::Topic(router) => router.insert(key, filter, to),
+            Router::Headers(router) => router.insert(arguments, filter, to),
         }
     }
 
     /// Removes a binding that was inserted.
-    pub fn remove(&mut self, key: &str, arguments: &FieldTable, to: &Destination) {
+    pub fn remove(&mut self, key: &str, arguments: &FieldTable, filter: Option<&Filter>, to: &Destination) {
         match self {
-            Router::Direct(router) => router.remove(key, to),
-            Router::Fanout(router) => router.remove(to),
-            Router::Topic(router) => router.remove(key, to),
-            Router::Headers(router) => router.remove(arguments, to),
+            Router::Direct(router) => router.remove(key, filter, to),
+            Router::Fanout(router) => router.remove(filter, to),
+            Router::Topic(router) => router.remove(key, filter, to),
+            Router::Headers(router) => router.remove(arguments, filter, to),
         }
     }
 
     /// Calls `found` with each destination of a message; one may come more than once.
-    pub fn route(&self, key: &str, headers: Table<'_>, found: &mut dyn FnMut(&Destination)) {
+    pub fn route(&self, key: &str, subject: &mut Subject<'_>, found: &mut dyn FnMut(&Destination)) {
         match self {
-            Router::Direct(router) => router.route(key, found),
-            Router::Fanout(router) => router.route(found),
-            Router::Topic(router) => router.route(key, found),
-            Router::Headers(router) => router.route(headers, found),
+            Router::Direct(router) => router.route(key, subject, found),
+            Router::Fanout(router) => router.route(subject, found),
+            Router::Topic(router) => router.route(key, subject, found),
+            Router::Headers(router) => router.route(subject, found),
         }
     }
 
@@ -124,35 +128,8 @@ impl Router {
         }
     }
 
-    /// The destination depends on the message's headers, not only on its key.
+    /// The destination depends on the message's headers whatever bindings there are, not only on its key.
     pub fn reads_headers(&self) -> bool {
         matches!(self, Router::Headers(_))
-    }
-}
-
-/// Destinations, each with the number of bindings that lead there.
-#[derive(Clone, Debug, Default)]
-struct Targets(FxHashMap<Destination, u32>);
-
-impl Targets {
-    fn insert(&mut self, to: &Destination) {
-        *self.0.entry(to.clone()).or_insert(0) += 1;
-    }
-
-    fn remove(&mut self, to: &Destination) {
-        if let Some(count) = self.0.get_mut(to) {
-            *count -= 1;
-            if *count == 0 {
-                self.0.remove(to);
-            }
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    fn each(&self, found: &mut dyn FnMut(&Destination)) {
-        self.0.keys().for_each(found);
     }
 }

@@ -258,6 +258,26 @@ impl Segment {
         self.dead.get(number as usize / 64).is_some_and(|word| word >> (number % 64) & 1 != 0)
     }
 
+    /// Says the runs of messages `from .. to` that live.
+    pub(crate) fn living(&self, from: u64, to: u64, mut say: impl FnMut(u32, u32)) {
+        let to = to.min(self.count.into()) as u32;
+        let (mut at, mut begin) = (from.max(self.dead_front.into()).min(to.into()) as u32, None);
+        while at < to {
+            match (self.is_marked(at), begin) {
+                (false, None) => begin = Some(at),
+                (true, Some(first)) => {
+                    say(first, at - first);
+                    begin = None;
+                }
+                _ => {}
+            }
+            at += 1;
+        }
+        if let Some(first) = begin {
+            say(first, to - first);
+        }
+    }
+
     /// Rewrites a block that few living messages keep in memory. To be called only when all messages were handed out:
     /// the head of the queue finds its way by offsets, which change.
     pub(crate) fn compact(&mut self, copy: impl FnOnce(&mut Run) -> Arc<Block>) {

@@ -96,16 +96,15 @@ struct Near {
     left: usize,
 }
 
-#[cfg_attr(not(test), expect(dead_code, reason = "queues do not ask for times yet"))]
 impl Times {
     /// Of a broker in memory; a start adds what it has found.
     pub(crate) fn new() -> Times {
         Times::default()
     }
 
-    /// Adds some. To be called behind the log's record of them, both under the lock of one queue, whichever; or when the
-    /// unit with the record has become durable. A checkpoint takes each queue's lock before it takes what is here: so it
-    /// has all that it does not replay, and nothing whose record may be missing.
+    /// Adds some. To be called when their positions are given to messages, before the log's record of them is appended: a
+    /// checkpoint takes what is here after it has looked where the log ends, so that it has all that it does not replay;
+    /// and before it looks at the queues, so that these know of all positions that it has.
     pub(crate) fn add(&self, times: &[Time]) {
         let mut near = self.near.lock();
         let before = near.next();
@@ -186,11 +185,13 @@ impl Times {
     }
 
     /// Whether times were lost since the last call: messages that wait for one may do so without end.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the engine does not ask yet"))]
     pub(crate) fn take_damaged(&self) -> bool {
         self.damaged.swap(false, Ordering::Relaxed)
     }
 
     /// In a broker in memory: drops those that have lost their messages if there are many. To be called now and then.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the engine does not ask yet"))]
     pub(crate) fn drop_dead(&self, lives: &mut dyn FnMut(&Time) -> bool) {
         let crowded = {
             let near = self.near.lock();

@@ -4,10 +4,13 @@
 //! inside.
 
 use crate::arguments::{check_equal, check_flag};
+use crate::delay::{DELAYED_TYPE, INNER_TYPE, delay_of};
 use crate::error::{Error, Result};
+use crate::filter::Filter;
 use crate::limits::Limits;
 use crate::log::{Bound, Change, QueueId};
-use crate::routing::{Destination, ExchangeType, Router};
+use crate::routing::{Destination, ExchangeType, Filters, Router, Subject};
+use leveret_wire::properties::Properties;
 use leveret_wire::table::{FieldTable, Table, Value};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::Arc;
@@ -27,9 +30,12 @@ pub struct Topology<Q> {
     /// Destination -> the bindings that lead there.
     bound_to: FxHashMap<Destination, FxHashSet<Binding>>,
     bindings: usize,
+    filters: Filters,
     generation: u64,
     /// What the log has to be told: kinds and metas of records.
     journal: Vec<(u8, Vec<u8>)>,
+    /// Queues that belonged to exchanges which are gone.
+    abandoned: Vec<Q>,
 }
 
 /// A queue as it was declared.
@@ -56,6 +62,8 @@ pub struct QueueRecord<Q> {
 pub struct Exchange {
     /// Its type.
     pub kind: ExchangeType,
+    /// Messages wait in it before they are routed, if they ask for that.
+    pub delayed: bool,
     /// Survives a restart.
     pub durable: bool,
     /// Is deleted when the last binding from it is gone.
@@ -102,7 +110,7 @@ pub struct ExchangeDeclare<'a> {
 pub struct Routed<Q> {
     /// Each queue once.
     pub queues: Vec<Q>,
-    /// The answer depends on the headers, so it holds for this message only.
+    /// The answer depends on the headers or a filter, so it holds for this message only.
     pub reads_headers: bool,
 }
 
@@ -117,8 +125,10 @@ impl<Q: Clone> Topology<Q> {
             owned: FxHashMap::default(),
             bound_to: FxHashMap::default(),
             bindings: 0,
+            filters: Filters::default(),
             generation: 0,
             journal: Vec::new(),
+            abandoned: Vec::new(),
         };
         let predeclared = [
             ("", ExchangeType::Direct),
@@ -139,6 +149,11 @@ impl<Q: Clone> Topology<Q> {
         self.generation
     }
 
+    #[cfg(test)]
+    pub(crate) fn filters(&self) -> &Filters {
+        &self.filters
+    }
+
     /// Lets every route be looked up anew.
     pub(crate) fn touch(&mut self) {
         self.generation += 1;
@@ -147,6 +162,11 @@ impl<Q: Clone> Topology<Q> {
     /// What the log has to be told since the last call.
     pub(crate) fn take_journal(&mut self) -> Vec<(u8, Vec<u8>)> {
         std::mem::take(&mut self.journal)
+    }
+
+    /// Queues that belonged to exchanges which were deleted since the last call, for the owner to delete as well.
+    pub(crate) fn take_abandoned(&mut self) -> Vec<Q> {
+        std::mem::take(&mut self.abandoned)
     }
 
     fn note(&mut self, change: &Change<'_>) {
@@ -190,12 +210,15 @@ impl<Q: Clone> Topology<Q> {
 
     /// Declares an exchange: 406 if it exists and differs, or if the type is unknown; 403 for reserved names.
     pub fn declare_exchange(&mut self, declare: ExchangeDeclare<'_>) -> Result<()> {
-        let Some(kind) = ExchangeType::from_name(declare.kind) else {
-            return Err(Error::precondition(format!("unknown exchange type '{}'", declare.kind)));
+        let delayed = declare.kind == DELAYED_TYPE;
+        let kind = match delayed {
+            true => inner_type(declare.arguments)?,
+            false => ExchangeType::from_name(declare.kind)
+                .ok_or_else(|| Error::precondition(format!("unknown exchange type '{}'", declare.kind)))?,
         };
         check_not_default(declare.name)?;
         if let Some(current) = self.exchanges.get(declare.name) {
-            return current.check_equivalent(kind, &declare, &self.vhost);
+            return current.check_equivalent(&declare, &self.vhost);
         }
         check_not_reserved("exchange", declare.name)?;
         if self.exchanges.len() >= self.limits.max_exchanges {
@@ -210,8 +233,9 @@ impl<Q: Clone> Topology<Q> {
             }
         };
         let arguments = FieldTable::from(declare.arguments);
-        let exchange =
+        let mut exchange =
             Exchange::new(kind, declare.durable, declare.auto_delete, declare.internal, arguments, alternate);
+        exchange.delayed = delayed;
         if exchange.durable {
             self.note(&exchange.change(&self.vhost.clone(), declare.name));
         }
@@ -241,10 +265,16 @@ impl<Q: Clone> Topology<Q> {
         while let Some(name) = todo.pop() {
             let Some((name, exchange)) = self.exchanges.remove_entry(&name) else { continue };
             self.generation += 1;
+            if exchange.delayed {
+                let queue = self.queues.get(delay_queue(&name).as_str());
+                self.abandoned.extend(queue.map(|queue| queue.handle.clone()));
+            }
             if exchange.durable {
                 self.note(&Change::ExchangeDeleted { vhost: &self.vhost.clone(), name: &name });
             }
+            drop(exchange.router);
             for (to, key, arguments) in exchange.bindings {
+                self.release_filter(&arguments);
                 self.forget_binding(&to, &Binding { source: name.clone(), key, arguments });
             }
             self.remove_bindings_to(&Destination::Exchange(name), &mut todo);
@@ -276,8 +306,17 @@ impl<Q: Clone> Topology<Q> {
     fn remove_from_source(&mut self, to: &Destination, binding: &Binding) -> bool {
         let Some(source) = self.exchanges.get_mut(&binding.source) else { return false };
         source.bindings.remove(&(to.clone(), binding.key.clone(), binding.arguments.clone()));
-        source.router.remove(&binding.key, &binding.arguments, to);
-        source.auto_delete && source.bindings.is_empty()
+        source.router.remove(&binding.key, &binding.arguments, filter_of(&binding.arguments).as_ref(), to);
+        let ended = source.auto_delete && source.bindings.is_empty();
+        self.release_filter(&binding.arguments);
+        ended
+    }
+
+    /// Forgets the filter of a binding that is gone, if it was the last with it.
+    fn release_filter(&mut self, arguments: &FieldTable) {
+        if let Some(filter) = filter_of(arguments) {
+            self.filters.release(&filter);
+        }
     }
 
     /// Adds a binding; one that is there already is not added again. 404 if either end is missing.
@@ -289,6 +328,7 @@ impl<Q: Clone> Topology<Q> {
         self.check_destination(&to)?;
         let Some(exchange) = self.exchanges.get_mut(&source) else { unreachable!("looked up above") };
         exchange.router.check_arguments(arguments).map_err(Error::precondition)?;
+        let filter = Filters::parse(arguments).map_err(|why| refuse_filter(&source, &to, &self.vhost, &why))?;
         let arguments = FieldTable::from(arguments);
         let entry = (to, Box::from(key), arguments);
         if exchange.bindings.contains(&entry) {
@@ -297,7 +337,8 @@ impl<Q: Clone> Topology<Q> {
         if self.bindings >= self.limits.max_bindings {
             return Err(Error::limit("bindings", "max_bindings", self.limits.max_bindings as u64));
         }
-        exchange.router.insert(key, &entry.2, &entry.0);
+        let filter = filter.map(|filter| self.filters.shared(filter));
+        exchange.router.insert(key, &entry.2, filter, &entry.0);
         let source_name = source.clone();
         let binding = Binding { source, key: entry.1.clone(), arguments: entry.2.clone() };
         let durable = exchange.durable;
@@ -346,6 +387,10 @@ impl<Q: Clone> Topology<Q> {
     /// The queue of this name for this connection: 404 if missing, 405 if it is another's.
     pub fn queue_for(&self, name: &str, session: SessionId) -> Result<&QueueRecord<Q>> {
         let queue = self.queue(name)?;
+        if let Some(exchange) = name.strip_prefix(DELAY_QUEUE) {
+            let text = format!("queue '{name}' in vhost '{}' belongs to exchange '{exchange}'", self.vhost);
+            return Err(Error::access_refused(text));
+        }
         match queue.owner {
             Some(owner) if owner != session => Err(Error::resource_locked(name, &self.vhost)),
             _ => Ok(queue),
@@ -408,19 +453,37 @@ impl<Q: Clone> Topology<Q> {
 
     /// The queues that a message goes to: by key, by the extra keys of its CC and BCC headers, through exchange
     /// bindings, and by an exchange's alternate where nothing matched. 404 if the exchange is missing.
-    pub fn route(&self, exchange: &str, keys: &[&str], headers: Table<'_>) -> Result<Routed<Q>> {
-        let mut walk = Walk { topology: self, headers, queues: FxHashSet::default(), reads_headers: false };
+    pub fn route(&self, exchange: &str, keys: &[&str], properties: &Properties<'_>) -> Result<Routed<Q>> {
+        self.walk(exchange, keys, properties, false)
+    }
+
+    /// As [`Topology::route`], for a message that has waited in the exchange for as long as it was to.
+    pub(crate) fn route_onwards(
+        &self,
+        exchange: &str,
+        keys: &[&str],
+        properties: &Properties<'_>,
+    ) -> Result<Routed<Q>> {
+        self.walk(exchange, keys, properties, true)
+    }
+
+    fn walk(&self, exchange: &str, keys: &[&str], properties: &Properties<'_>, has_waited: bool) -> Result<Routed<Q>> {
+        let (subject, headers) = (Subject::new(properties), properties.headers.unwrap_or_default());
+        let delayed = !has_waited && delay_of(headers).is_some();
+        let mut walk = Walk { topology: self, subject, delayed, queues: FxHashSet::default(), reads_headers: false };
         self.exchange(exchange)?;
         walk.exchange(exchange, keys);
         let queues = walk.queues.iter().filter_map(|name| Some(self.queues.get(name)?.handle.clone())).collect();
-        Ok(Routed { queues, reads_headers: walk.reads_headers })
+        Ok(Routed { queues, reads_headers: walk.reads_headers || walk.subject.was_filtered() })
     }
 }
 
 /// One message on its way through the exchanges.
 struct Walk<'a, Q> {
     topology: &'a Topology<Q>,
-    headers: Table<'a>,
+    subject: Subject<'a>,
+    /// It is to wait where messages can.
+    delayed: bool,
     queues: FxHashSet<Arc<str>>,
     reads_headers: bool,
 }
@@ -438,11 +501,16 @@ impl<Q: Clone> Walk<'_, Q> {
             }
             // The default exchange has an implied binding to each queue by its name.
             if name.is_empty() {
-                let queues = keys.iter().filter_map(|key| topology.queues.get_key_value(*key));
+                let queues = keys.iter().filter(|key| !key.starts_with(DELAY_QUEUE));
+                let queues = queues.filter_map(|key| topology.queues.get_key_value(*key));
                 self.queues.extend(queues.map(|(queue, _)| queue.clone()));
                 continue;
             }
-            self.reads_headers |= exchange.router.reads_headers();
+            self.reads_headers |= exchange.router.reads_headers() || exchange.delayed;
+            if exchange.delayed && self.delayed {
+                self.queues.insert(delay_queue(name).into());
+                continue;
+            }
             let mut matched = false;
             let keys = match exchange.kind {
                 ExchangeType::Direct | ExchangeType::Topic => keys,
@@ -450,7 +518,7 @@ impl<Q: Clone> Walk<'_, Q> {
                 ExchangeType::Fanout | ExchangeType::Headers => keys.get(..1).unwrap_or_default(),
             };
             for key in keys {
-                exchange.router.route(key, self.headers, &mut |to| {
+                exchange.router.route(key, &mut self.subject, &mut |to| {
                     matched = true;
                     match to {
                         Destination::Queue(queue) => drop(self.queues.insert(queue.clone())),
@@ -464,6 +532,20 @@ impl<Q: Clone> Walk<'_, Q> {
             }
         }
     }
+}
+
+/// The filter in the arguments of a binding that was accepted.
+fn filter_of(arguments: &FieldTable) -> Option<Filter> {
+    Filters::parse(arguments.as_table()).ok().flatten()
+}
+
+fn refuse_filter(source: &str, to: &Destination, vhost: &str, why: &str) -> Error {
+    let (kind, name) = match to {
+        Destination::Queue(name) => ("queue", name),
+        Destination::Exchange(name) => ("exchange", name),
+    };
+    let binding = format!("binding from exchange '{source}' to {kind} '{name}' in vhost '{vhost}'");
+    Error::precondition(format!("invalid arg 'x-filter' for {binding}: {why}"))
 }
 
 fn bound<'a>(vhost: &'a str, to: &Destination, binding: &'a Binding) -> Bound<'a> {
@@ -486,7 +568,11 @@ impl<Q> QueueRecord<Q> {
 impl Exchange {
     fn change<'a>(&'a self, vhost: &'a str, name: &'a str) -> Change<'a> {
         let (auto_delete, internal, arguments) = (self.auto_delete, self.internal, self.arguments.as_table());
-        Change::Exchange { vhost, name, kind: self.kind.name(), auto_delete, internal, arguments }
+        Change::Exchange { vhost, name, kind: self.type_name(), auto_delete, internal, arguments }
+    }
+
+    fn type_name(&self) -> &'static str {
+        if self.delayed { DELAYED_TYPE } else { self.kind.name() }
     }
 
     fn new(
@@ -498,15 +584,16 @@ impl Exchange {
         alternate: Option<Arc<str>>,
     ) -> Exchange {
         let (router, bindings) = (Router::new(kind), FxHashSet::default());
-        Exchange { kind, durable, auto_delete, internal, arguments, alternate, router, bindings }
+        Exchange { kind, delayed: false, durable, auto_delete, internal, arguments, alternate, router, bindings }
     }
 
-    fn check_equivalent(&self, kind: ExchangeType, declare: &ExchangeDeclare<'_>, vhost: &str) -> Result<()> {
+    fn check_equivalent(&self, declare: &ExchangeDeclare<'_>, vhost: &str) -> Result<()> {
         let what = format!("exchange '{}'", declare.name);
-        if self.kind != kind {
+        if self.type_name() != declare.kind {
             return Err(Error::precondition(format!(
-                "inequivalent arg 'type' for {what} in vhost '{vhost}': received '{kind}' but current is '{}'",
-                self.kind
+                "inequivalent arg 'type' for {what} in vhost '{vhost}': received '{}' but current is '{}'",
+                declare.kind,
+                self.type_name()
             )));
         }
         check_flag("durable", self.durable, declare.durable, &what, vhost)?;
@@ -514,6 +601,22 @@ impl Exchange {
         check_flag("internal", self.internal, declare.internal, &what, vhost)?;
         check_equal(self.arguments.as_table(), declare.arguments, &what, vhost)
     }
+}
+
+/// The type by which an exchange that delays messages routes them. 406 with the text of RabbitMQ's plugin.
+fn inner_type(arguments: Table<'_>) -> Result<ExchangeType> {
+    let inner = arguments.get(INNER_TYPE);
+    inner.as_ref().and_then(Value::as_str).and_then(ExchangeType::from_name).ok_or_else(|| {
+        Error::precondition(format!("Invalid argument, '{INNER_TYPE}' must be an existing exchange type"))
+    })
+}
+
+/// How the queues in which messages wait for an exchange are called, before its name.
+const DELAY_QUEUE: &str = "amq.delayed.";
+
+/// The queue in which messages wait for an exchange.
+pub(crate) fn delay_queue(exchange: &str) -> String {
+    format!("{DELAY_QUEUE}{exchange}")
 }
 
 /// 403 for an operation that the default exchange does not allow.

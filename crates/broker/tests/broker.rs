@@ -4,10 +4,16 @@
 mod client;
 #[path = "broker/consumers.rs"]
 mod consumers;
+#[path = "broker/delays.rs"]
+mod delays;
+#[path = "broker/ends.rs"]
+mod ends;
 #[path = "broker/exchanges.rs"]
 mod exchanges;
 #[path = "broker/fairness.rs"]
 mod fairness;
+#[path = "broker/filters.rs"]
+mod filters;
 #[path = "broker/model.rs"]
 mod model;
 #[path = "broker/modes.rs"]
@@ -16,6 +22,10 @@ mod modes;
 mod order;
 #[path = "broker/queues.rs"]
 mod queues;
+#[path = "broker/restarts.rs"]
+mod restarts;
+#[path = "broker/retries.rs"]
+mod retries;
 #[path = "broker/script.rs"]
 mod script;
 #[path = "broker/settling.rs"]

@@ -7,7 +7,7 @@ use leveret_broker::{
     Storage,
 };
 use leveret_wire::properties::Properties;
-use leveret_wire::table::Table;
+use leveret_wire::table::{FieldTable, Table};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ fn open(path: &Path) -> Bench {
 fn open_with(path: &Path, limits: Limits) -> Bench {
     let mut storage = Storage::new(Arc::new(Directory::open(path).expect("a directory of our own")));
     storage.segment_size = 64 * 1024;
-    let environment = Environment { random: Box::new(|| 7), now: Box::new(|| 0) };
+    let environment = Environment { random: Box::new(|| 7), now: Box::new(|| 0), elapsed: Box::new(|| 0), ticks: true };
     let (broker, recovery) = Broker::recover(limits, environment, storage).expect("it can be read");
     let session = broker.open_session(broker.vhost("/").expect("the default virtual host"));
     Bench { broker, session, channel: Channel::new(1), recovery }
@@ -139,6 +139,32 @@ fn what_was_written_is_there_again_and_what_was_acked_is_not() {
     bench.kill();
     let mut bench = open(&path);
     assert_eq!(bench.peek("q").into_iter().map(|(body, _)| body).collect::<Vec<_>>(), expected);
+    drop(bench);
+    std::fs::remove_dir_all(path).expect("ours");
+}
+
+#[test]
+fn a_filter_of_a_durable_binding_is_in_effect_after_a_restart_until_it_is_unbound() {
+    let path = scratch("filter");
+    let mut bench = open(&path);
+    bench.declare("q");
+    let filter = FieldTable::new().with("x-filter", "properties.delivery_mode = \"2\"");
+    let (vhost, session) = (bench.session.vhost().clone(), bench.session.id());
+    vhost.bind_queue("q", "amq.topic", "k.#", filter.as_table(), session).expect("both are there");
+    drop(vhost);
+    bench.kill();
+    let mut bench = open(&path);
+    let (persistent, transient) = (2, 1);
+    bench.publish_as(persistent, "amq.topic", "k.a", b"passes");
+    bench.publish_as(transient, "amq.topic", "k.a", b"does not");
+    assert_eq!(bench.peek("q"), [(b"passes".to_vec(), false)]);
+    let (vhost, session) = (bench.session.vhost().clone(), bench.session.id());
+    vhost.unbind_queue("q", "amq.topic", "k.#", filter.as_table(), session).expect("both are there");
+    drop(vhost);
+    bench.kill();
+    let mut bench = open(&path);
+    bench.publish_as(persistent, "amq.topic", "k.a", b"too late");
+    assert_eq!(bench.peek("q"), [(b"passes".to_vec(), true)]);
     drop(bench);
     std::fs::remove_dir_all(path).expect("ours");
 }

@@ -1,10 +1,12 @@
 //! Publishing: plain, confirmed or in a transaction.
 
 use super::transaction::Transaction;
-use super::{Channel, Confirms, Mode, REPLY_TO, Settle, Settled};
+use super::{Channel, Confirms, Mode, REPLY_TO};
+use crate::engine::commit;
 use crate::error::{Error, Result};
-use crate::publisher::{Publish, Published, Waiting, rewrite};
+use crate::publisher::{Publish, Published, Waiting, own_times, rewrite};
 use crate::session::Session;
+use rustc_hash::FxHashMap;
 
 impl Channel {
     /// Takes a message. It is in its queues after [`Session::flush`], or after the commit of a transaction.
@@ -19,14 +21,15 @@ impl Channel {
             false => None,
         };
         let encoded = rewritten.as_deref().unwrap_or(publish.encoded);
+        let times = own_times(&publish.properties, session.publisher.route())?;
         if let Mode::Transaction(transaction) = &mut self.mode {
-            transaction.publish(session.publisher.route(), publish, encoded, session.broker.limits())?;
+            transaction.publish(session.publisher.route(), publish, encoded, times, session.broker.limits())?;
             return Ok(Published::Routed);
         }
         if session.publisher.route().queues.is_empty() {
             return Ok(Published::Unroutable);
         }
-        session.publisher.push(publish, encoded);
+        session.publisher.push(publish, encoded, times, (self.number, self.last_published()));
         Ok(Published::Routed)
     }
 
@@ -37,6 +40,11 @@ impl Channel {
             (true, None) => return Err(Error::precondition("fast reply consumer does not exist")),
         };
         Ok(rewrite(&publish.properties, reply_to))
+    }
+
+    /// Everything up to this tag has had its answer: it was confirmed or refused.
+    pub(crate) fn is_settled(&self, tag: u64) -> bool {
+        matches!(&self.mode, Mode::Confirm(confirms) if confirms.confirmed >= tag)
     }
 
     /// Turns on publisher confirms. 406 in a transaction.
@@ -59,6 +67,15 @@ impl Channel {
     /// The tag of the last message that was taken; 0 without confirms.
     pub(crate) fn last_published(&self) -> u64 {
         if let Mode::Confirm(confirms) = &self.mode { confirms.published } else { 0 }
+    }
+
+    /// Tags of messages that a full queue has refused (`x-overflow`) since the last call: each is to be answered by
+    /// basic.nack. To be called before [`Channel::take_confirm`], which leaves them out.
+    pub fn take_refused(&mut self, session: &mut Session) -> Vec<u64> {
+        let Mode::Confirm(confirms) = &mut self.mode else { return Vec::new() };
+        let refused = session.publisher.take_refused(self.number);
+        confirms.refused.extend(&refused);
+        refused
     }
 
     /// What can be confirmed now: the highest tag, and whether it stands for several. To be called after
@@ -98,7 +115,8 @@ impl Channel {
     }
 
     /// Makes the publishes and acks since the last commit take effect, all of them. Calls `returned` with each
-    /// mandatory message that no queue takes. 406 without [`Channel::select_transaction`].
+    /// mandatory message that no queue takes. 406 without [`Channel::select_transaction`], or if a queue that refuses what
+    /// is too much has no room: then nothing is done.
     ///
     /// True if it is done. False if the log has to be durable first: [`Channel::take_committed`] tells when, after
     /// [`crate::Event::Durable`]. Until then nothing else that is answered should be done on this channel.
@@ -107,26 +125,18 @@ impl Channel {
         session: &mut Session,
         mut returned: impl FnMut(crate::message::Message<'_>),
     ) -> Result<bool> {
-        let Transaction { mut runs, settled, unroutable, .. } = std::mem::take(self.transaction()?);
+        let mut planned = FxHashMap::default();
+        let runs = &self.transaction()?.runs;
+        runs.iter().try_for_each(|held| held.route.check_room(&held.run, &mut planned))?;
+        let Transaction { runs, settled, unroutable, .. } = std::mem::take(self.transaction()?);
         session.flush();
         for (message, _) in messages(&unroutable) {
             returned(message);
         }
         settled.iter().for_each(|settled| self.release(&settled.run));
-        let is_logged = |settled: &Settled| settled.run.queue.is_durable() && settled.how != Settle::Requeue;
-        let durable = session.broker.durable().cloned();
-        if let Some(durable) = durable.filter(|_| runs.iter().any(|held| held.logged) || settled.iter().any(is_logged))
-        {
-            let ticket = super::commit::append(&durable.store.log, session, runs, settled);
-            self.committing = Some(Waiting::of(ticket));
-            return Ok(self.take_committed(session));
-        }
-        for held in &mut runs {
-            held.route.append(&mut held.run, false, &session.vhost, &session.mailbox);
-        }
-        self.settled = settled;
-        self.apply_settled();
-        Ok(true)
+        let Some(ticket) = commit(&session.vhost, &session.mailbox, runs, settled) else { return Ok(true) };
+        self.committing = Some(Waiting::of(ticket));
+        Ok(self.take_committed(session))
     }
 
     /// Whether a commit that was not done at once has been done now. Says it once.
@@ -171,9 +181,18 @@ impl Channel {
 impl Confirms {
     /// Everything up to `tag` is confirmed now.
     fn confirm(&mut self, tag: u64) -> Option<(u64, bool)> {
-        let multiple = tag - self.confirmed > 1;
-        self.confirmed = tag;
-        Some((tag, multiple))
+        let (before, mut upto) = (std::mem::replace(&mut self.confirmed, tag), tag);
+        let mut count = tag - before;
+        if !self.refused.is_empty() {
+            let later = self.refused.split_off(&(tag + 1));
+            let refused = std::mem::replace(&mut self.refused, later);
+            count -= refused.len() as u64;
+            // The last one that was not refused; what was before it and was, has its answer already.
+            while refused.contains(&upto) {
+                upto -= 1;
+            }
+        }
+        (upto > before).then_some((upto, count > 1))
     }
 }
 

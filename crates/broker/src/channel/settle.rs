@@ -1,6 +1,7 @@
 //! Acknowledgement, rejection and recovery.
 
 use super::{Channel, Mode, Settle, Settled};
+use crate::dead_letter::Reason;
 use crate::error::{Error, Result};
 use crate::queue::Queue;
 use crate::session::Session;
@@ -113,20 +114,20 @@ impl Channel {
 }
 
 impl Outstanding {
-    /// Settles these deliveries in their queue, and does something else under the same lock. Rejected ones go to the
-    /// dead-letter exchange before they are forgotten, so that none is lost in between.
-    pub(super) fn settle(&self, how: Settle, also: impl FnOnce(&mut Queue)) {
+    /// Settles these deliveries in their queue, and does something else under the same lock.
+    pub(crate) fn settle(&self, how: Settle, also: impl FnOnce(&mut Queue)) {
         let Outstanding { position, count, queue, .. } = self;
-        if how == Settle::Reject && queue.has_dead_letters() {
-            queue.send_dead_letters(&queue.look_again(*position, *count));
-        }
-        queue.change(|queue| {
-            match how {
-                Settle::Ack | Settle::Reject => queue.ack(*position, *count),
-                Settle::Requeue => queue.requeue(*position, *count),
+        match how {
+            Settle::Reject if queue.settings.dead_letters.is_some() => {
+                queue.bury(&[(*position, *count)], Reason::Rejected);
+                queue.change(also);
             }
-            also(queue);
-        });
+            Settle::Ack | Settle::Reject => queue.change(|queue| {
+                queue.ack(*position, *count);
+                also(queue);
+            }),
+            Settle::Requeue | Settle::Fail => queue.take_back(*position, *count, how == Settle::Fail, also),
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use super::Settled;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::message::{BLOCK_MAX, Run};
-use crate::publisher::{Publish, Route};
+use crate::publisher::{Held, Notes, Publish, Route};
 use std::sync::Arc;
 
 /// Publishes and acks since the last commit.
@@ -19,15 +19,6 @@ pub(super) struct Transaction {
     bytes: usize,
 }
 
-/// Messages for the same queues.
-#[derive(Debug)]
-pub(super) struct Held {
-    pub(super) route: Arc<Route>,
-    /// The log records them.
-    pub(super) logged: bool,
-    pub(super) run: Run,
-}
-
 impl Transaction {
     pub(super) fn settled_mut(&mut self) -> &mut Vec<Settled> {
         &mut self.settled
@@ -39,6 +30,7 @@ impl Transaction {
         route: &Arc<Route>,
         publish: &Publish<'_>,
         encoded: &[u8],
+        (life, delay): (Option<u64>, Option<u64>),
         limits: &Limits,
     ) -> Result<()> {
         self.messages += 1;
@@ -60,9 +52,10 @@ impl Transaction {
             let fits =
                 |last: &Held| last.logged == logged && last.run.len() < BLOCK_MAX && last.route.same_queues(route);
             if !self.runs.last().is_some_and(fits) {
-                self.runs.push(Held { route: route.clone(), logged, run: Run::default() });
+                self.runs.push(Held { route: route.clone(), logged, run: Run::default(), notes: Notes::default() });
             }
             let Some(held) = self.runs.last_mut() else { unreachable!("pushed above") };
+            held.notes.note_times(held.run.count(), life, delay);
             &mut held.run
         };
         run.push(publish.route, encoded, publish.body, persistent);

@@ -16,20 +16,21 @@ use std::task::{Context, Poll};
 /// their place: there is no allocation for each.
 ///
 /// # Errors
-/// [`LogFailed`](super::ClientError::LogFailed) and [`ShutDown`](super::ClientError::ShutDown): after either the message
-/// may be there or not.
+/// [`QueueFull`](super::ClientError::QueueFull) if a queue has refused it; [`LogFailed`](super::ClientError::LogFailed) and
+/// [`ShutDown`](super::ClientError::ShutDown): after either of these the message may be there or not.
 #[derive(Debug)]
 #[must_use = "nothing is known of a message before its confirm"]
 pub struct Confirm {
     line: Arc<Line>,
-    tag: u64,
+    /// The first of the messages that it stands for, and the last.
+    tags: (u64, u64),
     published: Published,
     seat: Option<Seat>,
 }
 
 impl Confirm {
-    pub(super) fn new(line: Arc<Line>, tag: u64, published: Published) -> Confirm {
-        Confirm { line, tag, published, seat: None }
+    pub(super) fn new(line: Arc<Line>, tags: (u64, u64), published: Published) -> Confirm {
+        Confirm { line, tags, published, seat: None }
     }
 }
 
@@ -37,7 +38,7 @@ impl Future for Confirm {
     type Output = Result<Published>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<Published>> {
-        let Confirm { line, tag, published, seat } = self.get_mut();
-        line.poll(seat, context, |core| core.is_confirmed(*tag).then_some(Ok(*published)))
+        let Confirm { line, tags: (first, last), published, seat } = self.get_mut();
+        line.poll(seat, context, |core| Some(core.confirmed(*first, *last)?.map(|()| *published)))
     }
 }

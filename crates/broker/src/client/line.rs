@@ -8,10 +8,14 @@ use crate::mailbox::Event;
 use crate::publisher::{Publish, Published};
 use crate::session::Session;
 use parking_lot::{Mutex, MutexGuard};
+use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+
+/// Refusals are remembered for so many messages that nobody waits for.
+const REFUSED_MAX: usize = 100_000;
 
 /// A session with one channel, shared by handles that are used from any thread.
 #[derive(Debug)]
@@ -34,7 +38,8 @@ pub(super) struct Core {
     pub(super) ready: bool,
     /// The queue of the consumer is gone.
     pub(super) cancelled: bool,
-    confirmed: u64,
+    /// Tags of messages that a full queue has refused, and that nobody has asked for.
+    refused: BTreeSet<u64>,
     events: Vec<Event>,
     /// Route and properties of the message that is being published.
     route: Vec<u8>,
@@ -50,7 +55,7 @@ impl Line {
             channel,
             ready: false,
             cancelled: false,
-            confirmed: 0,
+            refused: BTreeSet::new(),
             events: Vec::new(),
             route: Vec::new(),
             encoded: Vec::new(),
@@ -192,14 +197,22 @@ impl Core {
         Ok(())
     }
 
-    /// Whether everything up to this message is confirmed.
-    pub(super) fn is_confirmed(&mut self, tag: u64) -> bool {
-        if self.confirmed < tag
-            && let Some((upto, _)) = self.channel.take_confirm(&self.session)
-        {
-            self.confirmed = upto;
+    /// What became of the messages `first ..= last`: `None` before it is known. Everything up to the last one is
+    /// confirmed then, or an error tells that a full queue has refused one of these.
+    pub(super) fn confirmed(&mut self, first: u64, last: u64) -> Option<Result<()>> {
+        self.refused.extend(self.channel.take_refused(&mut self.session));
+        while self.refused.len() > REFUSED_MAX {
+            self.refused.pop_first();
         }
-        self.confirmed >= tag
+        if !self.channel.is_settled(last) {
+            self.channel.take_confirm(&self.session);
+        }
+        if !self.channel.is_settled(last) {
+            return None;
+        }
+        let refused = self.refused.range(first..=last).next().is_some();
+        self.refused.retain(|tag| !(first..=last).contains(tag));
+        Some(if refused { Err(ClientError::QueueFull) } else { Ok(()) })
     }
 
     /// Reads the mailbox to its end, where `waker` is left for what comes later.

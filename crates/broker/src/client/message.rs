@@ -164,7 +164,7 @@ impl Drop for Message {
     fn drop(&mut self) {
         if !self.settled {
             // An error says that it was settled with a later one.
-            let _ = self.line.0.lock().settle(self.tag, false, Settle::Requeue);
+            let _ = self.line.0.lock().settle(self.tag, false, Settle::Fail);
         }
     }
 }

@@ -12,6 +12,8 @@ pub enum ClientError {
     Refused(Error),
     /// A mandatory message is for no queue. It was not published.
     Unroutable,
+    /// A queue is full and refuses what is too much (`x-overflow`). Other queues may have the message.
+    QueueFull,
     /// The log cannot be written: nothing becomes durable any more. What was not confirmed may be there after a restart
     /// or not. The text says what went wrong.
     LogFailed(String),
@@ -32,6 +34,9 @@ impl fmt::Display for ClientError {
             ClientError::Refused(error) => error.fmt(f),
             ClientError::Unroutable => {
                 f.write_str("no queue takes this mandatory message: bind one to its exchange, with its routing key")
+            }
+            ClientError::QueueFull => {
+                f.write_str("a queue has reached its x-max-length or x-max-length-bytes and refuses the message: publish it again later")
             }
             ClientError::LogFailed(why) => f.write_str(why),
             ClientError::ShutDown => f.write_str("the broker is shut down: open it again to go on"),

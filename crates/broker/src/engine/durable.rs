@@ -170,10 +170,14 @@ impl Broker {
             let state = Queue::restore(vhost.account.clone(), found.id, restored);
             let handle = vhost.share_queue(name.clone(), found.id, declare, state);
             handle.damaged.store(damaged, Ordering::Relaxed);
-            durable.add_queue(&handle);
+            vhost.watch(&handle);
             let (id, durable, owner) = (found.id, true, None);
             let record = QueueRecord { name, id, durable, auto_delete, owner, arguments, handle };
+            let handle = record.handle.clone();
             vhost.restore(|topology| topology.insert_queue(record))?;
+            if !damaged {
+                handle.settle_in();
+            }
         }
         for ((vhost, to), bindings) in &contents.bindings {
             let Some(vhost) = self.vhost(vhost) else { continue };

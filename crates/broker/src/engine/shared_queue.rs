@@ -3,16 +3,16 @@
 use super::durable::Durable;
 use super::{QueueStatus, VirtualHost};
 use crate::consumers::Wakes;
-use crate::dead_letter;
 use crate::error::{Error, Result};
 use crate::log::{QueueId, is_damage};
 use crate::mailbox::Event;
 use crate::message::Block;
 use crate::overflow::Overflow;
 use crate::queue::{Delivery, Missing, Queue, Wanted};
+use crate::settings::Settings;
 use parking_lot::Mutex;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 /// A queue behind its lock.
@@ -24,7 +24,12 @@ pub struct SharedQueue {
     pub auto_delete: bool,
     /// The log knows it by this; 0 if it does not.
     pub(crate) id: QueueId,
-    pub(super) dead_letters: Option<dead_letter::Target>,
+    /// The broker's timer knows it by this: its id, if it has one.
+    pub(crate) number: QueueId,
+    /// What its arguments ask for.
+    pub(crate) settings: Settings,
+    /// When it was used, in milliseconds since 1970; told only if it ends without use.
+    pub(super) used: AtomicU64,
     pub(super) vhost: Weak<VirtualHost>,
     /// Messages of it are damaged on disk: nothing is published to it or consumed from it.
     pub(super) damaged: AtomicBool,
@@ -46,6 +51,7 @@ impl SharedQueue {
         let mut queue = self.state.lock();
         let Some(durable) = &self.durable else {
             let result = change(&mut queue);
+            self.note_times(&mut queue);
             queue.dispatch(wakes);
             return result;
         };
@@ -54,8 +60,25 @@ impl SharedQueue {
         if let Some(journal) = queue.take_journal() {
             durable.write_journal(self.id, journal);
         }
+        self.note_times(&mut queue);
         queue.dispatch(wakes);
         result
+    }
+
+    /// Notes what the queue has said is to happen to its messages.
+    #[inline]
+    fn note_times(&self, queue: &mut Queue) {
+        let times = queue.take_times();
+        if times.is_empty() {
+            return;
+        }
+        // Before the log knows of them: a checkpoint must not miss what it does not replay.
+        if let Some(vhost) = self.vhost.upgrade() {
+            vhost.timer().add(&times);
+        }
+        if let Some(durable) = &self.durable {
+            durable.store.log.times(&times);
+        }
     }
 
     /// The part of a route that the log records: this queue's.
@@ -176,12 +199,12 @@ impl SharedQueue {
         }
     }
 
-    /// Handed-out messages once more; fewer if they cannot be read.
-    pub(crate) fn look_again(&self, position: u64, count: u64) -> Vec<Delivery> {
+    /// Handed-out messages once more, until their blocks have so many bytes; fewer if they cannot be read.
+    pub(crate) fn look_again(&self, position: u64, count: u64, max_bytes: usize) -> Vec<Delivery> {
         let (mut found, mut at, end) = (Vec::new(), position, position + count);
         while at < end && !self.damaged.load(Ordering::Relaxed) {
             let mut state = self.state.lock();
-            let complete = state.look_again(at, end - at, &mut found);
+            let complete = state.look_again(at, end - at, max_bytes, &mut found);
             at = found.last().map_or(at, |last| last.position + u64::from(last.count));
             let missing = if complete { None } else { state.missing_at(at) };
             drop(state);
@@ -192,29 +215,9 @@ impl SharedQueue {
         found
     }
 
-    /// Rejected messages go somewhere.
-    pub(crate) fn has_dead_letters(&self) -> bool {
-        self.dead_letters.is_some()
-    }
-
-    /// Sends rejected messages to the dead-letter exchange. One that is missing, or has no queue for them, loses them
-    /// (RabbitMQ's rule).
-    pub(crate) fn send_dead_letters(&self, rejected: &[Delivery]) {
-        let (Some(target), Some(vhost)) = (&self.dead_letters, self.vhost.upgrade()) else { return };
-        let now = (vhost.environment.now)();
-        for delivery in rejected {
-            let mut at = delivery.offset;
-            for _ in 0..delivery.count {
-                let (message, next) = delivery.block.at(at);
-                let letter = dead_letter::rejected(&message, &self.name, target, now);
-                vhost.publish_dead_letter(target.exchange(), &letter, &message);
-                at = next;
-            }
-        }
-    }
-
     pub(super) fn status(&self) -> QueueStatus {
         let queue = self.state.lock();
-        QueueStatus { name: self.name.clone(), ready: queue.ready(), consumers: queue.consumers.len() }
+        let (ready, waiting, consumers) = (queue.ready(), queue.waiting(), queue.consumers.len());
+        QueueStatus { name: self.name.clone(), ready, waiting, consumers }
     }
 }

@@ -1,19 +1,22 @@
 //! A virtual host: AMQP's operations on its exchanges, queues and bindings.
 
 use super::durable::Durable;
+use super::timer::Timer;
 use super::{Environment, QueueDeclare, QueueStatus, SharedQueue};
 use crate::arguments;
-use crate::dead_letter::{self, Letter};
+use crate::dead_letter::Letter;
 use crate::error::{Error, Result};
 use crate::log::QueueId;
 use crate::mailbox::Event;
-use crate::message::{Account, Message, Run};
+use crate::message::Account;
 use crate::publisher::Route;
 use crate::queue::Queue;
 use crate::routing::Destination;
+use crate::settings::Settings;
 use crate::topology::{
     ExchangeDeclare, QueueRecord, Routed, SessionId, Topology, check_not_default, check_not_reserved,
 };
+use leveret_wire::properties::Properties;
 use leveret_wire::table::{FieldTable, Table};
 use parking_lot::{Mutex, RwLock};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -30,6 +33,7 @@ pub struct VirtualHost {
     pub(super) generation: AtomicU64,
     pub(super) account: Account,
     pub(super) environment: Arc<Environment>,
+    pub(super) timer: Arc<Timer>,
     pub(crate) durable: Option<Arc<Durable>>,
 }
 
@@ -43,19 +47,43 @@ impl VirtualHost {
         &self.account
     }
 
+    pub(crate) fn timer(&self) -> &Timer {
+        &self.timer
+    }
+
+    /// Something in `0.0 .. 1.0`.
+    pub(super) fn chance(&self) -> f64 {
+        ((self.environment.random)() as u32) as f64 / (f64::from(u32::MAX) + 1.0)
+    }
+
+    /// Seconds since 1970.
+    pub(super) fn seconds(&self) -> u64 {
+        (self.environment.now)() / 1000
+    }
+
     pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
-    fn change<R>(&self, change: impl FnOnce(&mut Topology<Arc<SharedQueue>>) -> R) -> R {
+    pub(super) fn change<R>(&self, change: impl FnOnce(&mut Topology<Arc<SharedQueue>>) -> R) -> R {
         let mut topology = self.topology.write();
         let result = change(&mut topology);
+        let abandoned = topology.take_abandoned();
         self.generation.store(topology.generation(), Ordering::Release);
         let journal = topology.take_journal();
         if let Some(durable) = self.durable.as_ref().filter(|_| !journal.is_empty()) {
             durable.write_changes(&journal);
         }
+        drop(topology);
+        self.delete_all(&abandoned);
         result
+    }
+
+    fn delete_all(&self, queues: &[Arc<SharedQueue>]) {
+        for queue in queues {
+            // Nothing is refused: there is no condition.
+            let _ = self.delete_queue_if(queue, |_| Ok(()));
+        }
     }
 
     /// Lets every publisher look up its routes anew.
@@ -65,7 +93,8 @@ impl VirtualHost {
 
     /// Declares an exchange: 406 if it exists and differs, or if the type is unknown; 403 for reserved names.
     pub fn declare_exchange(&self, declare: ExchangeDeclare<'_>) -> Result<()> {
-        self.change(|topology| topology.declare_exchange(declare))
+        self.change(|topology| topology.declare_exchange(declare))?;
+        self.declare_delay_queue(&declare)
     }
 
     /// Checks that an exchange exists (a passive declaration).
@@ -134,13 +163,15 @@ impl VirtualHost {
                 check_not_reserved("queue", declare.name)?;
             }
             arguments::check_queue(declare.arguments, declare.name, &self.name)?;
+            arguments::check_quorum(&declare, &self.name)?;
             let name: Arc<str> = declare.name.into();
             self.insert_queue(topology, name, declare, declare.exclusive.then_some(session))
         })?;
+        queue.touch();
         Ok(queue.status())
     }
 
-    fn insert_queue(
+    pub(super) fn insert_queue(
         &self,
         topology: &mut Topology<Arc<SharedQueue>>,
         name: Arc<str>,
@@ -159,9 +190,7 @@ impl VirtualHost {
         let arguments = FieldTable::from(declare.arguments);
         let record = QueueRecord { name, id, durable, auto_delete, owner, arguments, handle: handle.clone() };
         topology.insert_queue(record)?;
-        if let Some(durable) = &handle.durable {
-            durable.add_queue(&handle);
-        }
+        self.watch(&handle);
         Ok(handle)
     }
 
@@ -171,18 +200,32 @@ impl VirtualHost {
         name: Arc<str>,
         id: QueueId,
         declare: QueueDeclare<'_>,
-        state: Queue,
+        mut state: Queue,
     ) -> Arc<SharedQueue> {
+        let settings = Settings::from_arguments(declare.arguments);
+        let number = if id == 0 { self.timer.next_number() } else { id };
+        state.configure(number, &settings);
         Arc::new(SharedQueue {
             name,
             auto_delete: declare.auto_delete,
             id,
-            dead_letters: dead_letter::Target::from_arguments(declare.arguments),
+            number,
+            settings,
+            used: AtomicU64::new(0),
             vhost: self.own.clone(),
             damaged: AtomicBool::new(false),
             durable: self.durable.clone().filter(|_| id != 0),
             state: Mutex::new(state),
         })
+    }
+
+    /// Lets the log and the timer find a queue.
+    pub(super) fn watch(&self, queue: &Arc<SharedQueue>) {
+        if let Some(durable) = &queue.durable {
+            durable.add_queue(queue);
+        }
+        self.timer.add_queue(queue);
+        queue.begin_lease();
     }
 
     fn check_equivalent(
@@ -215,6 +258,7 @@ impl VirtualHost {
     pub(crate) fn queue(&self, name: &str, session: SessionId) -> Result<Arc<SharedQueue>> {
         let queue = self.topology.read().queue_for(name, session)?.handle.clone();
         queue.check_undamaged()?;
+        queue.touch();
         Ok(queue)
     }
 
@@ -241,14 +285,11 @@ impl VirtualHost {
     /// Deletes the exclusive queues of a session that ends.
     pub(crate) fn delete_owned_queues(&self, session: SessionId) {
         let owned = self.topology.read().owned_by(session);
-        for queue in owned {
-            // Nothing is refused: there is no condition.
-            let _ = self.delete_queue_if(&queue, |_| Ok(()));
-        }
+        self.delete_all(&owned);
     }
 
     /// Deletes `queue` unless `check`, called under its lock, refuses. Its consumers are told.
-    fn delete_queue_if(&self, queue: &SharedQueue, check: impl FnOnce(&Queue) -> Result<()>) -> Result<u64> {
+    pub(super) fn delete_queue_if(&self, queue: &SharedQueue, check: impl FnOnce(&Queue) -> Result<()>) -> Result<u64> {
         let (ready, remains, orphans) = self.change(|topology| {
             let mut state = queue.state.lock();
             check(&state)?;
@@ -259,6 +300,7 @@ impl VirtualHost {
             if let Some(durable) = &queue.durable {
                 durable.remove_queue(queue.id);
             }
+            self.timer.remove_queue(queue.number);
             let (ready, remains) = state.delete();
             Ok((ready, remains, state.consumers.drain()))
         })?;
@@ -283,13 +325,22 @@ impl VirtualHost {
         });
     }
 
-    pub(super) fn publish_dead_letter(&self, exchange: &str, letter: &Letter, message: &Message<'_>) {
+    /// Where a dead letter goes; `None` if nowhere. Queues that it would only come back to are left out.
+    pub(super) fn route_letter(&self, exchange: &str, letter: &Letter) -> Option<Route> {
         let keys: Vec<&str> = letter.keys.iter().map(String::as_str).collect();
-        let Ok(routed) = self.topology.read().route(exchange, &keys, letter.headers.as_table()) else { return };
-        let route = Route::new(routed.queues.into());
-        let mut run = Run::default();
-        run.push(&letter.route, &letter.properties, message.body, message.persistent);
-        route.append(&mut run, message.persistent, self, &Arc::default());
+        // Its history may be nested deeper than a client's tables may be.
+        let properties = Properties::decode_stored(&letter.properties).ok()?;
+        let routed = self.topology.read().route(exchange, &keys, &properties).ok()?;
+        let takes = |queue: &Arc<SharedQueue>| queue.check_undamaged().is_ok() && !letter.would_cycle(&queue.name);
+        let queues: Box<[_]> = routed.queues.into_iter().filter(takes).collect();
+        (!queues.is_empty()).then(|| Route::new(queues))
+    }
+
+    /// Where a message goes that has waited in an exchange; `None` if nowhere.
+    pub(super) fn route_onwards(&self, exchange: &str, keys: &[&str], properties: &Properties<'_>) -> Option<Route> {
+        let routed = self.topology.read().route_onwards(exchange, keys, properties).ok()?;
+        let queues: Box<[_]> = routed.queues.into_iter().filter(|queue| queue.check_undamaged().is_ok()).collect();
+        (!queues.is_empty()).then(|| Route::new(queues))
     }
 
     /// The queues of a message, and whether its exchange is internal.
@@ -297,7 +348,7 @@ impl VirtualHost {
         &self,
         exchange: &str,
         keys: &[&str],
-        headers: Table<'_>,
+        properties: &Properties<'_>,
     ) -> Result<(Routed<Arc<SharedQueue>>, u64)> {
         let topology = self.topology.read();
         if topology.exchange(exchange)?.internal {
@@ -306,7 +357,7 @@ impl VirtualHost {
                 self.name
             )));
         }
-        let routed = topology.route(exchange, keys, headers)?;
+        let routed = topology.route(exchange, keys, properties)?;
         routed.queues.iter().try_for_each(|queue| queue.check_undamaged())?;
         Ok((routed, topology.generation()))
     }

@@ -2,9 +2,8 @@
 
 use super::files::read_exact;
 use super::format::{BATCH_HEAD, BatchHead, LogId, Lsn, RawRecord, lsn};
-use super::record::TimesFile;
 use super::record::{
-    self, CHECKPOINT, Change, Checkpoint, FILES, FileRecord, QUEUE_STATE, QueueState, TIMES, TIMES_FILES,
+    self, CHECKPOINT, Change, Checkpoint, FILES, FileRecord, QUEUE_STATE, TIMES, TIMES_FILES, TimesFile,
 };
 use crate::disk::{Disk, DiskFile};
 use crate::times::{self, Time};
@@ -57,8 +56,9 @@ impl Writing {
         self.push(kind)
     }
 
-    pub(crate) fn queue(&mut self, state: &QueueState) -> io::Result<()> {
-        state.encode(&mut self.meta);
+    /// Takes an encoded [`QueueState`](record::QueueState).
+    pub(crate) fn queue(&mut self, state: &[u8]) -> io::Result<()> {
+        self.meta.extend_from_slice(state);
         self.push(QUEUE_STATE)
     }
 

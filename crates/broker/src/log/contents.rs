@@ -9,8 +9,9 @@ use super::writer::Place;
 use crate::queue::{FileSpan, Restored};
 use crate::routing::Destination;
 use crate::runs::{Counts, Runs};
-use crate::times::{self, Packed};
+use crate::times::{self, Packed, Time, What};
 use leveret_wire::table::FieldTable;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Everything that was found.
@@ -68,6 +69,9 @@ struct Content {
     gone: Runs,
     /// Lost to damage, as far as they are not gone.
     lost: Runs,
+    /// As the checkpoint says.
+    waiting: Runs,
+    overdue: Runs,
     returned: Counts,
     spans: Vec<FileSpan>,
     /// What adopted and merged files have.
@@ -115,7 +119,7 @@ impl Contents {
             TIMES => {
                 let times = times::decode(meta)?;
                 if place.lsn == IN_CHECKPOINT || place.lsn >= self.times_known {
-                    times.for_each(|time| self.times.push(&time));
+                    times.for_each(|time| self.time(&time));
                 }
             }
             record::CHUNK | record::CHECKPOINT | record::FILES => {}
@@ -124,19 +128,28 @@ impl Contents {
         Some(())
     }
 
+    fn time(&mut self, time: &Time) {
+        if time.what == What::Wake {
+            self.content(time.queue).waiting.add(time.position, time.count);
+        }
+        self.times.push(time);
+    }
+
     fn content(&mut self, queue: QueueId) -> &mut Content {
         self.highest_queue = self.highest_queue.max(queue);
         self.messages.entry(queue).or_default()
     }
 
-    fn state(&mut self, state: QueueState) {
+    fn state(&mut self, state: QueueState<'_>) {
         let content = self.content(state.queue);
         content.next = content.next.max(state.next);
         content.handed_out = content.handed_out.max(state.delivered);
         content.counted = state.counted;
-        state.gone.iter().for_each(|&(first, count)| content.gone.add(first, count));
-        state.lost.iter().for_each(|&(first, count)| content.lost.add(first, count));
-        state.counts.iter().for_each(|&(first, count, deliveries)| content.returned.set(first, count, deliveries));
+        add_all(&mut content.gone, state.gone);
+        add_all(&mut content.lost, state.lost);
+        add_all(&mut content.waiting, state.waiting);
+        add_all(&mut content.overdue, state.overdue);
+        state.counts.iter().for_each(|(first, count, deliveries)| content.returned.set(first, count, deliveries));
     }
 
     fn change(&mut self, change: Change<'_>) {
@@ -262,8 +275,18 @@ impl Contents {
             content.returned.remove(first, count);
         });
         content.lost.iter().for_each(|(first, count)| live.remove(first, count));
-        let Content { next, handed_out, returned, spans, found, lost, .. } = content;
-        (Restored { next, handed_out, live, lost, returned, spans, found }, unknown)
+        content.waiting.retain(&live);
+        content.overdue.retain(&live);
+        let Content { next, handed_out, returned, spans, found, lost, waiting, overdue, .. } = content;
+        (Restored { next, handed_out, live, lost, waiting, overdue, returned, spans, found }, unknown)
+    }
+}
+
+fn add_all(to: &mut Runs, from: Cow<'_, Runs>) {
+    if to.len() == 0 {
+        *to = from.into_owned();
+    } else {
+        from.iter().for_each(|(first, count)| to.add(first, count));
     }
 }
 
@@ -298,5 +321,30 @@ impl Group {
     /// What has come so far of a transaction whose rest is damaged.
     pub(crate) fn drain(&mut self) -> Vec<Owned> {
         std::mem::take(&mut self.records)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_wait_after_a_start_as_far_as_they_are_there() {
+        let set = |first, count| {
+            let mut set = Runs::default();
+            set.insert(first, count);
+            Cow::Owned(set)
+        };
+        let (waiting, overdue) = (set(10, 20), set(30, 10));
+        let state = QueueState { queue: 1, next: 40, gone: set(0, 12), waiting, overdue, ..QueueState::default() };
+        let (mut meta, mut done, place) = (Vec::new(), Vec::new(), Place { lsn: 1 << 32, length: 100 });
+        state.encode(&mut meta);
+        record::encode_stretches(&[Stretch { queue: 1, position: 25, count: 8 }], &mut done);
+        let mut contents = Contents::default();
+        assert!(contents.apply(QUEUE_STATE, &meta, place) && contents.apply(DONE, &done, place));
+        contents.add_live(1, 0, 38);
+        let (restored, _) = contents.restore(1);
+        let runs = |runs: &Runs| runs.iter().collect::<Vec<_>>();
+        assert_eq!((runs(&restored.waiting), runs(&restored.overdue)), (vec![(12, 13)], vec![(33, 5)]));
     }
 }

@@ -2,7 +2,9 @@
 
 use super::format::{Lsn, RECORD_HEAD, u32_at, u64_at};
 use crate::routing::Destination;
+use crate::runs::{Counts, Runs};
 use leveret_wire::table::Table;
+use std::borrow::Cow;
 
 pub(crate) const ENQUEUE: u8 = 1;
 pub(crate) const LARGE: u8 = 2;
@@ -338,9 +340,9 @@ impl Checkpoint {
     }
 }
 
-/// What a checkpoint says of a queue, apart from its declaration.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct QueueState {
+/// What a checkpoint says of a queue, apart from its declaration. Borrowed from the queue to be written, owned when read.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct QueueState<'a> {
     pub(crate) queue: QueueId,
     /// Position that the next message gets.
     pub(crate) next: u64,
@@ -348,39 +350,44 @@ pub(crate) struct QueueState {
     pub(crate) delivered: u64,
     /// From here on `requeued` records count.
     pub(crate) counted: Lsn,
-    /// Runs of positions that are done: first and count.
-    pub(crate) gone: Vec<(u64, u64)>,
+    /// Positions that are done.
+    pub(crate) gone: Cow<'a, Runs>,
     /// Those that were lost to damage, which keeps the queue closed.
-    pub(crate) lost: Vec<(u64, u64)>,
-    /// Runs of positions with the same delivery count: first, count, deliveries.
-    pub(crate) counts: Vec<(u64, u64, u64)>,
+    pub(crate) lost: Cow<'a, Runs>,
+    /// Messages that wait for a time.
+    pub(crate) waiting: Cow<'a, Runs>,
+    /// Messages whose time came while they were handed out.
+    pub(crate) overdue: Cow<'a, Runs>,
+    /// How often messages were returned.
+    pub(crate) counts: Cow<'a, Counts>,
 }
 
-impl QueueState {
+impl QueueState<'_> {
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         put64(out, [self.queue, self.next, self.delivered, self.counted]);
-        put32(out, [self.gone.len() as u32, self.counts.len() as u32, self.lost.len() as u32, 0]);
-        self.gone.iter().chain(&self.lost).for_each(|run| put64(out, [run.0, run.1]));
-        self.counts.iter().for_each(|run| put64(out, [run.0, run.1, run.2]));
+        [&self.gone, &self.lost, &self.waiting, &self.overdue].iter().for_each(|set| set.encode(out));
+        self.counts.encode(out);
     }
 
-    pub(crate) fn decode(meta: &[u8]) -> Option<QueueState> {
-        let (head, rest) = meta.split_at_checked(48)?;
-        let (gone, rest) = rest.split_at_checked((u32_at(head, 32) as usize).checked_mul(16)?)?;
-        let (lost, counts) = rest.split_at_checked((u32_at(head, 40) as usize).checked_mul(16)?)?;
-        if counts.len() != (u32_at(head, 36) as usize).checked_mul(24)? {
-            return None;
-        }
-        let runs = |bytes: &[u8]| bytes.chunks_exact(16).map(|run| (u64_at(run, 0), u64_at(run, 8))).collect();
-        let (gone, lost): (Vec<_>, Vec<_>) = (runs(gone), runs(lost));
-        let counts: Vec<_> =
-            counts.chunks_exact(24).map(|run| (u64_at(run, 0), u64_at(run, 8), u64_at(run, 16))).collect();
-        let ends = gone.iter().chain(&lost).copied().chain(counts.iter().map(|run| (run.0, run.1)));
-        if ends.into_iter().any(|(first, count)| first.checked_add(count).is_none()) {
-            return None;
-        }
-        let (queue, next, delivered, counted) = (u64_at(head, 0), u64_at(head, 8), u64_at(head, 16), u64_at(head, 24));
-        Some(QueueState { queue, next, delivered, counted, gone, lost, counts })
+    pub(crate) fn decode(meta: &[u8]) -> Option<QueueState<'static>> {
+        let (head, rest) = meta.split_at_checked(32)?;
+        let (gone, rest) = Runs::decode(rest)?;
+        let (lost, rest) = Runs::decode(rest)?;
+        let (waiting, rest) = Runs::decode(rest)?;
+        let (overdue, rest) = Runs::decode(rest)?;
+        let (counts, rest) = Counts::decode(rest)?;
+        let state = QueueState {
+            queue: u64_at(head, 0),
+            next: u64_at(head, 8),
+            delivered: u64_at(head, 16),
+            counted: u64_at(head, 24),
+            gone: Cow::Owned(gone),
+            lost: Cow::Owned(lost),
+            waiting: Cow::Owned(waiting),
+            overdue: Cow::Owned(overdue),
+            counts: Cow::Owned(counts),
+        };
+        rest.is_empty().then_some(state)
     }
 }
 
@@ -467,14 +474,23 @@ mod tests {
         Enqueue::encode(3, &targets, &mut plain);
         let pieces = [Piece { offset: 4096, length: 100 }];
         Enqueue::encode_large(1, &targets, &pieces, &mut large);
+        let set = |runs: &[(u64, u64)]| {
+            let mut set = Runs::default();
+            runs.iter().for_each(|&(first, count)| set.insert(first, count));
+            Cow::Owned(set)
+        };
+        let mut counts = Counts::default();
+        counts.set(3, 1, 2);
         let said = QueueState {
             queue: 7,
             next: 9,
             delivered: 8,
             counted: 5,
-            gone: vec![(0, 3), (5, 1)],
-            lost: vec![(4, 1)],
-            counts: vec![(3, 1, 2)],
+            gone: set(&[(0, 3), (5, 1)]),
+            lost: set(&[(4, 1)]),
+            waiting: set(&[(6, 2)]),
+            overdue: set(&[(8, 1)]),
+            counts: Cow::Owned(counts),
         };
         said.encode(&mut state);
         let enqueue = Enqueue::decode(ENQUEUE, &plain).expect("whole");
@@ -482,7 +498,8 @@ mod tests {
         let enqueue = Enqueue::decode(LARGE, &large).expect("whole");
         assert_eq!(enqueue.targets().collect::<Vec<_>>(), targets);
         assert_eq!(enqueue.pieces().collect::<Vec<_>>(), pieces);
-        assert_eq!(QueueState::decode(&state), Some(said));
+        let decoded = QueueState::decode(&state).expect("whole");
+        assert_eq!(format!("{decoded:?}"), format!("{said:?}"));
         assert!((0..plain.len()).all(|len| Enqueue::decode(ENQUEUE, &plain[..len]).is_none()));
         assert!((0..large.len()).all(|len| Enqueue::decode(LARGE, &large[..len]).is_none()));
         assert!((0..state.len()).all(|len| QueueState::decode(&state[..len]).is_none()));

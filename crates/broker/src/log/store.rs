@@ -519,7 +519,7 @@ impl Store {
         // Where a batch ends: what is certain of the log is whole batches.
         let (epoch, durable) = (self.log.epoch, self.log.durable());
         let checkpoint = Checkpoint { number, epoch, replay, next_queue, next_number, durable };
-        // What is released has its times in memory, whoever adds them.
+        // Times are in memory before their record is in the log.
         let known = at.min(self.log.released());
         let written = self.write_state(keeper, view, &checkpoint, known);
         let size = match written {
@@ -546,6 +546,11 @@ impl Store {
         let mut writing = Writing::begin(self.files.disk.as_ref(), self.log.id, checkpoint)?;
         let files: Vec<FileRecord> = keeper.listed.iter().map(|listed| listed.file).collect();
         writing.files(&files)?;
+        // Before the states: a message that waits there must not have met its time in between. One that is missing here is
+        // in the log that is replayed.
+        let (times, files) = self.times.snapshot();
+        writing.times(&times)?;
+        writing.times_files(known, &files)?;
         let mut living: FxHashMap<u32, u64> = FxHashMap::default();
         view.snapshots(&mut |snapshot| {
             snapshot.files.iter().for_each(|(file, bytes)| *living.entry(*file).or_default() += bytes);
@@ -556,10 +561,6 @@ impl Store {
         for listed in &mut keeper.listed {
             listed.living = living.get(&listed.file.number).copied().unwrap_or(0);
         }
-        // Behind the states, too: what was added under a queue's lock is there by now.
-        let (times, files) = self.times.snapshot();
-        writing.times(&times)?;
-        writing.times_files(known, &files)?;
         // What the states have seen must be on disk before they count: half a transaction could be among it.
         let end = self.log.end();
         while self.log.durable() < end {

@@ -322,7 +322,6 @@ impl Log {
     }
 
     /// As [`Log::enqueue`], with what is to happen to the messages at times: both or neither. With no times it is the same.
-    #[cfg_attr(not(test), expect(dead_code, reason = "queues do not ask for times yet"))]
     pub(crate) fn enqueue_timed(&self, count: u32, body: &[u8], crc: u32, targets: &[Target], times: &[Time]) -> Place {
         if times.is_empty() {
             return self.enqueue(count, body, crc, targets);
@@ -341,7 +340,6 @@ impl Log {
     }
 
     /// Appends what is to happen to messages at times.
-    #[cfg_attr(not(test), expect(dead_code, reason = "queues do not ask for times yet"))]
     pub(crate) fn times(&self, times: &[Time]) -> Lsn {
         let place = self.append(|meta| {
             times::encode(times, meta);

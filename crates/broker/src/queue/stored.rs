@@ -2,10 +2,11 @@
 
 use super::{CROWDED, Head, Queue, Segments};
 use crate::log::{Entry, Lsn, Place, QueueId, QueueState, Span, Stretch};
-use crate::message::{Account, Block};
+use crate::message::{Account, Block, body_bytes};
 use crate::overflow::Extent;
 use crate::runs::{Counts, Runs};
 use crate::segment::{Places, Segment};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// While all messages in memory are fewer bytes than this, none is freed only because it is on disk as well.
@@ -91,6 +92,10 @@ pub(crate) struct Restored {
     pub(crate) live: Runs,
     /// Positions whose messages were lost to damage.
     pub(crate) lost: Runs,
+    /// Messages that wait for a time.
+    pub(crate) waiting: Runs,
+    /// Messages whose time came while they were handed out.
+    pub(crate) overdue: Runs,
     pub(crate) returned: Counts,
     pub(crate) spans: Vec<FileSpan>,
     /// Messages whose records are in the log: position, count, place. Sorted by position.
@@ -100,7 +105,8 @@ pub(crate) struct Restored {
 /// A queue for a checkpoint.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
-    pub(crate) state: QueueState,
+    /// An encoded [`QueueState`].
+    pub(crate) state: Vec<u8>,
     /// Of each file, about how many bytes of this queue live.
     pub(crate) files: Vec<(u32, u64)>,
 }
@@ -132,8 +138,7 @@ impl Stored {
     /// Bytes of a span whose messages are not gone, in proportion.
     fn living(&self, span: &Span) -> u64 {
         let width = span.last - span.first + 1;
-        let live: u64 = self.gone.gaps(span.first, width).map(|(_, count)| count).sum();
-        match live {
+        match width - self.gone.count(span.first, width) {
             0 => 0,
             live => (span.bytes as u128 * u128::from(live) / u128::from(width)).max(1) as u64,
         }
@@ -161,6 +166,8 @@ impl Queue {
         stored.lost = found.lost;
         (stored.flagged, stored.handed_out) = (found.handed_out, found.handed_out);
         (stored.restored, stored.spans, stored.release_from) = (found.live, found.spans, next);
+        found.waiting.iter().for_each(|(first, count)| stored.restored.remove(first, count));
+        (queue.waiting, queue.overdue) = (found.waiting, found.overdue);
         queue.add_found(found.found);
         queue
     }
@@ -209,16 +216,8 @@ impl Queue {
             Some((&first, segment)) => (first, (first + u64::from(segment.count())).max(position + count)),
             None => (position, position + count),
         };
-        let mut lost = take_all(&mut self.requeued, first, end);
-        if let Some(stored) = &mut self.stored {
-            lost.extend(take_all(&mut stored.restored, first, end));
-        }
-        let head = self.head.position;
-        if (first..end).contains(&head) && self.ahead > 0 && end <= self.next {
-            lost.push((head, end - head));
-            self.ahead -= end - head;
-            self.head = Head { position: end, segment: end, offset: None };
-        }
+        let mut lost = Vec::new();
+        self.take_out(first, end, &mut lost);
         lost.iter().for_each(|&(position, count)| self.drop_range(position, count, true));
         self.consumers.revoke_grants();
         lost.iter().map(|(_, count)| count).sum()
@@ -245,6 +244,9 @@ impl Queue {
         let Some(stored) = &mut self.stored else { return };
         let count = u64::from(block.count());
         stored.hidden.remove(position, count);
+        if let Some(bytes) = &mut self.bytes {
+            *bytes += body_bytes(block.bytes(), 0, block.count());
+        }
         if position >= self.head.position {
             self.ahead += count;
             self.flow.append(block.len());
@@ -253,13 +255,20 @@ impl Queue {
         }
         stored.release_from = stored.release_from.min(position);
         self.segments.insert(position, Segment::whole(block, places));
+        self.delay_from(position);
+        self.remind(position, count);
     }
 
-    /// Moves the head over positions whose messages cannot be seen yet: they are found behind it later.
-    pub(super) fn skip_hidden(&mut self) {
-        let Some(stored) = &self.stored else { return };
-        if let Some((first, count)) = stored.hidden.run_at(self.head.position) {
-            self.head = Head { position: first + count, segment: first + count, offset: None };
+    /// Moves the head over positions whose messages cannot be seen yet, which are found behind it later, and over those
+    /// that were taken out of turn.
+    pub(super) fn skip(&mut self) {
+        loop {
+            let position = self.head.position;
+            let hidden = self.stored.as_ref().and_then(|stored| stored.hidden.run_at(position));
+            let Some((first, count)) = hidden.or_else(|| self.holes.run_at(position)) else { return };
+            let end = first + count;
+            self.holes.remove(position, end - position);
+            self.head = Head { position: end, segment: end, offset: None };
         }
     }
 
@@ -268,7 +277,7 @@ impl Queue {
         if self.ready() == 0 {
             return None;
         }
-        self.skip_hidden();
+        self.skip();
         let position = self.next_behind_head().map_or(self.head.position, |(position, _)| position);
         self.missing_at(position)
     }
@@ -493,7 +502,7 @@ impl Queue {
         }
         let Some((&first, segment)) = self.segments.range_mut(..=position).next_back() else { return };
         let end = first + u64::from(segment.count());
-        let waits = |runs: &Runs| runs.gaps(first, end - first).map(|(_, count)| count).sum::<u64>() < end - first;
+        let waits = |runs: &Runs| runs.count(first, end - first) > 0;
         if end > self.head.position || waits(&stored.restored) || waits(&self.requeued) {
             return;
         }
@@ -529,16 +538,21 @@ impl Queue {
             next: self.next,
             delivered: stored.handed_out,
             counted: end,
-            gone: stored.gone.iter().collect(),
-            lost: stored.lost.iter().collect(),
-            counts: self.returned.iter().collect(),
+            gone: Cow::Borrowed(&stored.gone),
+            lost: Cow::Borrowed(&stored.lost),
+            // Where all messages wait, that need not be said.
+            waiting: if self.delays { Cow::default() } else { Cow::Borrowed(&self.waiting) },
+            overdue: Cow::Borrowed(&self.overdue),
+            counts: Cow::Borrowed(&self.returned),
         };
-        Some(Snapshot { state, files })
+        let mut bytes = Vec::new();
+        state.encode(&mut bytes);
+        Some(Snapshot { state: bytes, files })
     }
 }
 
 /// Takes what a set has of some positions.
-fn take_all(runs: &mut Runs, first: u64, end: u64) -> Vec<(u64, u64)> {
+pub(super) fn take_all(runs: &mut Runs, first: u64, end: u64) -> Vec<(u64, u64)> {
     let (mut taken, mut at) = (Vec::new(), first);
     for (gap, count) in runs.gaps(first, end - first).chain([(end, 0)]) {
         if gap > at {

@@ -1,7 +1,9 @@
 //! The direct exchange: one hash lookup.
 
-use super::{Destination, Targets};
+use super::{Destination, Subject, Targets};
+use crate::filter::Filter;
 use rustc_hash::FxHashMap;
+use std::sync::Arc;
 
 /// Bindings by key.
 #[derive(Debug, Default)]
@@ -10,22 +12,22 @@ pub struct Direct {
 }
 
 impl Direct {
-    pub(super) fn insert(&mut self, key: &str, to: &Destination) {
-        self.keys.entry(key.into()).or_default().insert(to);
+    pub(super) fn insert(&mut self, key: &str, filter: Option<Arc<Filter>>, to: &Destination) {
+        self.keys.entry(key.into()).or_default().insert(filter, to);
     }
 
-    pub(super) fn remove(&mut self, key: &str, to: &Destination) {
+    pub(super) fn remove(&mut self, key: &str, filter: Option<&Filter>, to: &Destination) {
         if let Some(targets) = self.keys.get_mut(key) {
-            targets.remove(to);
+            targets.remove(filter, to);
             if targets.is_empty() {
                 self.keys.remove(key);
             }
         }
     }
 
-    pub(super) fn route(&self, key: &str, found: &mut dyn FnMut(&Destination)) {
+    pub(super) fn route(&self, key: &str, subject: &mut Subject<'_>, found: &mut dyn FnMut(&Destination)) {
         if let Some(targets) = self.keys.get(key) {
-            targets.each(found);
+            targets.each(subject, found);
         }
     }
 }

@@ -1,6 +1,8 @@
 //! The fanout exchange: every binding, whatever its key.
 
-use super::{Destination, Targets};
+use super::{Destination, Subject, Targets};
+use crate::filter::Filter;
+use std::sync::Arc;
 
 /// All destinations.
 #[derive(Debug, Default)]
@@ -9,15 +11,15 @@ pub struct Fanout {
 }
 
 impl Fanout {
-    pub(super) fn insert(&mut self, to: &Destination) {
-        self.all.insert(to);
+    pub(super) fn insert(&mut self, filter: Option<Arc<Filter>>, to: &Destination) {
+        self.all.insert(filter, to);
     }
 
-    pub(super) fn remove(&mut self, to: &Destination) {
-        self.all.remove(to);
+    pub(super) fn remove(&mut self, filter: Option<&Filter>, to: &Destination) {
+        self.all.remove(filter, to);
     }
 
-    pub(super) fn route(&self, found: &mut dyn FnMut(&Destination)) {
-        self.all.each(found);
+    pub(super) fn route(&self, subject: &mut Subject<'_>, found: &mut dyn FnMut(&Destination)) {
+        self.all.each(subject, found);
     }
 }

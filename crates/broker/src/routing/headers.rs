@@ -1,8 +1,10 @@
 //! The headers exchange: bindings whose arguments are conditions on a message's headers.
 
-use super::{Destination, Targets};
+use super::{Destination, Subject, Targets};
+use crate::filter::Filter;
 use leveret_wire::table::{FieldTable, Table, Value};
 use rustc_hash::FxHashMap;
+use std::sync::Arc;
 
 /// Bindings by their arguments, so that queues with equal conditions are tested once.
 #[derive(Debug, Default)]
@@ -11,23 +13,23 @@ pub struct Headers {
 }
 
 impl Headers {
-    pub(super) fn insert(&mut self, arguments: &FieldTable, to: &Destination) {
-        self.conditions.entry(arguments.clone()).or_default().insert(to);
+    pub(super) fn insert(&mut self, arguments: &FieldTable, filter: Option<Arc<Filter>>, to: &Destination) {
+        self.conditions.entry(arguments.clone()).or_default().insert(filter, to);
     }
 
-    pub(super) fn remove(&mut self, arguments: &FieldTable, to: &Destination) {
+    pub(super) fn remove(&mut self, arguments: &FieldTable, filter: Option<&Filter>, to: &Destination) {
         if let Some(targets) = self.conditions.get_mut(arguments) {
-            targets.remove(to);
+            targets.remove(filter, to);
             if targets.is_empty() {
                 self.conditions.remove(arguments);
             }
         }
     }
 
-    pub(super) fn route(&self, headers: Table<'_>, found: &mut dyn FnMut(&Destination)) {
+    pub(super) fn route(&self, subject: &mut Subject<'_>, found: &mut dyn FnMut(&Destination)) {
         for (condition, targets) in &self.conditions {
-            if matches(condition.as_table(), headers) {
-                targets.each(found);
+            if matches(condition.as_table(), subject.headers()) {
+                targets.each(subject, found);
             }
         }
     }
@@ -64,11 +66,15 @@ pub fn check(arguments: Table<'_>) -> Result<(), String> {
     mode(arguments).map(|_| ())
 }
 
+/// An argument that says something about the binding, not about a header.
+fn is_own(key: &str) -> bool {
+    key == "x-match" || key == "x-filter"
+}
+
 fn matches(arguments: Table<'_>, headers: Table<'_>) -> bool {
     // Checked when it was bound; what cannot be read matches nothing.
     let Ok(mode) = mode(arguments) else { return false };
-    let mut conditions =
-        arguments.iter().filter(|(key, _)| *key != "x-match" && (mode.with_x || !key.starts_with("x-")));
+    let mut conditions = arguments.iter().filter(|(key, _)| !is_own(key) && (mode.with_x || !key.starts_with("x-")));
     let holds = |(key, wanted): (&str, Value<'_>)| match (wanted, headers.get(key)) {
         (_, None) => false,
         // A condition without a value asks for presence alone (RabbitMQ's reading of the specification).

@@ -3,8 +3,10 @@
 //! A key is matched by following all states that it may be in at once, each node at most once per word. So the work is
 //! bounded by words times nodes whatever the patterns are: no pattern can make it exponential.
 
-use super::{Destination, Targets};
+use super::{Destination, Subject, Targets};
+use crate::filter::Filter;
 use rustc_hash::FxHashMap;
+use std::sync::Arc;
 
 /// The trie. Node 0 is the root.
 #[derive(Debug)]
@@ -38,7 +40,7 @@ impl Default for Topic {
 }
 
 impl Topic {
-    pub(super) fn insert(&mut self, pattern: &str, to: &Destination) {
+    pub(super) fn insert(&mut self, pattern: &str, filter: Option<Arc<Filter>>, to: &Destination) {
         let mut at = 0;
         for word in pattern_words(pattern) {
             at = match self.child(at, word) {
@@ -46,10 +48,10 @@ impl Topic {
                 child => child,
             };
         }
-        self.nodes[at as usize].targets.insert(to);
+        self.nodes[at as usize].targets.insert(filter, to);
     }
 
-    pub(super) fn remove(&mut self, pattern: &str, to: &Destination) {
+    pub(super) fn remove(&mut self, pattern: &str, filter: Option<&Filter>, to: &Destination) {
         let mut path = vec![(0, "")];
         for word in pattern_words(pattern) {
             let child = self.child(path[path.len() - 1].0, word);
@@ -58,7 +60,7 @@ impl Topic {
             }
             path.push((child, word));
         }
-        self.nodes[path[path.len() - 1].0 as usize].targets.remove(to);
+        self.nodes[path[path.len() - 1].0 as usize].targets.remove(filter, to);
         for pair in path.windows(2).rev() {
             let ((parent, _), (node, word)) = (pair[0], pair[1]);
             if !self.nodes[node as usize].is_unused() {
@@ -68,7 +70,7 @@ impl Topic {
         }
     }
 
-    pub(super) fn route(&self, key: &str, found: &mut dyn FnMut(&Destination)) {
+    pub(super) fn route(&self, key: &str, subject: &mut Subject<'_>, found: &mut dyn FnMut(&Destination)) {
         let mut now = Vec::with_capacity(8);
         self.enter(0, &mut now);
         let mut next = Vec::with_capacity(8);
@@ -93,7 +95,7 @@ impl Topic {
             next.clear();
         }
         for &at in &now {
-            self.nodes[at as usize].targets.each(found);
+            self.nodes[at as usize].targets.each(subject, found);
         }
     }
 
@@ -167,6 +169,7 @@ fn pattern_words(pattern: &str) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use leveret_wire::properties::Properties;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
 
@@ -176,7 +179,7 @@ mod tests {
 
     fn matching(topic: &Topic, key: &str) -> BTreeSet<Destination> {
         let mut found = BTreeSet::new();
-        topic.route(key, &mut |to| {
+        topic.route(key, &mut Subject::new(&Properties::EMPTY), &mut |to| {
             found.insert(to.clone());
         });
         found
@@ -185,11 +188,11 @@ mod tests {
     fn check(patterns: &[&str], key: &str, expected: &[&str]) {
         let mut topic = Topic::default();
         for pattern in patterns {
-            topic.insert(pattern, &queue(pattern));
+            topic.insert(pattern, None, &queue(pattern));
         }
         assert_eq!(matching(&topic, key), expected.iter().map(|p| queue(p)).collect(), "{patterns:?} on {key:?}");
         for pattern in patterns {
-            topic.remove(pattern, &queue(pattern));
+            topic.remove(pattern, None, &queue(pattern));
         }
         assert_eq!(topic.nodes.len() - topic.free.len(), 1, "all nodes but the root are free again");
     }
@@ -211,7 +214,7 @@ mod tests {
     fn hostile_patterns_stay_cheap() {
         let mut topic = Topic::default();
         let pattern = "#.a.".repeat(60) + "#";
-        topic.insert(&pattern, &queue("q"));
+        topic.insert(&pattern, None, &queue("q"));
         // Exponential in a backtracking matcher; bounded by 128 words times 122 nodes here.
         assert_eq!(matching(&topic, &("a.".repeat(120) + "b")).len(), 1);
         assert_eq!(matching(&topic, &("a.".repeat(50) + "b")).len(), 0);
@@ -226,7 +229,7 @@ mod tests {
             patterns = longer.filter(|pattern| !pattern.ends_with("#.#")).collect();
         }
         let to = queue("q");
-        patterns.iter().for_each(|pattern| topic.insert(pattern, &to));
+        patterns.iter().for_each(|pattern| topic.insert(pattern, None, &to));
         // Quadratic in the states this took minutes.
         assert_eq!(matching(&topic, &("a.".repeat(126) + "a")).len(), 1);
     }
@@ -246,7 +249,7 @@ mod tests {
                                       key in "[ab](\\.[ab]){0,5}") {
             let mut topic = Topic::default();
             for pattern in &patterns {
-                topic.insert(pattern, &queue(pattern));
+                topic.insert(pattern, None, &queue(pattern));
             }
             let key_words: Vec<_> = key.split('.').collect();
             let expected: BTreeSet<_> = patterns

@@ -91,15 +91,15 @@ fn headers() {
          bind all e '' x-match=most",
         expect![[r#"
             publish e/k pages=3 d -> dropped d
-            get all -> a["type", "pages"](1), 0 left
+            get all -> a[type, pages](1), 0 left
             get all -> empty
-            get any -> a["type", "pages"](2), 1 left
-            get any -> b["type"](3), 0 left
+            get any -> a[type, pages](2), 1 left
+            get any -> b[type](3), 0 left
             get any -> empty
-            get x -> c["x-kind"](4), 0 left
+            get x -> c[x-kind](4), 0 left
             get x -> empty
-            get void -> a["type", "pages"](5), 1 left
-            get void -> b["type"](6), 0 left
+            get void -> a[type, pages](5), 1 left
+            get void -> b[type](6), 0 left
             get void -> empty
             bind all e '' x-match=most -> Channel 406 Invalid x-match field value "most"; expected all, any, all-with-x, or any-with-x
         "#]],
@@ -243,10 +243,10 @@ fn cc_and_bcc() {
          publish missing bcc=a m; get a; publish a bcc=a m; get a; get a
          publish a CC=text m; publish a BCC=1 m",
         expect![[r#"
-            get a -> m["n", "CC"](1), 0 left
+            get a -> m[n, CC](1), 0 left
             get a -> empty
-            get b -> m["n", "CC"](2), 0 left
-            get c -> m["n", "CC"](3), 0 left
+            get b -> m[n, CC](2), 0 left
+            get c -> m[n, CC](3), 0 left
             get a -> m[](4), 0 left
             get a -> m[](5), 0 left
             get a -> empty
@@ -357,10 +357,10 @@ fn an_alternate_gets_what_none_of_the_keys_matched() {
          publish e/k cc=nowhere a; publish e/nowhere cc=k b; publish e/nowhere cc=neither c
          get q; get q; get q; get bin; get bin",
         expect![[r#"
-            get q -> a["CC"](1), 1 left
-            get q -> b["CC"](2), 0 left
+            get q -> a[CC](1), 1 left
+            get q -> b[CC](2), 0 left
             get q -> empty
-            get bin -> c["CC"](3), 0 left
+            get bin -> c[CC](3), 0 left
             get bin -> empty
         "#]],
     );

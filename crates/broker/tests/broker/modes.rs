@@ -143,7 +143,7 @@ fn prefetch_in_a_transaction() {
             pull -> x: a(1) b(2)
             pull -> nothing
             pull -> nothing
-            pull -> x: c(3) d(4)
+            pull -> nothing
         "#]],
     );
     // What was acked counts again after a rollback.
@@ -153,7 +153,7 @@ fn prefetch_in_a_transaction() {
             pull -> x: a(1) b(2)
             pull -> nothing
             unacked -> 2
-            pull -> x: c(3) d(4)
+            pull -> nothing
         "#]],
     );
 }

@@ -9,24 +9,30 @@
 //! declare q|- [passive] [durable] [exclusive] [auto-delete] [x-arg=value ...]      `-` is server-named
 //! exchange e type [passive] [durable] [auto-delete] [internal] [alternate-exchange=e2]
 //! bind q e key [header=value ...]; unbind ...; bind-exchange destination source key; unbind-exchange ...
-//! publish [mandatory] q|e/key [cc=a,b] [bcc=c] [reply-to=q] [header=value ...] body ...
+//! publish [mandatory] [persistent] q|e/key [cc=a,b] [bcc=c] [reply-to=q] [expiration=ms] [header=value ...] body ...
 //! consume q [as tag] [prefetch n] [no-ack] [exclusive] [x-priority=n]; cancel tag; pause tag; resume tag
 //! qos n [global]; live-prefetch; pull; get q [no-ack]
 //! ack tag [multiple]; nack tag [multiple]; reject tag     (nack and reject: [requeue])
 //! recover; confirm; tx; commit; rollback; unacked; memory; check-memory
+//! advance ms     lets so much time go by; set-clock ms     sets the time of day, which is another thing
+//! redrive q n
+//! restart     (of a broker with a directory) kills it and starts another one; tend     what is behind the log is done
 //! purge q; delete q [if-unused] [if-empty]; delete-exchange e [if-unused]; close; disconnect
 //! ```
 
 use expect_test::Expect;
+use leveret_broker::disk::Directory;
 use leveret_broker::message::{Message, encode_route};
 use leveret_broker::{
     Broker, Channel, Consume, Delivery, Environment, Error, Event, ExchangeDeclare, Limits, Publish, Published,
-    QueueDeclare, QueueStatus, Session, Settle,
+    QueueDeclare, QueueStatus, Redriven, Session, Settle, Storage,
 };
 use leveret_wire::properties::Properties;
 use leveret_wire::table::{FieldArray, FieldTable, Value};
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Runs a script on a new broker and compares what it said.
@@ -37,20 +43,55 @@ pub fn check(script: &str, expected: Expect) {
 /// As [`check`], with limits.
 pub fn check_with(limits: Limits, script: &str, expected: Expect) {
     let mut world = World::new(limits);
-    for command in script.split([';', '\n']).map(str::trim).filter(|command| !command.is_empty()) {
-        world.run(command);
-    }
+    world.run_all(script);
     expected.assert_eq(&world.said);
+}
+
+/// As [`check`], with a broker that keeps what is durable in a directory. After each command the log is written.
+pub fn check_durable(name: &str, script: &str, expected: Expect) {
+    let path = std::env::temp_dir().join(format!("leveret-script-{}-{name}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&path);
+    let mut world = World::in_directory(path.clone());
+    world.run_all(script);
+    expected.assert_eq(&world.said);
+    drop(world);
+    std::fs::remove_dir_all(&path).expect("it is ours");
 }
 
 /// A broker whose generated names are numbered.
 pub fn broker(limits: Limits) -> Broker {
+    Broker::new(limits, environment(&Arc::default()))
+}
+
+/// What time it is in a test.
+#[derive(Default)]
+struct Clock {
+    /// Milliseconds that have gone by.
+    elapsed: AtomicU64,
+    /// What the time of day was set to beyond that.
+    set: AtomicU64,
+}
+
+fn environment(clock: &Arc<Clock>) -> Environment {
     let counter = AtomicU64::new(1);
     let random = Box::new(move || u128::from(counter.fetch_add(1, Ordering::Relaxed)));
-    Broker::new(limits, Environment { random, now: Box::new(|| 1_700_000_000) })
+    let (day, steady) = (clock.clone(), clock.clone());
+    let now =
+        Box::new(move || 1_700_000_000_000 + day.elapsed.load(Ordering::Relaxed) + day.set.load(Ordering::Relaxed));
+    let elapsed = Box::new(move || steady.elapsed.load(Ordering::Relaxed));
+    Environment { random, now, elapsed, ticks: true }
+}
+
+fn open(path: &Path, clock: &Arc<Clock>) -> Broker {
+    let mut storage = Storage::new(Arc::new(Directory::open(path).expect("a directory of our own")));
+    storage.segment_size = 64 * 1024;
+    Broker::recover(Limits::default(), environment(clock), storage).expect("it can be read").0
 }
 
 struct World {
+    clock: Arc<Clock>,
+    /// Where what is durable is.
+    directory: Option<PathBuf>,
     broker: Broker,
     connections: BTreeMap<u16, Connection>,
     said: String,
@@ -112,7 +153,8 @@ impl<'a> Words<'a> {
     }
 
     fn taken(&mut self, key: &str) -> Option<String> {
-        let text = self.table.get(key)?.as_str().map(str::to_string);
+        let value = self.table.get(key)?;
+        let text = value.as_str().map(str::to_string).or(value.as_i64().map(|number| number.to_string()));
         self.table.remove(key);
         text
     }
@@ -130,7 +172,33 @@ fn value(text: &str) -> Value<'_> {
 
 impl World {
     fn new(limits: Limits) -> World {
-        World { broker: broker(limits), connections: BTreeMap::new(), said: String::new() }
+        let clock = Arc::default();
+        let broker = Broker::new(limits, environment(&clock));
+        World { clock, directory: None, broker, connections: BTreeMap::new(), said: String::new() }
+    }
+
+    fn in_directory(path: PathBuf) -> World {
+        let clock = Arc::default();
+        let broker = open(&path, &clock);
+        World { clock, directory: Some(path), broker, connections: BTreeMap::new(), said: String::new() }
+    }
+
+    fn run_all(&mut self, script: &str) {
+        for command in script.split([';', '\n']).map(str::trim).filter(|command| !command.is_empty()) {
+            self.run(command);
+            if self.directory.is_some() {
+                while self.broker.write_log() {}
+            }
+        }
+    }
+
+    /// As after a killed process.
+    fn restart(&mut self) {
+        let path = self.directory.clone().expect("a broker with a directory");
+        self.connections.clear();
+        self.broker = Broker::in_memory();
+        self.broker = open(&path, &self.clock);
+        while self.broker.tick() {}
     }
 
     fn run(&mut self, command: &str) {
@@ -140,13 +208,31 @@ impl World {
         let channel: u16 = channel.parse().expect("a channel's number before the colon");
         let mut words = rest.split_whitespace();
         let verb = words.next().expect("a verb");
-        let words = Words::new(words);
+        let mut words = Words::new(words);
         self.connections.entry(session).or_insert_with(|| {
             let vhost = self.broker.vhost("/").expect("the default virtual host");
             Connection { session: self.broker.open_session(vhost), channels: BTreeMap::new() }
         });
         let answer = match verb {
             "pull" => Ok(self.pull()),
+            "restart" => {
+                self.restart();
+                Ok(String::new())
+            }
+            "tend" => {
+                while self.broker.write_log() | self.broker.tend() {}
+                Ok(String::new())
+            }
+            "advance" => {
+                self.clock.elapsed.fetch_add(words.number(), Ordering::Relaxed);
+                while self.broker.tick() {}
+                Ok(String::new())
+            }
+            "set-clock" => {
+                self.clock.set.store(words.number(), Ordering::Relaxed);
+                while self.broker.tick() {}
+                Ok(String::new())
+            }
             "memory" => Ok(format!("{} bytes", self.broker.memory_used())),
             "check-memory" => {
                 self.broker.check_memory();
@@ -198,6 +284,7 @@ impl Connection {
         let mut said: Vec<String> = Some(said).filter(|said| !said.is_empty()).into_iter().collect();
         for open in self.channels.values_mut() {
             open.channel.apply_settled();
+            said.extend(open.channel.take_refused(&mut self.session).iter().map(|tag| format!("refused {tag}")));
             if let Some((tag, multiple)) = open.channel.take_confirm(&self.session) {
                 said.push(format!("confirmed {tag}{}", if multiple { " multiple" } else { "" }));
             }
@@ -244,7 +331,11 @@ fn deliveries(deliveries: &[Delivery], first_tag: u64) -> String {
     for delivery in deliveries {
         let mut at = delivery.offset;
         for _ in 0..delivery.count {
-            let (message, next) = delivery.block.at(at);
+            let (mut message, next) = delivery.block.at(at);
+            let properties = delivery.properties(&message);
+            if let Some(properties) = &properties {
+                message.properties = properties;
+            }
             said.push(format!("{}({tag}){}", show(&message), if delivery.redelivered { "!" } else { "" }));
             (at, tag) = (next, tag + 1);
         }
@@ -257,12 +348,38 @@ fn show(message: &Message<'_>) -> String {
     let mut said = String::from_utf8_lossy(message.body).into_owned();
     let properties = Properties::decode(message.properties).expect("stored properties can be decoded");
     if let Some(headers) = properties.headers {
-        write!(said, "{:?}", headers.iter().map(|(key, _)| key).collect::<Vec<_>>()).expect("strings take everything");
+        let headers: Vec<String> = headers.iter().filter_map(|(key, value)| header(key, value)).collect();
+        write!(said, "[{}]", headers.join(", ")).expect("strings take everything");
+    }
+    if let Some(expiration) = properties.expiration {
+        write!(said, "<expires {expiration}>").expect("strings take everything");
     }
     if let Some(reply_to) = properties.reply_to {
         write!(said, "<{reply_to}>").expect("strings take everything");
     }
     said
+}
+
+/// A header's name; of those that the broker writes, what they say. The first and last death are in `x-death`.
+fn header(key: &str, value: Value<'_>) -> Option<String> {
+    match (key, value) {
+        ("x-death", Value::Array(deaths)) => {
+            Some(deaths.iter().map(|death| show_death(&death)).collect::<Vec<_>>().join(" < "))
+        }
+        (key, _) if key.starts_with("x-first-death") || key.starts_with("x-last-death") => None,
+        ("x-delay" | "x-delivery-count", value) => Some(format!("{key} {}", value.as_i64().expect("an integer"))),
+        (key, _) => Some(key.to_string()),
+    }
+}
+
+/// `q expired 2`, with the exchange and the keys behind it.
+fn show_death(death: &Value<'_>) -> String {
+    let Value::Table(death) = death else { return "no death".to_string() };
+    let text = |key| death.get(key).and_then(|value| value.as_str().map(str::to_string)).unwrap_or_default();
+    let count = death.get("count").and_then(|value| value.as_i64()).unwrap_or(0);
+    let expiration = Some(text("original-expiration")).filter(|text| !text.is_empty());
+    let expiration = expiration.map(|text| format!(" after {text}")).unwrap_or_default();
+    format!("{} {} {count}{expiration}", text("queue"), text("reason"))
 }
 
 impl Open {
@@ -301,6 +418,11 @@ impl Open {
                 let (unused, empty) = (words.flag("if-unused"), words.flag("if-empty"));
                 return Ok(format!("{} deleted", self.channel.delete_queue(session, words.next(), unused, empty)?));
             }
+            "redrive" => {
+                let (queue, max) = (words.next(), words.number());
+                let Redriven { moved, kept } = session.vhost().redrive(queue, max, session.id())?;
+                return Ok(format!("{moved} moved, {kept} kept"));
+            }
             "delete-exchange" => {
                 let if_unused = words.flag("if-unused");
                 session.vhost().delete_exchange(words.next(), if_unused)?;
@@ -328,8 +450,9 @@ impl Open {
                     .declare_queue(session, QueueDeclare { name, durable, exclusive, auto_delete, arguments })?
             }
         };
-        let QueueStatus { name: known, ready, consumers } = status;
+        let QueueStatus { name: known, ready, waiting, consumers } = status;
         Ok(match (passive, name) {
+            (true, _) if waiting > 0 => format!("{known}: {ready} ready, {waiting} waiting, {consumers} consumers"),
             (true, _) => format!("{known}: {ready} ready, {consumers} consumers"),
             (false, "") => known.to_string(),
             (false, _) => String::new(),
@@ -338,6 +461,7 @@ impl Open {
 
     fn publish(&mut self, session: &mut Session, mut words: Words<'_>) -> Result<String, Error> {
         let mandatory = words.flag("mandatory");
+        let delivery_mode = words.flag("persistent").then_some(2);
         let to = words.next();
         let (exchange, key) = to.split_once('/').unwrap_or(("", to));
         let route = encode_route(exchange, key);
@@ -347,9 +471,10 @@ impl Open {
                 words.table.insert(header, &keys);
             }
         }
-        let reply_to = words.taken("reply-to");
+        let (reply_to, expiration) = (words.taken("reply-to"), words.taken("expiration"));
         let headers = Some(words.table.as_table()).filter(|table| !table.is_empty());
-        let properties = Properties { headers, reply_to: reply_to.as_deref(), ..Properties::default() };
+        let (reply_to, expiration) = (reply_to.as_deref(), expiration.as_deref());
+        let properties = Properties { headers, reply_to, expiration, delivery_mode, ..Properties::default() };
         let mut encoded = Vec::new();
         properties.encode(&mut encoded);
         let mut said = Vec::new();
@@ -387,6 +512,7 @@ impl Open {
         let (multiple, requeue) = (words.flag("multiple"), words.flag("requeue"));
         let how = match (verb, requeue) {
             ("ack", _) => Settle::Ack,
+            ("reject", true) => Settle::Fail,
             (_, true) => Settle::Requeue,
             (_, false) => Settle::Reject,
         };

@@ -212,8 +212,8 @@ fn rejected_messages_go_to_the_dead_letter_exchange() {
             get q -> b(2), 2 left
             get q -> c(3), 1 left
             get q -> d(4), 0 left
-            get dead -> a["x-death", "x-first-death-exchange", "x-first-death-queue", "x-first-death-reason"](5), 1 left
-            get dead -> c["x-death", "x-first-death-exchange", "x-first-death-queue", "x-first-death-reason"](6), 0 left
+            get dead -> a[q rejected 1](5), 1 left
+            get dead -> c[q rejected 1](6), 0 left
             get dead -> empty
             get q -> d(7)!, 0 left
         "#]],
@@ -223,7 +223,7 @@ fn rejected_messages_go_to_the_dead_letter_exchange() {
         "declare q x-dead-letter-exchange= x-dead-letter-routing-key=q; publish q a; get q; reject 1; get q",
         expect![[r#"
             get q -> a(1), 0 left
-            get q -> a["x-death", "x-first-death-exchange", "x-first-death-queue", "x-first-death-reason"](2), 0 left
+            get q -> a[q rejected 1](2), 0 left
         "#]],
     );
     // Nowhere: gone, as in RabbitMQ.

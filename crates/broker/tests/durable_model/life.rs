@@ -179,7 +179,7 @@ impl Life {
 
 fn open(disk: &Arc<MemoryDisk>) -> Result<(Broker, Recovery), OpenError> {
     let storage = Storage { segment_size: 64 * 1024, ..Storage::new(disk.clone()) };
-    let environment = Environment { random: Box::new(|| 7), now: Box::new(|| 0) };
+    let environment = Environment { random: Box::new(|| 7), now: Box::new(|| 0), elapsed: Box::new(|| 0), ticks: true };
     Broker::recover(Limits::default(), environment, storage)
 }
 

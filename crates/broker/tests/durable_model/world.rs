@@ -267,7 +267,7 @@ impl World {
         for (tag, place) in settled {
             match (channel, how) {
                 (TRANSACTION, _) => self.transaction.settled.push((tag, place, how)),
-                (_, Settle::Requeue) => self.now.requeue(place),
+                (_, Settle::Requeue | Settle::Fail) => self.now.requeue(place),
                 (_, Settle::Ack | Settle::Reject) => self.now.remove(place),
             }
         }

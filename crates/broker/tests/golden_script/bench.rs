@@ -66,7 +66,8 @@ impl Bench {
         let disk = Arc::new(MemoryDisk::of(image));
         let mut storage = Storage::new(disk.clone());
         storage.segment_size = SEGMENT;
-        let environment = Environment { random: Box::new(|| 7), now: Box::new(|| 0) };
+        let environment =
+            Environment { random: Box::new(|| 7), now: Box::new(|| 0), elapsed: Box::new(|| 0), ticks: true };
         let (broker, recovery) = Broker::recover(Limits::default(), environment, storage).expect("it can be opened");
         Bench { broker, recovery, disk, sides: BTreeMap::new(), queues: BTreeMap::new() }
     }
@@ -172,7 +173,7 @@ impl Bench {
                 queue.entries.iter_mut().find(|(_, entry)| entry.number == number).expect("it is in the queue");
             let tag = entry.held.take().expect("it was taken");
             match how {
-                Settle::Requeue => entry.returned += 1,
+                Settle::Requeue | Settle::Fail => entry.returned += 1,
                 Settle::Ack | Settle::Reject => drop(queue.entries.remove(&position)),
             }
             self.side(vhost).channel.settle(tag, false, how).expect("it was delivered");

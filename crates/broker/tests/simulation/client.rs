@@ -225,7 +225,7 @@ impl Conn {
             model.say(|| format!("    {:?}", model.name(place)));
             match (chan.mode, how) {
                 (Mode::Transaction, _) => chan.transaction.settled.push((place, how, tag)),
-                (_, Settle::Requeue) => model.requeue(place, State::Ready),
+                (_, Settle::Requeue | Settle::Fail) => model.requeue(place, State::Ready),
                 (_, Settle::Ack | Settle::Reject) => model.remove(place, model.event()),
             }
         }
@@ -266,7 +266,7 @@ impl Conn {
         for (place, how, _) in settled {
             logged |= how != Settle::Requeue && model.is_place_logged(place);
             match how {
-                Settle::Requeue => model.requeue(place, state),
+                Settle::Requeue | Settle::Fail => model.requeue(place, state),
                 Settle::Ack | Settle::Reject => model.remove(place, event),
             }
         }

@@ -122,7 +122,8 @@ impl Sim {
     fn open(&self, disk: &SimDisk, accept_loss: bool) -> Result<(Broker, Recovery), OpenError> {
         let counter = self.counter.clone();
         let random = move || u128::from(Random::new(counter.fetch_add(1, Ordering::Relaxed)).next());
-        let environment = Environment { random: Box::new(random), now: Box::new(|| 1_700_000_000) };
+        let (now, elapsed) = (Box::new(|| 1_700_000_000_000), Box::new(|| 0));
+        let environment = Environment { random: Box::new(random), now, elapsed, ticks: true };
         let disk = Arc::new(disk.clone());
         let storage = Storage { sync: self.sync, segment_size: SEGMENT, accept_loss, ..Storage::new(disk) };
         Broker::recover(self.limits.clone(), environment, storage)

@@ -48,8 +48,11 @@ impl Connection {
 }
 
 impl OpenChannel {
-    /// Writes basic.ack and tx.commit-ok as far as the log allows; true if something has to wait for it still.
-    fn answer_durable(&mut self, number: u16, session: &Session, out: &mut Vec<u8>, gate: &mut Gate) -> bool {
+    /// Writes basic.nack, basic.ack and tx.commit-ok as far as the log allows; true if something has to wait for it still.
+    fn answer_durable(&mut self, number: u16, session: &mut Session, out: &mut Vec<u8>, gate: &mut Gate) -> bool {
+        for delivery_tag in self.broker.take_refused(session) {
+            frame::write_method(out, number, &basic::Nack { delivery_tag, multiple: false, requeue: false }.into());
+        }
         if let Some((delivery_tag, multiple)) = self.broker.take_confirm(session) {
             frame::write_method(out, number, &basic::Ack { delivery_tag, multiple }.into());
         }

@@ -5,7 +5,7 @@ use super::failure::Failure;
 use super::output;
 use super::parking::Gate;
 use crate::auth::{Access, Permission};
-use leveret_broker::{Consume, Error, ExchangeDeclare, QueueDeclare, QueueStatus, Result, Session, Settle};
+use leveret_broker::{Consume, Error, ExchangeDeclare, QueueDeclare, QueueStatus, Result, Session, Settle, has_effect};
 use leveret_wire::method::{Method, access, basic, channel, confirm, exchange, queue, tx};
 use leveret_wire::table::{Table, Value};
 
@@ -39,9 +39,13 @@ impl Context<'_> {
         match method {
             Method::BasicAck(ack) => self.channel.broker.settle(ack.delivery_tag, ack.multiple, Settle::Ack),
             Method::BasicNack(nack) => {
-                self.channel.broker.settle(nack.delivery_tag, nack.multiple, reject(nack.requeue))
+                let how = if nack.requeue { Settle::Requeue } else { Settle::Reject };
+                self.channel.broker.settle(nack.delivery_tag, nack.multiple, how)
             }
-            Method::BasicReject(it) => self.channel.broker.settle(it.delivery_tag, false, reject(it.requeue)),
+            Method::BasicReject(it) => {
+                let how = if it.requeue { Settle::Fail } else { Settle::Reject };
+                self.channel.broker.settle(it.delivery_tag, false, how)
+            }
             Method::BasicGet(get) => self.get(get),
             Method::BasicConsume(consume) => self.consume(consume),
             Method::BasicCancel(cancel) => {
@@ -185,7 +189,7 @@ impl Context<'_> {
             };
             self.channel.broker.declare_queue(self.session, asked)?
         };
-        let QueueStatus { name, ready, consumers } = status;
+        let QueueStatus { name, ready, consumers, .. } = status;
         let message_count = u32::try_from(ready).unwrap_or(u32::MAX);
         let consumer_count = u32::try_from(consumers).unwrap_or(u32::MAX);
         self.answer(declare.no_wait, queue::DeclareOk { queue: &name, message_count, consumer_count })
@@ -281,10 +285,6 @@ impl Context<'_> {
     }
 }
 
-fn reject(requeue: bool) -> Settle {
-    if requeue { Settle::Requeue } else { Settle::Reject }
-}
-
 /// An empty queue name with an empty key stands for the queue's name in both places (specification, queue.bind).
 fn shortcut<'a>(queue: &str, key: &'a str, resolved: &'a str) -> &'a str {
     if queue.is_empty() && key.is_empty() { resolved } else { key }
@@ -300,12 +300,7 @@ const ARGUMENTS_SHOWN: usize = 10;
 
 /// Says which arguments of a declaration do nothing, so that nobody relies on them.
 fn report_arguments(queue: &str, arguments: Table<'_>) {
-    let known = |key, value: Value<'_>| match key {
-        "x-queue-type" => value.as_str() == Some("classic"),
-        key => key == "x-dead-letter-exchange" || key == "x-dead-letter-routing-key",
-    };
-    let mut names: Vec<&str> =
-        arguments.iter().filter(|&(key, value)| !known(key, value)).map(|(key, _)| key).collect();
+    let mut names: Vec<&str> = arguments.iter().map(|(key, _)| key).filter(|key| !has_effect(key)).collect();
     if names.is_empty() {
         return;
     }

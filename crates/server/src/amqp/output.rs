@@ -23,7 +23,11 @@ pub(super) fn deliveries(out: &mut Vec<u8>, channel: u16, pulled: &Pulled, deliv
     for delivery in deliveries {
         let mut at = delivery.offset;
         for _ in 0..delivery.count {
-            let (message, next) = delivery.block.at(at);
+            let (mut message, next) = delivery.block.at(at);
+            let properties = delivery.properties(&message);
+            if let Some(properties) = &properties {
+                message.properties = properties;
+            }
             one(out, &mut prefix, channel, delivery_tag, delivery.redelivered, &message, frame_max);
             delivery_tag += 1;
             at = next;
@@ -79,7 +83,9 @@ pub(super) fn get_ok(out: &mut Vec<u8>, channel: u16, tag: u64, delivery: &Deliv
         message_count: u32::try_from(left).unwrap_or(u32::MAX),
     };
     frame::write_method(out, channel, &get_ok.into());
-    frame::write_header(out, channel, message.body.len() as u64, message.properties);
+    let properties = delivery.properties(&message);
+    let properties = properties.as_deref().unwrap_or(message.properties);
+    frame::write_header(out, channel, message.body.len() as u64, properties);
     frame::write_body(out, channel, message.body, frame_max);
 }
 

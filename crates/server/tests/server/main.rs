@@ -1,7 +1,7 @@
 //! The executable over real sockets, driven with raw bytes: what no client library can send.
 //!
 //! `bad_input` and `counts` are items 1 to 10 of the list of attacks, one test each. `handshake`, `frames`, `channels`,
-//! `flow`, `parking` and `access` hold the rules of the wire; `peers` are clients that keep the rules and want to harm; `stop` ends
+//! `flow`, `parking`, `filters` and `access` hold the rules of the wire; `peers` are clients that keep the rules and want to harm; `stop` ends
 //! the process; `data` ends and starts it again; `embedded` is the port as a library; `random` is a client that sends mutations of a valid session.
 
 mod access;
@@ -12,6 +12,7 @@ mod client;
 mod counts;
 mod data;
 mod embedded;
+mod filters;
 mod flow;
 mod frames;
 mod handshake;

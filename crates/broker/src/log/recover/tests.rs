@@ -4,11 +4,13 @@ use super::*;
 use crate::log::index::tests::Memory;
 use crate::log::record::{Change, QueueId, QueueState, Target};
 use crate::log::{Entry, FileKind, FileSpan, Snapshot, Span, View, check};
+use crate::runs::Runs;
 use crate::times::testing::time;
 use crate::times::{NEAR, What};
 use leveret_wire::table::FieldTable;
 use parking_lot::Mutex;
 use proptest::prelude::*;
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 /// Queues 1 to 3, and which of their positions are done.
@@ -52,8 +54,10 @@ impl View for Queues {
     fn snapshots(&self, say: &mut dyn FnMut(Snapshot) -> io::Result<()>) -> io::Result<()> {
         let done = self.done.lock();
         QUEUES.into_iter().try_for_each(|queue| {
-            let gone = done.iter().filter(|(of, _)| *of == queue).map(|(_, position)| (*position, 1)).collect();
-            say(Snapshot { state: QueueState { queue, gone, ..QueueState::default() }, files: Vec::new() })
+            let (mut gone, mut state) = (Runs::default(), Vec::new());
+            done.iter().filter(|(of, _)| *of == queue).for_each(|(_, position)| gone.add(*position, 1));
+            QueueState { queue, gone: Cow::Owned(gone), ..QueueState::default() }.encode(&mut state);
+            say(Snapshot { state, files: Vec::new() })
         })
     }
 }
@@ -69,10 +73,10 @@ fn open(disk: &Arc<Memory>) -> Store {
     store
 }
 
-/// As an engine does it: to the log and to memory.
+/// As an engine does it: to memory, and to the log.
 fn add(store: &Store, times: &[Time]) {
-    store.log.times(times);
     store.times.add(times);
+    store.log.times(times);
 }
 
 fn write(store: &Store) {

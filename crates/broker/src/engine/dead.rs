@@ -1,0 +1,269 @@
+//! What becomes of messages that don't end by an acknowledgement: they come back, expire, are too many, or die.
+
+use super::SharedQueue;
+use super::commit::commit;
+use super::timer::Due;
+use crate::channel::{Settle, Settled};
+use crate::dead_letter::{Letter, Reason, letter};
+use crate::delay::delay_of;
+use crate::message::{BLOCK_MAX, Message, Run};
+use crate::publisher::{Held, Lives, Notes, Route};
+use crate::queue::{Dead, Delivery, Queue, Return};
+use crate::times::{Time, What};
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Messages are moved in units of about so many bytes, so that few are in memory at a time.
+const STEP: usize = 1024 * 1024;
+
+/// And of so many stretches of positions at most.
+const STRETCHES: usize = 4096;
+
+thread_local! {
+    /// Queues of which the oldest messages are to be dropped, the first of them now.
+    static OVERFULL: RefCell<VecDeque<Arc<SharedQueue>>> = const { RefCell::new(VecDeque::new()) };
+}
+
+impl SharedQueue {
+    /// Notes when messages of this queue expire, if they do; for the log to be told as well.
+    pub(crate) fn expect_times(
+        &self,
+        queue: &Queue,
+        position: u64,
+        count: u32,
+        lives: Option<&Lives<'_>>,
+    ) -> Vec<Time> {
+        let mut times = Vec::new();
+        if let (Some(lives), Some(vhost)) = (lives, self.vhost.upgrade()) {
+            lives.times(self, position, count, queue.consumers.is_wanting(), &mut times);
+            vhost.timer().add(&times);
+        }
+        times
+    }
+
+    /// Takes handed-out messages back, and does something else under the same lock.
+    pub(crate) fn take_back(self: &Arc<Self>, position: u64, count: u64, failed: bool, also: impl FnOnce(&mut Queue)) {
+        let mut also = Some(also);
+        let mut at_once = |queue: &mut Queue| {
+            queue.requeue(position, count);
+            also.take().into_iter().for_each(|also| also(queue));
+        };
+        let Some(vhost) = self.vhost.upgrade() else { return self.change(at_once) };
+        let rules = &self.settings;
+        let is_plain = !rules.has_rules_for_returns() && !rules.counts_bytes();
+        let is_done = |queue: &mut Queue| {
+            let is_plain = is_plain && !queue.has_overdue();
+            if is_plain {
+                at_once(queue);
+            }
+            is_plain
+        };
+        if self.change(is_done) {
+            return self.drop_returned_excess();
+        }
+        let bytes = if rules.counts_bytes() { self.body_bytes(position, count) } else { 0 };
+        let how = Return { failed, now: vhost.timer().now(), chance: vhost.chance(), bytes };
+        let mut dead = Vec::new();
+        self.change(|queue| {
+            queue.come_back(position, count, &how, rules, &mut dead);
+            also.take().into_iter().for_each(|also| also(queue));
+        });
+        self.bury_all(&dead);
+        self.drop_returned_excess();
+    }
+
+    /// What came back may be too much now.
+    fn drop_returned_excess(self: &Arc<Self>) {
+        if self.settings.drops() {
+            self.drop_excess();
+        }
+    }
+
+    /// Of a queue as a start found it: lets happen what was left to be done, and counts what has to be counted.
+    pub(super) fn settle_in(&self) {
+        self.change(Queue::remind_overdue);
+        if self.settings.counts_bytes() {
+            let runs = self.state.lock().counted_runs();
+            let bytes = runs.iter().map(|(position, count)| self.body_bytes(*position, *count)).sum();
+            self.change(|queue| {
+                queue.set_bytes(bytes);
+                queue.release();
+            });
+        }
+    }
+
+    pub(super) fn body_bytes(&self, position: u64, count: u64) -> u64 {
+        let (mut at, end, mut bytes) = (position, position + count, 0);
+        while at < end {
+            let found = self.look_again(at, end - at, STEP);
+            let Some(last) = found.last() else { break };
+            at = last.position + u64::from(last.count);
+            bytes += found.iter().map(Delivery::body_bytes).sum::<u64>();
+        }
+        bytes
+    }
+
+    /// What is to happen to messages now.
+    pub(super) fn meet(self: &Arc<Self>, due: &[Due]) {
+        let (mut dead, mut delayed) = (Vec::new(), Vec::new());
+        self.change(|queue| {
+            for &Due { what, position, count } in due {
+                match what {
+                    What::Expire => queue.expire(position, count, &mut dead),
+                    What::Wake if self.is_delay() => queue.take_waiting(position, count, &mut delayed),
+                    What::Wake => queue.wake(position, count),
+                }
+            }
+        });
+        self.bury_all(&dead);
+        self.send_delayed(&delayed);
+    }
+
+    /// Drops the oldest messages that are too many.
+    pub(crate) fn drop_excess(self: &Arc<Self>) {
+        // What is dropped here may be too much elsewhere, and so on: one after the other, not one within the other.
+        let is_first = OVERFULL.with_borrow_mut(|queues| {
+            queues.push_back(self.clone());
+            queues.len() == 1
+        });
+        if !is_first {
+            return;
+        }
+        while let Some(queue) = OVERFULL.with_borrow(|queues| queues.front().cloned()) {
+            queue.drop_own_excess();
+            OVERFULL.with_borrow_mut(VecDeque::pop_front);
+        }
+    }
+
+    fn drop_own_excess(self: &Arc<Self>) {
+        loop {
+            let mut excess = Vec::new();
+            let missing = self.change(|queue| queue.take_excess(&self.settings, &mut excess).err());
+            let runs: Vec<_> = excess.iter().map(|it| (it.position, u64::from(it.count))).collect();
+            drop(excess);
+            self.bury(&runs, Reason::MaxLength);
+            match missing {
+                Some(missing) => drop(self.load(missing)),
+                None => return,
+            }
+        }
+    }
+
+    /// Sends a publisher's messages, for which there is no room, to the dead-letter exchange.
+    pub(crate) fn bury_refused(self: &Arc<Self>, run: &Run) {
+        let (mut runs, mut at) = (Vec::new(), 0);
+        for _ in 0..run.count() {
+            let (message, next) = run.at(at);
+            self.write_letter(&message, Reason::MaxLength, &mut runs);
+            at = next;
+        }
+        if let Some(vhost) = self.vhost.upgrade() {
+            commit(&vhost, &Arc::default(), runs, Vec::new());
+        }
+    }
+
+    fn bury_all(self: &Arc<Self>, dead: &[Dead]) {
+        if self.settings.counts_bytes() {
+            let counted = dead.iter().filter(|dead| dead.counted);
+            let bytes = counted.map(|dead| self.body_bytes(dead.position, dead.count)).sum();
+            self.change(|queue| queue.uncount(bytes));
+        }
+        for dead in dead.chunk_by(|a, b| a.reason == b.reason) {
+            let runs: Vec<_> = dead.iter().map(|dead| (dead.position, dead.count)).collect();
+            self.bury(&runs, dead[0].reason);
+        }
+    }
+
+    /// Sends handed-out messages to the dead-letter exchange, and forgets them: both or neither, also after a crash.
+    /// Without one, or where it has no queue for them, they are only forgotten (RabbitMQ's rule).
+    pub(crate) fn bury(self: &Arc<Self>, runs: &[(u64, u64)], reason: Reason) {
+        match self.settings.dead_letters {
+            Some(_) => self.move_all(runs, |message, out| self.write_letter(message, reason, out)),
+            None if runs.is_empty() => {}
+            None => self.change(|queue| runs.iter().for_each(|&(position, count)| queue.ack(position, count))),
+        }
+    }
+
+    /// Moves handed-out messages to where `target` says.
+    pub(super) fn move_all(
+        self: &Arc<Self>,
+        runs: &[(u64, u64)],
+        mut target: impl FnMut(&Message<'_>, &mut Vec<Held>),
+    ) {
+        let Some(vhost) = self.vhost.upgrade() else { return };
+        let (mut out, mut settled, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let send = |out: &mut Vec<Held>, settled: &mut Vec<Settled>| {
+            if !settled.is_empty() {
+                commit(&vhost, &Arc::default(), std::mem::take(out), std::mem::take(settled));
+            }
+        };
+        for &(position, count) in runs {
+            let (mut at, end) = (position, position + count);
+            while at < end {
+                let found = self.look_again(at, end - at, STEP);
+                // What cannot be read stays where it is, and the queue is closed.
+                let Some(last) = found.last() else { break };
+                let upto = last.position + u64::from(last.count);
+                for_each(&found, |message| {
+                    bytes += message.body.len() + message.properties.len();
+                    target(message, &mut out);
+                });
+                settled.push(Settled { run: self.outstanding(at, upto - at), how: Settle::Ack });
+                at = upto;
+                if bytes >= STEP || settled.len() >= STRETCHES {
+                    send(&mut out, &mut settled);
+                    bytes = 0;
+                }
+            }
+        }
+        send(&mut out, &mut settled);
+    }
+
+    /// Writes the letters for rejected messages.
+    pub(super) fn letters_for_rejected(&self, position: u64, count: u64, runs: &mut Vec<Held>) {
+        let found = self.look_again(position, count, usize::MAX);
+        for_each(&found, |message| self.write_letter(message, Reason::Rejected, runs));
+    }
+
+    fn write_letter(&self, message: &Message<'_>, reason: Reason, runs: &mut Vec<Held>) {
+        let (Some(target), Some(vhost)) = (&self.settings.dead_letters, self.vhost.upgrade()) else { return };
+        let letter = letter(message, &self.name, reason, target, vhost.seconds());
+        let Some(route) = vhost.route_letter(target.exchange(), &letter) else { return };
+        let Letter { route: names, properties, .. } = &letter;
+        let delay = if route.delays() { delay_of(letter.headers.as_table()) } else { None };
+        let write = |run: &mut Run| run.push(names, properties, message.body, message.persistent);
+        push(runs, route, write, message.persistent, None, delay);
+    }
+}
+
+/// Adds a message to the last run if that has the same queues, or to a new one.
+pub(super) fn push(
+    runs: &mut Vec<Held>,
+    route: Route,
+    write: impl FnOnce(&mut Run),
+    persistent: bool,
+    life: Option<u64>,
+    delay: Option<u64>,
+) {
+    let logged = persistent && route.is_durable();
+    let fits = |last: &Held| last.logged == logged && last.run.len() < BLOCK_MAX && last.route.same_queues(&route);
+    if !runs.last().is_some_and(fits) {
+        runs.push(Held { route: Arc::new(route), logged, run: Run::default(), notes: Notes::default() });
+    }
+    if let Some(held) = runs.last_mut() {
+        held.notes.note_times(held.run.count(), life, delay);
+        write(&mut held.run);
+    }
+}
+
+fn for_each(found: &[Delivery], mut see: impl FnMut(&Message<'_>)) {
+    for delivery in found {
+        let mut at = delivery.offset;
+        for _ in 0..delivery.count {
+            let (message, next) = delivery.block.at(at);
+            see(&message);
+            at = next;
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! Messages that leave a queue out of turn, wait for a time, or have come back too often.
+
+use super::stored::take_all;
+use super::{Delivery, Head, Missing, Queue};
+use crate::dead_letter::Reason;
+use crate::log::QueueId;
+use crate::settings::Settings;
+use crate::times::{Time, What};
+
+/// Messages that are done with in this queue. They count as handed out until they are settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Dead {
+    pub(crate) position: u64,
+    pub(crate) count: u64,
+    pub(crate) reason: Reason,
+    /// They were ready or waiting, and their bytes are still counted.
+    pub(crate) counted: bool,
+}
+
+/// How messages come back to their queue.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Return {
+    /// Their consumer rejected them or was lost; otherwise it only gave them back.
+    pub(crate) failed: bool,
+    /// Milliseconds since 1970.
+    pub(crate) now: u64,
+    /// In `0.0 .. 1.0`, for the jitter of delays.
+    pub(crate) chance: f64,
+    /// Bytes of their bodies, if the queue counts those.
+    pub(crate) bytes: u64,
+}
+
+/// On their way to a consumer that was told of them up to so many messages don't count for a queue's limits: they are
+/// about to be handed out.
+const ON_THEIR_WAY: u64 = 1024;
+
+impl Queue {
+    /// Gives it a name among times, and its rules.
+    pub(crate) fn configure(&mut self, number: QueueId, rules: &Settings) {
+        self.number = number;
+        self.bytes = rules.counts_bytes().then_some(0);
+        (self.delays, self.tells_count) = (rules.delays_for.is_some(), rules.tells_count());
+        if self.delays
+            && let Some(stored) = &mut self.stored
+        {
+            stored.restored.drain().for_each(|(first, count)| self.waiting.add(first, count));
+        }
+        self.consumers.set_single_active(rules.single_active);
+    }
+
+    /// Of a queue as a start found it: what had its time while it was handed out expires at the next opportunity.
+    pub(crate) fn remind_overdue(&mut self) {
+        self.remind(0, self.next);
+    }
+
+    /// The runs of what is ready or waits, for whoever has to look at all of it.
+    pub(crate) fn counted_runs(&self) -> Vec<(u64, u64)> {
+        let mut runs: Vec<_> = self.requeued.iter().chain(self.waiting.iter()).collect();
+        runs.extend(self.stored.iter().flat_map(|stored| stored.restored.iter()));
+        self.ahead_runs(self.head.position, self.next, &mut runs);
+        runs
+    }
+
+    /// Some messages had their time while they were handed out.
+    pub(crate) fn has_overdue(&self) -> bool {
+        self.overdue.len() > 0
+    }
+
+    /// What is to happen at a time, since the last call.
+    pub(crate) fn take_times(&mut self) -> Vec<Time> {
+        std::mem::take(&mut self.times)
+    }
+
+    /// Messages that wait for their time.
+    pub(crate) fn waiting(&self) -> u64 {
+        self.waiting.len()
+    }
+
+    /// Messages of these expire: those that are ready or wait are taken out, for the caller to settle; those that are
+    /// handed out expire when they come back.
+    pub(crate) fn expire(&mut self, position: u64, count: u64, dead: &mut Vec<Dead>) {
+        let (mut runs, end) = (Vec::new(), (position + count).min(self.next));
+        if self.deleted || position >= end {
+            return;
+        }
+        let mut alive = Vec::new();
+        self.alive(position, end, &mut alive);
+        self.take_out(position, end, &mut runs);
+        for (first, count) in alive {
+            self.overdue.add(first, count);
+        }
+        for &(position, count) in &runs {
+            self.overdue.remove(position, count);
+            dead.push(Dead { position, count, reason: Reason::Expired, counted: true });
+        }
+        self.unacked += runs.iter().map(|(_, count)| count).sum::<u64>();
+        self.note_handed_out();
+    }
+
+    /// Messages are seen only now: those whose time has come already expire at the next opportunity.
+    pub(super) fn remind(&mut self, position: u64, count: u64) {
+        if self.overdue.len() == 0 {
+            return;
+        }
+        for (position, count) in take_all(&mut self.overdue, position, position + count) {
+            self.times.push(Time { due: 0, what: What::Expire, queue: self.number, position, count });
+        }
+    }
+
+    /// The time of messages has come: they are ready, as far as they wait.
+    pub(crate) fn wake(&mut self, position: u64, count: u64) {
+        for (first, count) in take_all(&mut self.waiting, position, position + count) {
+            self.requeued.insert(first, count);
+        }
+    }
+
+    /// The time of messages has come: takes those that wait, as handed out.
+    pub(crate) fn take_waiting(&mut self, position: u64, count: u64, out: &mut Vec<(u64, u64)>) {
+        let taken = take_all(&mut self.waiting, position, position + count);
+        self.unacked += taken.iter().map(|(_, count)| count).sum::<u64>();
+        out.extend(taken);
+    }
+
+    /// Where all messages wait for their time, so do the new ones from this position on.
+    pub(super) fn delay_from(&mut self, position: u64) {
+        if self.delays {
+            let mut runs = Vec::new();
+            self.take_out(position, self.next, &mut runs);
+            runs.into_iter().for_each(|(first, count)| self.waiting.insert(first, count));
+        }
+    }
+
+    /// Handed-out messages go back to their place as if nobody had had them.
+    pub(crate) fn put_back(&mut self, position: u64, count: u64, body_bytes: u64) {
+        if self.deleted {
+            return;
+        }
+        self.unacked -= count;
+        self.requeued.insert(position, count);
+        self.bytes = self.bytes.map(|bytes| bytes + body_bytes);
+    }
+
+    /// Handed-out messages come back, by the rules of their queue: to their place, at once or after a delay, or they are
+    /// dead, which is for the caller to see to.
+    pub(crate) fn come_back(
+        &mut self,
+        position: u64,
+        count: u64,
+        how: &Return,
+        rules: &Settings,
+        dead: &mut Vec<Dead>,
+    ) {
+        if self.deleted {
+            return;
+        }
+        // A nack is no failure in a quorum queue (RabbitMQ 4.3).
+        if how.failed || !rules.quorum {
+            self.returned.add(position, count);
+            if let Some(stored) = &mut self.stored {
+                stored.note_requeued(position, count);
+            }
+        }
+        let mut alive = Vec::new();
+        for (first, count) in take_all(&mut self.overdue, position, position + count) {
+            dead.push(Dead { position: first, count, reason: Reason::Expired, counted: false });
+        }
+        let mut at = position;
+        for &Dead { position: first, count, .. } in dead.iter() {
+            alive.push((at, first - at));
+            at = first + count;
+        }
+        alive.push((at, position + count - at));
+        for (first, count) in alive {
+            self.come_back_alive(first, count, how, rules, dead);
+        }
+        let dying: u64 = dead.iter().map(|dead| dead.count).sum();
+        self.unacked -= count - dying;
+        if let Some(bytes) = &mut self.bytes {
+            // Those that die are still counted among them, and are subtracted with the others that are dead.
+            *bytes += how.bytes;
+            dead.iter_mut().for_each(|dead| dead.counted = true);
+        }
+    }
+
+    fn come_back_alive(&mut self, first: u64, count: u64, how: &Return, rules: &Settings, dead: &mut Vec<Dead>) {
+        let (mut at, end) = (first, first + count);
+        while at < end {
+            let (returned, count) = self.returned.get(at, end - at);
+            if rules.delivery_limit.is_some_and(|limit| returned > limit) {
+                dead.push(Dead { position: at, count, reason: Reason::DeliveryLimit, counted: false });
+            } else if let Some(retry) = rules.retry.as_ref().filter(|retry| retry.applies(how.failed)) {
+                let due = how.now + retry.delay(returned, how.chance);
+                self.waiting.insert(at, count);
+                self.times.push(Time { due, what: What::Wake, queue: self.number, position: at, count });
+            } else {
+                self.requeued.insert(at, count);
+            }
+            at += count;
+        }
+    }
+
+    /// Settled messages that were counted among what is ready are no more.
+    pub(crate) fn uncount(&mut self, body_bytes: u64) {
+        if let Some(bytes) = &mut self.bytes {
+            *bytes = bytes.saturating_sub(body_bytes);
+        }
+    }
+
+    /// The bytes of the bodies of what is ready or waits, where they are counted, as they were found out otherwise.
+    pub(crate) fn set_bytes(&mut self, body_bytes: u64) {
+        self.bytes = self.bytes.map(|_| body_bytes);
+    }
+
+    /// How many of the next messages, whose bodies have these lengths, fit within the queue's limits.
+    pub(crate) fn room(&self, rules: &Settings, lengths: impl Iterator<Item = u64>) -> u32 {
+        let (mut messages, mut bytes, mut room) = (self.counted(), self.bytes.unwrap_or(0), 0);
+        for length in lengths {
+            (messages, bytes) = (messages + 1, bytes + length);
+            if messages > rules.max_messages || bytes > rules.max_bytes {
+                break;
+            }
+            room += 1;
+        }
+        room
+    }
+
+    /// Takes the oldest messages that are too many for the queue's limits. Fails with what has to be loaded first.
+    pub(crate) fn take_excess(&mut self, rules: &Settings, out: &mut Vec<Delivery>) -> Result<(), Missing> {
+        loop {
+            let over = self.counted().saturating_sub(rules.max_messages);
+            let heavy = self.bytes.is_some_and(|bytes| bytes > rules.max_bytes);
+            if over == 0 && !heavy || self.ready() == 0 {
+                return Ok(());
+            }
+            // Where bytes decide, the next one may be enough.
+            if self.take(over.max(1), usize::MAX, false, out) == 0 {
+                return self.missing().map_or(Ok(()), Err);
+            }
+        }
+    }
+
+    /// Messages that count for the limit.
+    fn counted(&self) -> u64 {
+        self.ready() - self.consumers.granted().min(ON_THEIR_WAY).min(self.ready()) + self.waiting.len()
+    }
+
+    /// Takes those of `first .. end` out of the queue that are ready or wait.
+    pub(super) fn take_out(&mut self, first: u64, end: u64, out: &mut Vec<(u64, u64)>) {
+        out.extend(take_all(&mut self.requeued, first, end));
+        out.extend(take_all(&mut self.waiting, first, end));
+        if let Some(stored) = &mut self.stored {
+            out.extend(take_all(&mut stored.restored, first, end));
+        }
+        self.skip();
+        let begin = out.len();
+        self.ahead_runs(first, end, out);
+        let taken: u64 = out[begin..].iter().map(|(_, count)| count).sum();
+        if taken == 0 {
+            return;
+        }
+        // About so many bytes.
+        self.flow.take((self.flow.waiting as u128 * u128::from(taken) / u128::from(self.ahead)) as usize);
+        self.ahead -= taken;
+        for &(first, count) in &out[begin..] {
+            match first == self.head.position {
+                true => self.head = Head { position: first + count, segment: first + count, offset: None },
+                false => self.holes.insert(first, count),
+            }
+        }
+    }
+
+    /// The runs of `first .. end` that are ready and were never handed out.
+    pub(super) fn ahead_runs(&self, first: u64, end: u64, out: &mut Vec<(u64, u64)>) {
+        let (first, end) = (first.max(self.head.position), end.min(self.next));
+        if first >= end {
+            return;
+        }
+        for (first, count) in self.holes.gaps(first, end - first) {
+            match &self.stored {
+                Some(stored) => out.extend(stored.hidden.gaps(first, count)),
+                None => out.push((first, count)),
+            }
+        }
+    }
+
+    /// The runs of `first .. end` whose messages are there, whoever has them, or will be seen.
+    fn alive(&self, first: u64, end: u64, out: &mut Vec<(u64, u64)>) {
+        if let Some(stored) = &self.stored {
+            out.extend(stored.gone.gaps(first, end - first));
+            return;
+        }
+        let from = self.segments.range(..=first).next_back().map_or(first, |(&from, _)| from);
+        for (&from, segment) in self.segments.range(from..end) {
+            segment.living(first.saturating_sub(from), end - from, |number, count| {
+                out.push((from + u64::from(number), count.into()));
+            });
+        }
+    }
+}
