@@ -6,8 +6,10 @@ mod far;
 pub(crate) use codec::{Before, ITEM_MAX, Packed, decode, encode};
 
 use crate::log::{BadBlock, QueueId, Reader, TimesFile};
+use crate::runs::Runs;
 use far::Far;
 use parking_lot::{Condvar, Mutex, MutexGuard};
+use rustc_hash::FxHashMap;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::io;
@@ -102,9 +104,9 @@ impl Times {
         Times::default()
     }
 
-    /// Adds some. To be called before the log is told of them, under the lock of the queue that gives their messages their
-    /// positions. A checkpoint takes what is here before it takes each queue's lock: so it has all that it does not
-    /// replay, and of what is never written it knows that the positions were given.
+    /// Adds some. To be called when their positions are given to messages, before the log's record of them is appended: a
+    /// checkpoint takes what is here after it has looked where the log ends, so that it has all that it does not replay;
+    /// and before it looks at the queues, so that these know of all positions that it has.
     pub(crate) fn add(&self, times: &[Time]) {
         let mut near = self.near.lock();
         let before = near.next();
@@ -187,6 +189,38 @@ impl Times {
     /// Whether times were lost since the last call: messages that wait for one may do so without end.
     pub(crate) fn take_damaged(&self) -> bool {
         self.damaged.swap(false, Ordering::Relaxed)
+    }
+
+    /// The messages that are to be woken at some time, by queue, as far as that can be read.
+    ///
+    /// # Errors
+    /// If a file cannot be read.
+    pub(crate) fn to_wake(&self) -> io::Result<FxHashMap<QueueId, Runs>> {
+        let (forks, mut known) = {
+            let far = self.far.lock();
+            let near = self.near.lock();
+            let known = near.heap.iter().map(|Reverse(time)| *time).chain(near.last).chain(far.in_hand.iter().copied());
+            (far.readers().map(Reader::fork).collect::<Vec<_>>(), known.collect::<Vec<Time>>())
+        };
+        let mut found: FxHashMap<QueueId, Runs> = FxHashMap::default();
+        let mut add = |time: &Time| {
+            if time.what == What::Wake {
+                found.entry(time.queue).or_default().add(time.position, time.count);
+            }
+        };
+        known.drain(..).for_each(|time| add(&time));
+        for mut reader in forks {
+            // Blocks that do not check were reported, or will be.
+            let mut bad = Vec::new();
+            while !reader.is_done() {
+                reader.load(&mut bad)?;
+                if let Some(time) = reader.head() {
+                    add(&time);
+                    reader.advance();
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// In a broker in memory: drops those that have lost their messages if there are many. To be called now and then.

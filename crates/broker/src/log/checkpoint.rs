@@ -2,7 +2,9 @@
 
 use super::files::read_exact;
 use super::format::{BATCH_HEAD, BatchHead, LogId, Lsn, RawRecord, lsn};
-use super::record::{self, CHECKPOINT, Change, Checkpoint, FILES, FileRecord, QUEUE_STATE, TIMES, TIMES_FILES, TimesFile};
+use super::record::{
+    self, CHECKPOINT, Change, Checkpoint, FILES, FileRecord, QUEUE_STATE, TIMES, TIMES_FILES, TimesFile,
+};
 use crate::disk::{Disk, DiskFile};
 use crate::times::{self, Time};
 use std::io;

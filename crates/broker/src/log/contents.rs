@@ -9,7 +9,7 @@ use super::writer::Place;
 use crate::queue::{FileSpan, Restored};
 use crate::routing::Destination;
 use crate::runs::{Counts, Runs};
-use crate::times::{self, Packed, What};
+use crate::times::{self, Packed, Time, What};
 use leveret_wire::table::FieldTable;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -117,20 +117,22 @@ impl Contents {
                 self.times_files.extend(files);
             }
             TIMES => {
-                let (times, is_said) = (times::decode(meta)?, place.lsn == IN_CHECKPOINT);
-                // What is older than the checkpoint is in it, or has happened.
-                let is_new = !is_said && place.lsn >= self.times_known;
-                for time in times.filter(|_| is_said || is_new) {
-                    if is_new && time.what == What::Wake {
-                        self.content(time.queue).waiting.add(time.position, time.count);
-                    }
-                    self.times.push(&time);
+                let times = times::decode(meta)?;
+                if place.lsn == IN_CHECKPOINT || place.lsn >= self.times_known {
+                    times.for_each(|time| self.time(&time));
                 }
             }
             record::CHUNK | record::CHECKPOINT | record::FILES => {}
             kind => self.change(Change::decode(kind, meta)?),
         }
         Some(())
+    }
+
+    fn time(&mut self, time: &Time) {
+        if time.what == What::Wake {
+            self.content(time.queue).waiting.add(time.position, time.count);
+        }
+        self.times.push(time);
     }
 
     fn content(&mut self, queue: QueueId) -> &mut Content {

@@ -519,7 +519,7 @@ impl Store {
         // Where a batch ends: what is certain of the log is whole batches.
         let (epoch, durable) = (self.log.epoch, self.log.durable());
         let checkpoint = Checkpoint { number, epoch, replay, next_queue, next_number, durable };
-        // What is released has its times in memory, whoever adds them.
+        // Times are in memory before their record is in the log.
         let known = at.min(self.log.released());
         let written = self.write_state(keeper, view, &checkpoint, known);
         let size = match written {

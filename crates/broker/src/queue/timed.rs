@@ -5,6 +5,7 @@ use super::stored::{inside, take_all};
 use super::{Delivery, Head, Missing, Queue};
 use crate::dead_letter::Reason;
 use crate::log::QueueId;
+use crate::runs::Runs;
 use crate::settings::Settings;
 use crate::times::{Time, What};
 
@@ -140,6 +141,22 @@ impl Queue {
             self.take_out(position, self.next, &mut runs);
             runs.into_iter().for_each(|(first, count)| self.waiting.insert(first, count));
         }
+    }
+
+    /// Messages that wait and are not in this set.
+    pub(crate) fn forgotten(&self, known: Option<&Runs>) -> Vec<(u64, u64)> {
+        let none = Runs::default();
+        let known = known.unwrap_or(&none);
+        self.waiting.iter().flat_map(|(first, count)| known.gaps(first, count)).collect()
+    }
+
+    /// Some of these messages are there.
+    pub(crate) fn has_any(&self, position: u64, count: u64) -> bool {
+        let (mut alive, end) = (Vec::new(), (position + count).min(self.next));
+        if position < end {
+            self.alive(position, end, &mut alive);
+        }
+        !alive.is_empty()
     }
 
     /// Handed-out messages go back to their place as if nobody had had them.

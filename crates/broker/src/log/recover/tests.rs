@@ -1,16 +1,16 @@
 //! Times in the log, in files and in checkpoints, across restarts.
 
-use crate::runs::Runs;
-use std::borrow::Cow;
 use super::*;
 use crate::log::index::tests::Memory;
 use crate::log::record::{Change, QueueId, QueueState, Target};
 use crate::log::{Entry, FileKind, FileSpan, Snapshot, Span, View, check};
+use crate::runs::Runs;
 use crate::times::testing::time;
 use crate::times::{NEAR, What};
 use leveret_wire::table::FieldTable;
 use parking_lot::Mutex;
 use proptest::prelude::*;
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 /// Queues 1 to 3, and which of their positions are done.
@@ -54,10 +54,9 @@ impl View for Queues {
     fn snapshots(&self, say: &mut dyn FnMut(Snapshot) -> io::Result<()>) -> io::Result<()> {
         let done = self.done.lock();
         QUEUES.into_iter().try_for_each(|queue| {
-            let mut gone = Runs::default();
+            let (mut gone, mut state) = (Runs::default(), Vec::new());
             done.iter().filter(|(of, _)| *of == queue).for_each(|(_, position)| gone.add(*position, 1));
-            let (mut state, gone) = (Vec::new(), Cow::Owned(gone));
-            QueueState { queue, gone, ..QueueState::default() }.encode(&mut state);
+            QueueState { queue, gone: Cow::Owned(gone), ..QueueState::default() }.encode(&mut state);
             say(Snapshot { state, files: Vec::new() })
         })
     }
@@ -74,10 +73,10 @@ fn open(disk: &Arc<Memory>) -> Store {
     store
 }
 
-/// As an engine does it: to the log and to memory.
+/// As an engine does it: to memory, and to the log.
 fn add(store: &Store, times: &[Time]) {
-    store.log.times(times);
     store.times.add(times);
+    store.log.times(times);
 }
 
 fn write(store: &Store) {
@@ -153,6 +152,27 @@ fn what_does_not_fit_into_memory_is_taken_from_files_in_order() {
     drop(store);
     // Nothing was acknowledged, and no checkpoint has seen what was taken.
     assert!(all(&open(&disk)) == rows);
+}
+
+#[test]
+fn what_is_in_hand_comes_again_after_a_restart_and_what_is_settled_does_not() {
+    let (disk, queues) = (Arc::new(Memory::default()), Queues::default());
+    for settled in [false, true] {
+        let store = open(&disk);
+        if !settled {
+            add(&store, &row(0, 3 * NEAR as u64));
+            tend(&store, &queues);
+        }
+        let mut taken = Vec::new();
+        store.times.take_due(u64::MAX, 4 * NEAR, &mut taken).expect("readable");
+        assert!(taken == row(0, 3 * NEAR as u64));
+        if settled {
+            store.times.settled();
+        }
+        write(&store);
+        store.checkpoint(&queues).expect("a healthy disk");
+    }
+    assert_eq!(all(&open(&disk)), []);
 }
 
 #[test]
