@@ -25,6 +25,9 @@ use std::sync::Arc;
 /// Consuming from it means to receive the answers to one's own requests (RabbitMQ's direct reply-to).
 pub const REPLY_TO: &str = "amq.rabbitmq.reply-to";
 
+/// A pull that has found nothing so often, and yet is not at an end, goes on later: there is much to look at, or to read.
+const ROUNDS: u32 = 16;
+
 /// One channel of a session.
 #[derive(Debug)]
 pub struct Channel {
@@ -371,13 +374,20 @@ impl Channel {
             }
             Ok((taken, queue.consumers.granted_to(id) > 0, dry))
         };
+        let own = Event::Ready { channel: self.number, consumer };
+        let mut rounds = 0;
         let (taken, mut more, dry) = loop {
             match entry.queue.change_quietly(&mut take, &mut wakes) {
                 Ok(taken) => break taken,
                 Err(missing) => _ = missing.map(|missing| entry.queue.load(missing)),
             }
+            rounds += 1;
+            if rounds == ROUNDS {
+                // What else the connection has to do comes first.
+                wakes.push((session.mailbox.clone(), own));
+                break (0, false, false);
+            }
         };
-        let own = Event::Ready { channel: self.number, consumer };
         for (mailbox, event) in wakes {
             // A new grant to this very consumer needs no detour through the mailbox.
             if taken > 0 && event == own && Arc::ptr_eq(&mailbox, &session.mailbox) {

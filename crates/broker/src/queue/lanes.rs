@@ -141,6 +141,11 @@ impl Lanes {
         self.shelves.free(filters::ANYTHING)
     }
 
+    /// Nobody could take anything that is parked.
+    pub(super) fn is_out_of_reach(&self) -> bool {
+        self.shelves.are_empty()
+    }
+
     /// There is nothing that only this could do.
     pub(super) fn is_superfluous(&self) -> bool {
         self.header.is_none() && self.filters.is_empty() && self.len() == 0

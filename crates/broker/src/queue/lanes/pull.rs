@@ -129,7 +129,7 @@ impl Queue {
         let mut pull = Pull { taker, class, no_ack, left: max, bytes: 0, max_bytes, looks: LOOKS, out };
         let end = self.pull(&mut lanes, &mut pull);
         let count = max - pull.left;
-        self.lanes = Some(lanes);
+        self.lanes = Some(lanes).filter(|lanes| !lanes.is_superfluous());
         for delivery in &out[begin..] {
             self.settle_taken(delivery, no_ack);
         }
@@ -149,6 +149,9 @@ impl Queue {
     pub(in crate::queue) fn grant_lanes(&mut self, wakes: &mut Wakes) {
         let Some(lanes) = &self.lanes else { return };
         let unlooked = self.ready() - lanes.parked();
+        if unlooked == 0 && lanes.is_out_of_reach() && !self.consumers.has_grants() {
+            return;
+        }
         let reach = |id| {
             let (own, free) = lanes.reach(Holder::Consumer(id));
             Reach { own, shared: free + unlooked }

@@ -63,6 +63,11 @@ impl Shelves {
         if self.of.is_empty() { 0 } else { self.of.get(&taker).map_or(0, |shelf| shelf.count) }
     }
 
+    /// Nobody could take anything.
+    pub(super) fn are_empty(&self) -> bool {
+        self.of.is_empty() && self.free.first().is_none_or(|shelf| shelf.order.is_empty())
+    }
+
     pub(super) fn add(&mut self, at: Place, classes: impl Iterator<Item = Class>, lane: (u64, LaneId), count: u64) {
         match at {
             Place::Nowhere => {}
