@@ -320,7 +320,7 @@ impl Queue {
 
     /// Transient blocks that could be written to the disk, the last first, up to so many bytes: those that will not be
     /// handed out soon.
-    pub(crate) fn to_overflow(&mut self, max: usize) -> Vec<(u64, Arc<Block>)> {
+    pub(crate) fn choose_overflow(&mut self, max: usize) -> Vec<(u64, Arc<Block>)> {
         let (mut chosen, mut bytes, mut ahead) = (Vec::new(), 0, self.flow.waiting);
         for (&first, segment) in self.segments.range(self.head.position..).rev() {
             let Some(block) = segment.transient_block() else {

@@ -116,10 +116,10 @@ mod tests {
             for (first, count, key, waiting, take) in steps {
                 if !take {
                     for position in first..first + count {
-                        if !model.contains_key(&position) {
+                        model.entry(position).or_insert_with(|| {
                             held.insert(Hold { position, count: 1, key, waiting });
-                            model.insert(position, (key, waiting));
-                        }
+                            (key, waiting)
+                        });
                     }
                     continue;
                 }
