@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::queue::Queue;
 use crate::session::Session;
 use crate::unacked::Outstanding;
+use std::sync::Arc;
 
 impl Channel {
     /// Settles one delivery, or with `multiple` all up to it; tag 0 with `multiple` is everything outstanding.
@@ -96,10 +97,13 @@ impl Channel {
 
     fn apply_all(&mut self) {
         let settled = std::mem::take(&mut self.settled);
-        for Settled { run, how } in &settled {
+        // Acks of what others have messages between are many runs.
+        for together in settled.chunk_by(Settled::goes_with) {
+            let [Settled { run, how }, others @ ..] = together else { continue };
             let consumer = run.consumer.and_then(|number| self.consumers.get(&number));
             let credit = consumer.map(|consumer| (consumer.id, self.credit(consumer)));
             run.settle(*how, |queue| {
+                others.iter().for_each(|Settled { run, .. }| queue.ack(run.position, run.count));
                 if let Some((id, credit)) = credit {
                     queue.consumers.set_credit(id, credit);
                 }
@@ -110,6 +114,16 @@ impl Channel {
         }
         self.settled = settled;
         self.settled.clear();
+    }
+}
+
+impl Settled {
+    /// Both are acks of one consumer, so that they can be applied together.
+    fn goes_with(&self, next: &Settled) -> bool {
+        self.how == Settle::Ack
+            && next.how == Settle::Ack
+            && self.run.consumer == next.run.consumer
+            && Arc::ptr_eq(&self.run.queue, &next.run.queue)
     }
 }
 
