@@ -61,6 +61,7 @@
 //! | choose limits, and when to sync | [`Broker::open_with`], [`Limits`], [`Storage`] |
 //! | keep nothing | [`Broker::in_memory`] |
 //! | get only some messages of an exchange | [`Client::bind_queue_with`] and `x-filter`, a [`Filter`] |
+//! | have messages in order by key, with many consumers | a queue's argument `x-group-header` |
 //!
 //! # For front doors
 //!
