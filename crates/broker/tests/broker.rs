@@ -4,6 +4,8 @@
 mod client;
 #[path = "broker/consumers.rs"]
 mod consumers;
+#[path = "broker/dedup.rs"]
+mod dedup;
 #[path = "broker/delays.rs"]
 mod delays;
 #[path = "broker/ends.rs"]

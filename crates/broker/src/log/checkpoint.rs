@@ -2,7 +2,7 @@
 
 use super::files::read_exact;
 use super::format::{BATCH_HEAD, BatchHead, LogId, RawRecord, lsn};
-use super::record::{self, CHECKPOINT, Change, Checkpoint, FILES, FileRecord, QUEUE_STATE, TIMES};
+use super::record::{self, CHECKPOINT, Change, Checkpoint, FILES, FileRecord, QUEUE_STATE, SEEN, TIMES};
 use crate::disk::{Disk, DiskFile};
 use crate::times::{self, Time};
 use std::io;
@@ -67,6 +67,12 @@ impl Writing {
             self.push(TIMES)?;
         }
         Ok(())
+    }
+
+    /// Takes what was seen, as the meta of a record.
+    pub(crate) fn seen(&mut self, meta: &[u8]) -> io::Result<()> {
+        self.meta.extend_from_slice(meta);
+        self.push(SEEN)
     }
 
     fn push(&mut self, kind: u8) -> io::Result<()> {

@@ -3,8 +3,9 @@
 use super::format::{Lsn, RawRecord};
 use super::index::Span;
 use super::record::{self, Bound, Change, DELIVERED, DONE, ENQUEUE, Enqueue, LARGE, QUEUE_STATE, QueueId, QueueState};
-use super::record::{REQUEUED, Stretch, TIMES, decode_delivered, decode_stretches};
+use super::record::{REQUEUED, SEEN, Stretch, TIMES, decode_delivered, decode_stretches};
 use super::writer::Place;
+use crate::dedup::Found as SeenFound;
 use crate::queue::{FileSpan, Restored};
 use crate::routing::Destination;
 use crate::runs::{Counts, Runs};
@@ -27,6 +28,8 @@ pub(crate) struct Contents {
     pub(crate) highest_queue: QueueId,
     /// What is to happen to messages at times.
     pub(crate) times: Packed,
+    /// Keys of messages, and how far producers have come.
+    pub(crate) seen: SeenFound,
 }
 
 /// Source, key and arguments of a binding.
@@ -109,6 +112,7 @@ impl Contents {
                 }
                 self.times.push(&time);
             }),
+            SEEN => self.seen.apply(meta)?,
             record::CHUNK | record::CHECKPOINT | record::FILES => {}
             kind => self.change(Change::decode(kind, meta)?),
         }
@@ -142,6 +146,7 @@ impl Contents {
             }
             Change::ExchangeDeleted { vhost, name } => {
                 self.exchanges.remove(&key(vhost, name));
+                self.seen.forget_exchange(vhost, name);
                 self.bindings.remove(&(vhost.to_string(), Destination::Exchange(name.into())));
                 for ((_, _), bound) in self.bindings.iter_mut().filter(|((of, _), _)| of == vhost) {
                     bound.retain(|(source, ..)| source != name);
@@ -156,6 +161,7 @@ impl Contents {
                 self.queues.insert(key(vhost, name), QueueFound { id, auto_delete, arguments: arguments.into() });
             }
             Change::QueueDeleted { id } => {
+                self.seen.forget_queue(id);
                 let Some((vhost, name)) = self.names.remove(&id) else { return };
                 self.messages.remove(&id);
                 let key = (vhost, name);

@@ -26,7 +26,8 @@ fn times_in_the_log_are_there_after_a_restart() {
     {
         let store = open(&disk);
         let body = [0; 40];
-        store.log.enqueue_timed(2, &body, store.log.id.crc(&body), &[target], &[time(50, 3, 5), time(60, 3, 6)]);
+        let times = [time(50, 3, 5), time(60, 3, 6)];
+        store.log.enqueue_with(2, &body, store.log.id.crc(&body), &[target], Beside { times: &times, seen: &[] });
         store.log.times(&[wake]);
         let block = Arc::new(Block::from_disk(vec![0; 300_000], 1, &Account::default()));
         let enqueue = Part::Enqueue { block, targets: vec![target], place: Arc::default() };
