@@ -6,6 +6,8 @@ mod client;
 mod consumers;
 #[path = "broker/dedup.rs"]
 mod dedup;
+#[path = "broker/dedup_disk.rs"]
+mod dedup_disk;
 #[path = "broker/delays.rs"]
 mod delays;
 #[path = "broker/ends.rs"]

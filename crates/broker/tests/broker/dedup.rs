@@ -2,11 +2,7 @@
 
 use crate::script::{check, check_durable, check_with};
 use expect_test::expect;
-use leveret_broker::table::FieldTable;
-use leveret_broker::{Broker, Content, Properties, QueueDeclare, Wait};
-use leveret_broker::disk::Directory;
-use leveret_broker::{Environment, Limits, Storage};
-use std::sync::Arc;
+use leveret_broker::Limits;
 
 #[test]
 fn a_queue_takes_a_key_once() {
@@ -286,28 +282,6 @@ fn a_new_epoch_ends_the_one_before() {
             2:get q -> empty
             4:commit -> Channel 406 producer 'b' with epoch 1 is fenced: epoch 2 has begun
             2:get q -> empty
-        "#]],
-    );
-}
-
-#[test]
-fn sequences_hold_across_the_runs_of_a_connection() {
-    // Both are published before the session flushes.
-    check(
-        "declare q; declare p; exchange e direct; bind q e q; bind p e p; 1.1:confirm
-         publish q x-producer=a x-producer-sequence=1 one; publish p x-producer=a x-producer-sequence=2 two
-         tx; publish q x-producer=b x-producer-sequence=1 one; publish p x-producer=b x-producer-sequence=2 two; publish q x-producer=b x-producer-sequence=3 three
-         2:tx; 2:publish q x-producer=b x-producer-sequence=1 one; 2:publish p x-producer=b x-producer-sequence=2 two; 2:publish q x-producer=b x-producer-sequence=3 three
-         2:publish q x-producer=b x-producer-sequence=3 no; 2:commit; declare q passive; declare p passive",
-        expect![[r#"
-            publish q x-producer=a x-producer-sequence=1 one -> confirmed 1
-            publish p x-producer=a x-producer-sequence=2 two -> confirmed 2
-            tx -> Channel 406 cannot switch from confirm to tx mode
-            publish q x-producer=b x-producer-sequence=1 one -> confirmed 3
-            publish p x-producer=b x-producer-sequence=2 two -> confirmed 4
-            publish q x-producer=b x-producer-sequence=3 three -> confirmed 5
-            declare q passive -> q: 3 ready, 0 consumers
-            declare p passive -> p: 2 ready, 0 consumers
         "#]],
     );
 }
