@@ -13,9 +13,7 @@ mod window;
 pub(crate) use self::found::Found;
 pub(crate) use self::hash::{Hash, Seed};
 pub(crate) use self::producers::{Producers, Sequence, Standing};
-pub(crate) use self::rule::{
-    ARGUMENT, EXCHANGE_TYPE, HEADER, MAX_SIZE, PERSISTENCE, Rule, SIZE, TTL, number, own_ttl,
-};
+pub(crate) use self::rule::{ARGUMENT, EXCHANGE_TYPE, HEADER, MAX_SIZE, PERSISTENCE, Rule, SIZE, TTL, number, own_ttl};
 pub(crate) use self::window::Ring;
 
 use self::codec::{Scope, put_keys, put_producers};
@@ -122,7 +120,14 @@ impl Dedup {
     }
 
     /// Remembers a key that is new to the point; one that is gone remembers nothing.
-    pub(crate) fn see(&mut self, point: Point, key: Hash, (now, own_ttl): (u64, Option<u64>), logged: bool, news: &mut News) {
+    pub(crate) fn see(
+        &mut self,
+        point: Point,
+        key: Hash,
+        (now, own_ttl): (u64, Option<u64>),
+        logged: bool,
+        news: &mut News,
+    ) {
         let Some(guarded) = self.windows.get_mut(&point) else { return };
         if logged && guarded.known.is_some() && !news.windows.iter().any(|(of, _)| *of == point) {
             news.windows.push((point, guarded.window.next()));
@@ -141,6 +146,11 @@ impl Dedup {
             news.producers.push(it.producer);
         }
         self.producers.advance(it, logged)
+    }
+
+    /// A producer's message is refused because a queue is full.
+    pub(crate) fn refuse(&mut self, it: &Sequence) {
+        self.producers.refuse(it);
     }
 
     /// What is new, as the meta of a record; empty if nothing is.

@@ -22,8 +22,8 @@ pub use redrive::Redriven;
 pub use shared_queue::SharedQueue;
 pub use vhost::VirtualHost;
 
-pub(crate) use self::durable::Durable;
 use self::dedup::SharedDedup;
+pub(crate) use self::durable::Durable;
 use self::threads::Threads;
 use self::timer::Timer;
 use crate::dedup::Seed;

@@ -264,7 +264,8 @@ impl Route {
     /// The same queues, and the same exchange where that leaves duplicates out.
     pub(crate) fn is_same(&self, other: &Route) -> bool {
         self.exchange() == other.exchange()
-            && self.queues.len() == other.queues.len() && self.queues.iter().zip(&other.queues).all(|(a, b)| Arc::ptr_eq(a, b))
+            && self.queues.len() == other.queues.len()
+            && self.queues.iter().zip(&other.queues).all(|(a, b)| Arc::ptr_eq(a, b))
     }
 
     /// Appends a run to every queue; with `logged`, to the log as well.
@@ -375,12 +376,7 @@ impl Route {
     }
 
     /// Gives the durable queues' messages their positions, and says what is to happen to them when.
-    pub(crate) fn reserve(
-        &self,
-        count: u32,
-        lives: Option<&Lives<'_>>,
-        wakes: &mut Wakes,
-    ) -> (Vec<Target>, Vec<Time>) {
+    pub(crate) fn reserve(&self, count: u32, lives: Option<&Lives<'_>>, wakes: &mut Wakes) -> (Vec<Target>, Vec<Time>) {
         let (mut targets, mut times) = (Vec::new(), Vec::new());
         for shared in self.queues.iter().filter(|queue| queue.is_durable()) {
             let reserve = |queue: &mut Queue| {
@@ -590,13 +586,7 @@ impl Publisher {
     /// Takes the message that was resolved into the run of its route. If a queue refuses it, its channel and tag will be
     /// among [`Publisher::take_refused`].
     #[inline]
-    pub(crate) fn push(
-        &mut self,
-        publish: &Publish<'_>,
-        encoded: &[u8],
-        marks: &Marks,
-        tag: (u16, u64),
-    ) {
+    pub(crate) fn push(&mut self, publish: &Publish<'_>, encoded: &[u8], marks: &Marks, tag: (u16, u64)) {
         let persistent = publish.properties.delivery_mode == Some(2);
         let logged = persistent && self.route.durable;
         let slot = match self.slot {
@@ -673,9 +663,8 @@ impl Publisher {
         };
         let found = self.targets.iter().position(|open| *open == target);
         let found = found.filter(|&slot| target != 0 || self.open[slot].route.is_same(&self.route));
-        let differs = |slot: usize| {
-            self.open[slot].logged != logged || self.open[slot].route.exchange() != self.route.exchange()
-        };
+        let differs =
+            |slot: usize| self.open[slot].logged != logged || self.open[slot].route.exchange() != self.route.exchange();
         if found.is_some_and(differs) {
             self.append_open();
         }

@@ -628,7 +628,19 @@ impl Exchange {
     ) -> Exchange {
         let (router, bindings) = (Router::new(kind), FxHashSet::default());
         let (delayed, guard, type_name) = (false, None, kind.name());
-        Exchange { kind, delayed, guard, type_name, durable, auto_delete, internal, arguments, alternate, router, bindings }
+        Exchange {
+            kind,
+            delayed,
+            guard,
+            type_name,
+            durable,
+            auto_delete,
+            internal,
+            arguments,
+            alternate,
+            router,
+            bindings,
+        }
     }
 
     fn check_equivalent(&self, declare: &ExchangeDeclare<'_>, vhost: &str) -> Result<()> {

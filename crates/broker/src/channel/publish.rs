@@ -29,7 +29,10 @@ impl Channel {
         if session.publisher.route().queues.is_empty() {
             return match &marks.sequence {
                 None => Ok(Published::Unroutable),
-                Some(sequence) => session.publisher.note_unrouted(sequence, &publish.properties),
+                Some(sequence) => {
+                    let tag = (self.number, self.last_published());
+                    session.publisher.note_unrouted(sequence, &publish.properties, tag)
+                }
             };
         }
         session.publisher.push(publish, encoded, &marks, (self.number, self.last_published()));

@@ -49,8 +49,7 @@ impl Transaction {
             }
         } else {
             let logged = persistent && route.is_durable();
-            let fits =
-                |last: &Held| last.logged == logged && last.run.len() < BLOCK_MAX && last.route.is_same(route);
+            let fits = |last: &Held| last.logged == logged && last.run.len() < BLOCK_MAX && last.route.is_same(route);
             if !self.runs.last().is_some_and(fits) {
                 self.runs.push(Held { route: route.clone(), logged, run: Run::default(), notes: Notes::default() });
             }

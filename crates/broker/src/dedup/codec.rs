@@ -151,11 +151,14 @@ mod tests {
         while !rest.is_empty() {
             sections.push(take(&mut rest).expect("it was put there"));
         }
-        assert_eq!(sections.iter().map(|it| (it.scope, it.size, it.first)).collect::<Vec<_>>(), [
-            (Scope::Queue(7), 100, 40),
-            (Scope::Exchange { vhost: "/", name: "e" }, 5, 0),
-            (Scope::Producers { vhost: "/" }, 0, 0)
-        ]);
+        assert_eq!(
+            sections.iter().map(|it| (it.scope, it.size, it.first)).collect::<Vec<_>>(),
+            [
+                (Scope::Queue(7), 100, 40),
+                (Scope::Exchange { vhost: "/", name: "e" }, 5, 0),
+                (Scope::Producers { vhost: "/" }, 0, 0)
+            ]
+        );
         assert_eq!(sections[0].keys().collect::<Vec<_>>(), [(40, keys[0]), (41, keys[1])]);
         assert_eq!(sections[1].keys().collect::<Vec<_>>(), [(0, keys[0])]);
         assert_eq!(sections[2].producers().collect::<Vec<_>>(), producers);

@@ -19,6 +19,8 @@ pub(crate) enum Standing {
     Duplicate,
     /// This epoch has begun, and ended the message's.
     Fenced(u64),
+    /// This sequence was refused, and has to come again before.
+    Held(u64),
 }
 
 /// The last epoch and sequence of each producer. The one that was silent for longest is forgotten for a new one too many.
@@ -31,11 +33,14 @@ pub(crate) struct Producers {
     clock: u64,
 }
 
-#[derive(Clone, Copy, Debug)]
+/// Epochs and sequences.
+#[derive(Clone, Copy, Debug, Default)]
 struct Producer {
-    last: (u64, u64),
+    last: Option<(u64, u64)>,
     /// As far as the log knows.
     logged: Option<(u64, u64)>,
+    /// Refused by a full queue. If later ones went on, this would seem a duplicate when it comes again.
+    refused: Option<(u64, u64)>,
     heard: u64,
 }
 
@@ -45,30 +50,44 @@ impl Producers {
     }
 
     pub(crate) fn standing(&self, it: &Sequence) -> Standing {
-        match self.known.get(&it.producer) {
-            Some(Producer { last: (epoch, _), .. }) if it.epoch < *epoch => Standing::Fenced(*epoch),
-            Some(Producer { last, .. }) if (it.epoch, it.sequence) <= *last => Standing::Duplicate,
+        let Some(Producer { last, refused, .. }) = self.known.get(&it.producer) else { return Standing::New };
+        match (last, refused) {
+            (Some((epoch, _)), _) if it.epoch < *epoch => Standing::Fenced(*epoch),
+            (Some(last), _) if (it.epoch, it.sequence) <= *last => Standing::Duplicate,
+            (_, Some((epoch, sequence))) if it.epoch == *epoch && it.sequence > *sequence => Standing::Held(*sequence),
             _ => Standing::New,
         }
     }
 
     /// A message has taken effect. True if an epoch has begun by it.
     pub(crate) fn advance(&mut self, it: &Sequence, logged: bool) -> bool {
-        let last = (it.epoch, it.sequence);
-        let known = self.known.entry(it.producer).or_insert(Producer { last: (0, 0), logged: None, heard: 0 });
-        let begins = it.epoch > known.last.0;
-        known.last = known.last.max(last);
+        let now = (it.epoch, it.sequence);
+        let known = self.hear(it.producer);
+        let begins = known.last.is_some_and(|(epoch, _)| it.epoch > epoch);
+        known.last = known.last.max(Some(now));
         if logged {
-            known.logged = known.logged.max(Some(last));
+            known.logged = known.logged.max(Some(now));
         }
+        known.refused = known.refused.filter(|refused| *refused > now);
+        self.shorten(self.max);
+        begins
+    }
+
+    /// A full queue has refused a message that was new, and its producer is told.
+    pub(crate) fn refuse(&mut self, it: &Sequence) {
+        self.hear(it.producer).refused = Some((it.epoch, it.sequence));
+        self.shorten(self.max);
+    }
+
+    fn hear(&mut self, producer: Hash) -> &mut Producer {
+        let known = self.known.entry(producer).or_default();
         if known.heard == 0 || known.heard != self.clock {
             self.order.remove(&known.heard);
             self.clock += 1;
             known.heard = self.clock;
-            self.order.insert(self.clock, it.producer);
+            self.order.insert(self.clock, producer);
         }
-        self.shorten(self.max);
-        begins
+        known
     }
 
     /// Forgets those that are too many.
@@ -108,11 +127,10 @@ mod tests {
         assert!(!producers.advance(&of(1, 0, 0), true));
         assert_eq!(producers.standing(&of(1, 0, 0)), Standing::Duplicate);
         producers.advance(&of(1, 0, 5), true);
-        assert_eq!([4, 5, 6].map(|sequence| producers.standing(&of(1, 0, sequence))), [
-            Standing::Duplicate,
-            Standing::Duplicate,
-            Standing::New
-        ]);
+        assert_eq!(
+            [4, 5, 6].map(|sequence| producers.standing(&of(1, 0, sequence))),
+            [Standing::Duplicate, Standing::Duplicate, Standing::New]
+        );
         assert!(producers.advance(&of(1, 2, 0), true));
         assert_eq!(producers.standing(&of(1, 1, 9)), Standing::Fenced(2));
         assert_eq!(producers.standing(&of(1, 2, 1)), Standing::New);
@@ -120,14 +138,28 @@ mod tests {
     }
 
     #[test]
+    fn what_was_refused_comes_again_before_others() {
+        let mut producers = Producers::new(2);
+        producers.refuse(&of(1, 0, 0));
+        assert_eq!([0, 1].map(|sequence| producers.standing(&of(1, 0, sequence))), [Standing::New, Standing::Held(0)]);
+        assert_eq!(producers.standing(&of(1, 1, 5)), Standing::New);
+        producers.advance(&of(1, 0, 0), true);
+        assert_eq!(producers.standing(&of(1, 0, 1)), Standing::New);
+        producers.refuse(&of(1, 0, 3));
+        producers.advance(&of(1, 1, 0), true);
+        assert_eq!(producers.standing(&of(1, 1, 4)), Standing::New);
+    }
+
+    #[test]
     fn the_one_that_was_silent_for_longest_is_forgotten() {
         let mut producers = Producers::new(2);
-        [(1, 1), (2, 1), (1, 2), (3, 1)].iter().for_each(|(name, at)| drop(producers.advance(&of(*name, 0, *at), true)));
-        assert_eq!([1, 2, 3].map(|name| producers.standing(&of(name, 0, 1))), [
-            Standing::Duplicate,
-            Standing::New,
-            Standing::Duplicate
-        ]);
+        [(1, 1), (2, 1), (1, 2), (3, 1)]
+            .iter()
+            .for_each(|(name, at)| drop(producers.advance(&of(*name, 0, *at), true)));
+        assert_eq!(
+            [1, 2, 3].map(|name| producers.standing(&of(name, 0, 1))),
+            [Standing::Duplicate, Standing::New, Standing::Duplicate]
+        );
         assert_eq!(producers.all_logged(), [of(1, 0, 2), of(3, 0, 1)]);
     }
 

@@ -97,7 +97,8 @@ pub(crate) fn number(value: &Value<'_>) -> Option<i64> {
 pub(crate) fn own_ttl(headers: Table<'_>) -> Result<Option<u64>> {
     let Some(value) = headers.get(TTL) else { return Ok(None) };
     let ttl = number(&value).and_then(|ttl| u64::try_from(ttl).ok()).filter(|ttl| *ttl <= MAX_DUE);
-    let refuse = || Error::precondition(format!("invalid header '{TTL}': expected milliseconds, an integer of 0 or more"));
+    let refuse =
+        || Error::precondition(format!("invalid header '{TTL}': expected milliseconds, an integer of 0 or more"));
     ttl.map(Some).ok_or_else(refuse)
 }
 

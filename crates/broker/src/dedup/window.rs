@@ -180,7 +180,7 @@ impl Window {
             None => {
                 let mut at = seen.key[0] as usize & self.mask();
                 while self.table[at] != 0 {
-                    at = at + 1 & self.mask();
+                    at = (at + 1) & self.mask();
                 }
                 self.table[at] = entry(number);
                 self.taken += 1;
@@ -194,7 +194,7 @@ impl Window {
         for entry in old.into_iter().filter(|entry| *entry != 0) {
             let mut at = self.seen_of(entry).key[0] as usize & self.mask();
             while self.table[at] != 0 {
-                at = at + 1 & self.mask();
+                at = (at + 1) & self.mask();
             }
             self.table[at] = entry;
         }
@@ -209,7 +209,7 @@ impl Window {
             if self.seen_at(at).key == key {
                 return Some(at);
             }
-            at = at + 1 & self.mask();
+            at = (at + 1) & self.mask();
         }
         None
     }
@@ -218,7 +218,7 @@ impl Window {
     fn remove(&mut self, mut free: usize) {
         let mut at = free;
         loop {
-            at = at + 1 & self.mask();
+            at = (at + 1) & self.mask();
             if self.table[at] == 0 {
                 break;
             }

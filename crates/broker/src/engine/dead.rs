@@ -1,8 +1,8 @@
 //! What becomes of messages that don't end by an acknowledgement: they come back, expire, are too many, or die.
 
-use super::{SharedQueue, VirtualHost};
 use super::commit::commit;
 use super::timer::Due;
+use super::{SharedQueue, VirtualHost};
 use crate::channel::{Settle, Settled};
 use crate::dead_letter::{Letter, Reason, letter};
 use crate::delay::delay_of;

@@ -1,11 +1,11 @@
 //! What a durable broker has beside one in memory: the store, and which queue has which id in it.
 
 use super::{Broker, Inner, QueueDeclare, SharedQueue, VirtualHost};
+use crate::dedup::Point;
 use crate::log::{
     Change, Contents, Entry, FileSpan, Lsn, OpenError, QueueId, Recovery, Round, Snapshot, Span, Store, View,
     report_lost,
 };
-use crate::dedup::Point;
 use crate::mailbox::Mailbox;
 use crate::overflow::Overflow;
 use crate::queue::{Journal, Queue, RESIDENT};
@@ -189,11 +189,7 @@ impl Broker {
                 handle.settle_in();
             }
         }
-        for (vhost, producers) in std::mem::take(&mut contents.seen.producers) {
-            if let Some(vhost) = self.vhost(&vhost) {
-                vhost.dedup().lock().restore_producers(producers, self.inner.limits.max_producers);
-            }
-        }
+        self.restore_producers(&mut contents);
         for ((vhost, to), bindings) in &contents.bindings {
             let Some(vhost) = self.vhost(vhost) else { continue };
             for (source, key, arguments) in bindings {
@@ -202,6 +198,14 @@ impl Broker {
             }
         }
         Ok(())
+    }
+
+    fn restore_producers(&self, contents: &mut Contents) {
+        for (vhost, producers) in std::mem::take(&mut contents.seen.producers) {
+            if let Some(vhost) = self.vhost(&vhost) {
+                vhost.dedup().lock().restore_producers(producers, self.inner.limits.max_producers);
+            }
+        }
     }
 
     /// Background work that failed is tried again; a full disk blocks publishers.

@@ -85,7 +85,7 @@ impl Sorting<'_> {
             let standing = sequence.map_or(Standing::New, |it| self.dedup.standing(&it.sequence));
             let of_all = own_keys.iter().filter(|keyed| route.queue_of(keyed).is_none());
             match standing {
-                Standing::Fenced(_) => {
+                Standing::Fenced(_) | Standing::Held(_) => {
                     sorted.refused.extend(sequence.map(|it| it.tag));
                     sorted.out.push((number, None));
                 }
@@ -96,11 +96,14 @@ impl Sorting<'_> {
                 Standing::New => {
                     if self.sort_for_queues(route, number, length, own_keys, rooms, &mut sorted) {
                         of_all.for_each(|keyed| self.see(route, keyed));
-                        let begins = sequence.is_some_and(|it| self.dedup.advance(&it.sequence, self.logged, self.news));
+                        let begins =
+                            sequence.is_some_and(|it| self.dedup.advance(&it.sequence, self.logged, self.news));
                         sorted.fences |= begins;
                     } else {
-                        let tag = notes.tags.get(number as usize).copied();
-                        sorted.refused.extend(tag.or(sequence.map(|it| it.tag)));
+                        sorted.refused.extend(notes.tags.get(number as usize));
+                        // Without confirms it will not come again.
+                        let told = sequence.filter(|it| it.tag.1 != 0);
+                        told.into_iter().for_each(|it| self.dedup.refuse(&it.sequence));
                     }
                 }
             }
@@ -346,16 +349,21 @@ impl Sorted {
     }
 }
 
-/// 406 if the epoch of a producer has ended of which there are messages in these runs.
+/// 406 if the epoch of a producer has ended of which there are messages in these runs, or if it has to send another
+/// message first.
 pub(crate) fn check_epochs(runs: &[Held], dedup: &Dedup) -> Result<()> {
     let mut begun: Vec<Sequence> = Vec::new();
     for held in runs {
         for it in &held.notes.sequences {
             let own = begun.iter_mut().find(|known| known.producer == it.sequence.producer);
             let here = own.as_ref().map_or(0, |known| known.epoch);
-            let standing = dedup.standing(&it.sequence);
-            let epoch = if let Standing::Fenced(epoch) = standing { epoch.max(here) } else { here };
-            if it.sequence.epoch < epoch {
+            let refusal = match dedup.standing(&it.sequence) {
+                Standing::Fenced(epoch) => Some(Refusal::Fenced(epoch.max(here))),
+                Standing::Held(sequence) => Some(Refusal::Held(sequence)),
+                _ if it.sequence.epoch < here => Some(Refusal::Fenced(here)),
+                _ => None,
+            };
+            if let Some(refusal) = refusal {
                 let (mut at, mut name) = (0, String::new());
                 for _ in 0..=it.number {
                     let (message, next) = held.run.at(at);
@@ -363,7 +371,7 @@ pub(crate) fn check_epochs(runs: &[Held], dedup: &Dedup) -> Result<()> {
                     name = producer(properties.headers.unwrap_or_default()).to_string();
                     at = next;
                 }
-                return Err(fenced(&name, it.sequence.epoch, epoch));
+                return Err(refusal.error(&name, it.sequence.epoch));
             }
             match own {
                 Some(known) => *known = it.sequence,
@@ -383,7 +391,7 @@ impl Publisher {
         let looked = Some((it.producer, epoch, dedup.fences()));
         if self.looked != looked {
             if let Standing::Fenced(begun) = dedup.lock().standing(&it) {
-                return Err(fenced(name, epoch, begun));
+                return Err(Refusal::Fenced(begun).error(name, epoch));
             }
             self.looked = looked;
         }
@@ -391,17 +399,27 @@ impl Publisher {
     }
 
     /// A message with a number that no queue takes has taken effect, too.
-    pub(crate) fn note_unrouted(&mut self, it: &Sequence, properties: &Properties<'_>) -> Result<Published> {
+    pub(crate) fn note_unrouted(
+        &mut self,
+        it: &Sequence,
+        properties: &Properties<'_>,
+        tag: (u16, u64),
+    ) -> Result<Published> {
         self.flush();
         let logged = properties.delivery_mode == Some(2);
         let durable = self.vhost.durable.as_ref().filter(|_| logged);
         let (mut dedup, mut news) = (self.vhost.dedup().lock(), News::default());
         match dedup.standing(it) {
             Standing::Fenced(epoch) => {
-                return Err(fenced(producer(properties.headers.unwrap_or_default()), it.epoch, epoch));
+                let name = producer(properties.headers.unwrap_or_default());
+                return Err(Refusal::Fenced(epoch).error(name, it.epoch));
             }
             Standing::Duplicate => {
                 self.waiting.lsn = self.waiting.lsn.max(dedup.upto());
+                return Ok(Published::Routed);
+            }
+            Standing::Held(_) => {
+                self.refused.extend(Some(tag).filter(|(_, tag)| *tag != 0));
                 return Ok(Published::Routed);
             }
             Standing::New => {}
@@ -420,8 +438,23 @@ impl Publisher {
     }
 }
 
-fn fenced(name: &str, epoch: u64, begun: u64) -> Error {
-    Error::precondition(format!("producer '{name}' with epoch {epoch} is fenced: epoch {begun} has begun"))
+/// Why a message with a number is refused.
+enum Refusal {
+    Fenced(u64),
+    Held(u64),
+}
+
+impl Refusal {
+    fn error(&self, name: &str, epoch: u64) -> Error {
+        Error::precondition(match self {
+            Refusal::Fenced(begun) => {
+                format!("producer '{name}' with epoch {epoch} is fenced: epoch {begun} has begun")
+            }
+            Refusal::Held(sequence) => {
+                format!("producer '{name}' has to send {sequence} again first: a full queue has refused it")
+            }
+        })
+    }
 }
 
 /// The name of a message's producer.

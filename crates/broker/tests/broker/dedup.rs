@@ -259,6 +259,32 @@ fn a_producer_numbers_its_messages() {
 }
 
 #[test]
+fn what_a_full_queue_refused_comes_again_before_what_is_behind_it() {
+    check(
+        "declare q x-max-length=1 x-overflow=reject-publish; declare p; confirm
+         publish q x-producer=a x-producer-sequence=0 a; publish q x-producer=a x-producer-sequence=1 b
+         publish p x-producer=a x-producer-sequence=2 c; publish nowhere x-producer=a x-producer-sequence=3 d
+         2:tx; 2:publish p x-producer=a x-producer-sequence=4 e; 2:commit
+         purge q; publish p x-producer=a x-producer-sequence=2 c; publish q x-producer=a x-producer-sequence=1 b
+         publish p x-producer=a x-producer-sequence=2 c; publish q x-producer=a x-producer-sequence=1 no; get p; get p",
+        expect![[r#"
+            publish q x-producer=a x-producer-sequence=0 a -> confirmed 1
+            publish q x-producer=a x-producer-sequence=1 b -> refused 2
+            publish p x-producer=a x-producer-sequence=2 c -> refused 3
+            publish nowhere x-producer=a x-producer-sequence=3 d -> refused 4
+            2:commit -> Channel 406 producer 'a' has to send 1 again first: a full queue has refused it
+            purge q -> 1 purged
+            publish p x-producer=a x-producer-sequence=2 c -> refused 5
+            publish q x-producer=a x-producer-sequence=1 b -> confirmed 6
+            publish p x-producer=a x-producer-sequence=2 c -> confirmed 7
+            publish q x-producer=a x-producer-sequence=1 no -> confirmed 8
+            get p -> c[x-producer, x-producer-sequence](1), 0 left
+            get p -> empty
+        "#]],
+    );
+}
+
+#[test]
 fn a_new_epoch_ends_the_one_before() {
     check(
         "declare q; confirm; publish q x-producer=a x-producer-epoch=3 x-producer-sequence=5 m

@@ -239,8 +239,13 @@ fn two_clients_that_publish_the_same_store_it_once() {
     let broker = Broker::open(&path).expect("a directory of our own");
     let client = broker.connect();
     let arguments = FieldTable::new().with("x-message-deduplication", true);
-    let declare =
-        QueueDeclare { name: "q", durable: true, exclusive: false, auto_delete: false, arguments: arguments.as_table() };
+    let declare = QueueDeclare {
+        name: "q",
+        durable: true,
+        exclusive: false,
+        auto_delete: false,
+        arguments: arguments.as_table(),
+    };
     client.declare_queue_with(declare).expect("a new queue");
     let send = || {
         let client = broker.connect();
@@ -251,7 +256,9 @@ fn two_clients_that_publish_the_same_store_it_once() {
             let content = Content::new(id.as_bytes()).properties(properties);
             confirms.push(client.send("", "q", content).wait().expect("it is taken"));
         }
-        confirms.into_iter().for_each(|confirm| drop(confirm.wait().expect("it is confirmed")));
+        for confirm in confirms {
+            confirm.wait().expect("it is confirmed");
+        }
     };
     std::thread::scope(|scope| {
         let threads = [scope.spawn(send), scope.spawn(send)];

@@ -476,7 +476,8 @@ impl Open {
         let message_id = message_id.as_deref().map(str::as_bytes);
         let headers = Some(words.table.as_table()).filter(|table| !table.is_empty());
         let (reply_to, expiration) = (reply_to.as_deref(), expiration.as_deref());
-        let properties = Properties { headers, reply_to, expiration, message_id, delivery_mode, ..Properties::default() };
+        let properties =
+            Properties { headers, reply_to, expiration, message_id, delivery_mode, ..Properties::default() };
         let mut encoded = Vec::new();
         properties.encode(&mut encoded);
         let mut said = Vec::new();

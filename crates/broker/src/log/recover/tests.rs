@@ -1,6 +1,7 @@
 //! Times across restarts.
 
 use super::*;
+use crate::log::Beside;
 use crate::log::index::tests::Memory;
 use crate::log::record::Target;
 use crate::times::testing::time;
