@@ -153,9 +153,9 @@ mod tests {
     #[test]
     fn the_one_that_was_silent_for_longest_is_forgotten() {
         let mut producers = Producers::new(2);
-        [(1, 1), (2, 1), (1, 2), (3, 1)]
-            .iter()
-            .for_each(|(name, at)| drop(producers.advance(&of(*name, 0, *at), true)));
+        for (name, sequence) in [(1, 1), (2, 1), (1, 2), (3, 1)] {
+            producers.advance(&of(name, 0, sequence), true);
+        }
         assert_eq!(
             [1, 2, 3].map(|name| producers.standing(&of(name, 0, 1))),
             [Standing::Duplicate, Standing::New, Standing::Duplicate]
