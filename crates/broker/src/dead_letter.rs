@@ -79,9 +79,10 @@ pub(crate) fn letter(message: &Message<'_>, queue: &str, reason: Reason, target:
         keys.extend(extra.iter().filter_map(|key| Some(key.as_str()?.to_string())));
     }
     let death = Death { message, queue, reason: reason.name(), keys: &keys, expiration: properties.expiration, now };
-    let deaths = death.before(headers.as_table());
+    let (deaths, is_first) = (death.before(headers.as_table()), headers.get("x-death").is_none());
     headers.insert("x-death", &deaths);
-    if headers.get("x-first-death-reason").is_none() {
+    // What a client may have written there does not count.
+    if is_first {
         headers.insert("x-first-death-exchange", message.exchange());
         headers.insert("x-first-death-queue", queue);
         headers.insert("x-first-death-reason", reason.name());

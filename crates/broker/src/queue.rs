@@ -309,7 +309,9 @@ impl Queue {
         let end = segment + u64::from(state.count());
         let block = state.seal();
         let offset = offset.unwrap_or_else(|| state.offset((position - segment) as u32));
-        let count = max.min(self.holes.next_from(position).map_or(end, |hole| hole.min(end)) - position) as u32;
+        let until =
+            if self.holes.len() == 0 { end } else { self.holes.next_from(position).map_or(end, |it| it.min(end)) };
+        let count = max.min(until - position) as u32;
         self.ahead -= u64::from(count);
         let position_after = position + u64::from(count);
         if position_after < end {

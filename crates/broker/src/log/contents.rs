@@ -2,14 +2,15 @@
 
 use super::format::{Lsn, RawRecord};
 use super::index::Span;
+use super::record::decode_times_files;
 use super::record::{self, Bound, Change, DELIVERED, DONE, ENQUEUE, Enqueue, LARGE, QUEUE_STATE, QueueId, QueueState};
-use super::record::{REQUEUED, SEEN, Stretch, TIMES, decode_delivered, decode_stretches};
+use super::record::{REQUEUED, SEEN, Stretch, TIMES, TIMES_FILES, TimesFile, decode_delivered, decode_stretches};
 use super::writer::Place;
 use crate::dedup::Found as SeenFound;
 use crate::queue::{FileSpan, Restored};
 use crate::routing::Destination;
 use crate::runs::{Counts, Runs};
-use crate::times::{self, Packed, What};
+use crate::times::{self, Packed, Time, What};
 use leveret_wire::table::FieldTable;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,9 +29,16 @@ pub(crate) struct Contents {
     pub(crate) highest_queue: QueueId,
     /// What is to happen to messages at times.
     pub(crate) times: Packed,
+    /// Files with more of that.
+    pub(crate) times_files: Vec<TimesFile>,
+    /// Records below are in these, or have happened.
+    times_known: Lsn,
     /// Keys of messages, and how far producers have come.
     pub(crate) seen: SeenFound,
 }
+
+/// The address of what is in a checkpoint: none in the log.
+pub(crate) const IN_CHECKPOINT: Lsn = 0;
 
 /// Source, key and arguments of a binding.
 pub(crate) type BindingFound = (String, String, FieldTable);
@@ -106,17 +114,29 @@ impl Contents {
                 content.handed_out = content.handed_out.max(upto);
             }),
             QUEUE_STATE => self.state(QueueState::decode(meta)?),
-            TIMES => times::decode(meta)?.for_each(|time| {
-                if time.what == What::Wake {
-                    self.content(time.queue).waiting.add(time.position, time.count);
+            TIMES_FILES => {
+                let (known, files) = decode_times_files(meta)?;
+                self.times_known = known;
+                self.times_files.extend(files);
+            }
+            TIMES => {
+                let times = times::decode(meta)?;
+                if place.lsn == IN_CHECKPOINT || place.lsn >= self.times_known {
+                    times.for_each(|time| self.time(&time));
                 }
-                self.times.push(&time);
-            }),
+            }
             SEEN => self.seen.apply(meta)?,
             record::CHUNK | record::CHECKPOINT | record::FILES => {}
             kind => self.change(Change::decode(kind, meta)?),
         }
         Some(())
+    }
+
+    fn time(&mut self, time: &Time) {
+        if time.what == What::Wake {
+            self.content(time.queue).waiting.add(time.position, time.count);
+        }
+        self.times.push(time);
     }
 
     fn content(&mut self, queue: QueueId) -> &mut Content {

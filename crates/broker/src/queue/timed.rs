@@ -1,9 +1,10 @@
 //! Messages that leave a queue out of turn, wait for a time, or have come back too often.
 
-use super::stored::take_all;
+use super::stored::{inside, take_all};
 use super::{Delivery, Head, Missing, Queue};
 use crate::dead_letter::Reason;
 use crate::log::QueueId;
+use crate::runs::Runs;
 use crate::settings::Settings;
 use crate::times::{Time, What};
 
@@ -103,7 +104,8 @@ impl Queue {
             return;
         }
         for (position, count) in take_all(&mut self.overdue, position, position + count) {
-            self.times.push(Time { due: 0, what: What::Expire, queue: self.number, position, count });
+            let what = if self.delays { What::Wake } else { What::Expire };
+            self.times.push(Time { due: 0, what, queue: self.number, position, count });
         }
     }
 
@@ -117,6 +119,11 @@ impl Queue {
     /// The time of messages has come: takes those that wait, as handed out.
     pub(crate) fn take_waiting(&mut self, position: u64, count: u64, out: &mut Vec<(u64, u64)>) {
         let taken = take_all(&mut self.waiting, position, position + count);
+        if let Some(stored) = &self.stored {
+            // What is not seen yet is reminded when it is.
+            let hidden = inside(&stored.hidden, position, position + count);
+            hidden.into_iter().for_each(|(first, count)| self.overdue.add(first, count));
+        }
         self.unacked += taken.iter().map(|(_, count)| count).sum::<u64>();
         out.extend(taken);
     }
@@ -128,6 +135,22 @@ impl Queue {
             self.take_out(position, self.next, &mut runs);
             runs.into_iter().for_each(|(first, count)| self.waiting.insert(first, count));
         }
+    }
+
+    /// Messages that wait and are not in this set.
+    pub(crate) fn forgotten(&self, known: Option<&Runs>) -> Vec<(u64, u64)> {
+        let none = Runs::default();
+        let known = known.unwrap_or(&none);
+        self.waiting.iter().flat_map(|(first, count)| known.gaps(first, count)).collect()
+    }
+
+    /// Some of these messages are there.
+    pub(crate) fn has_any(&self, position: u64, count: u64) -> bool {
+        let (mut alive, end) = (Vec::new(), (position + count).min(self.next));
+        if position < end {
+            self.alive(position, end, &mut alive);
+        }
+        !alive.is_empty()
     }
 
     /// Handed-out messages go back to their place as if nobody had had them.

@@ -148,7 +148,7 @@ fn an_expiration_is_a_number_of_milliseconds() {
             publish q expiration=abc m -> Channel 406 invalid expiration 'abc': no_integer
             2:publish q expiration=-1 m -> Channel 406 invalid expiration '-1': {value_negative,-1}
             3:publish q expiration=12ab m -> Channel 406 invalid expiration '12ab': {leftover_string,"ab"}
-            4:publish q expiration=99999999999999 m -> Channel 406 invalid expiration '99999999999999': {value_too_big,99999999999999}
+            4:publish q expiration=99999999999999 m -> Channel 406 invalid expiration '99999999999999': {value_too_large,99999999999999}
             declare q passive -> q: 1 ready, 0 consumers
             declare q passive -> q: 0 ready, 0 consumers
         "#]],
