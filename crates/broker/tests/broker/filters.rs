@@ -21,11 +21,11 @@ fn a_binding_applies_to_the_messages_that_match() {
             publish amq.direct/k colour=blue 2 -> dropped 2
             publish amq.direct/other colour=red 3 -> dropped 3
             publish amq.direct/k 4 -> dropped 4
-            get direct -> 1["colour"](1), 1 left
-            get direct -> 5["colour"](2), 0 left
+            get direct -> 1[colour](1), 1 left
+            get direct -> 5[colour](2), 0 left
             get direct -> empty
             publish amq.fanout/k weight=9 1 -> dropped 1
-            get fanout -> 2["weight"](3), 0 left
+            get fanout -> 2[weight](3), 0 left
             get fanout -> empty
             publish amq.topic/orders.eu 1 -> dropped 1
             publish amq.topic/orders.eu reply-to=r colour=red 2 -> dropped 2
@@ -50,10 +50,10 @@ fn on_a_headers_exchange_the_filter_is_one_more_condition() {
         expect![[r#"
             publish amq.headers/k type=pdf pages=5 2 -> dropped 2
             publish amq.headers/k pages=4 3 -> dropped 3
-            get q -> 1["type", "pages"](1), 0 left
+            get q -> 1[type, pages](1), 0 left
             get q -> empty
             publish amq.headers/k x-kind=1 5 -> dropped 5
-            get x -> 4["x-kind", "pages"](2), 0 left
+            get x -> 4[x-kind, pages](2), 0 left
             get x -> empty
         "#]],
     );
@@ -73,10 +73,10 @@ fn a_route_with_a_filter_is_looked_up_for_every_message() {
             publish amq.direct/k a=1 lost -> dropped lost
             publish amq.direct/k 4 -> dropped 4
             publish amq.direct/k 5 -> dropped 5
-            get q -> 1["a"](1), 5 left
+            get q -> 1[a](1), 5 left
             get q -> 2(2), 4 left
-            get q -> 3["a"](3), 3 left
-            get q -> 6["a"](4), 2 left
+            get q -> 3[a](3), 3 left
+            get q -> 6[a](4), 2 left
             get q -> 7(5), 1 left
             get q -> 8(6), 0 left
             get q -> empty
@@ -96,12 +96,12 @@ fn bindings_that_differ_in_the_filter_are_two_and_give_a_message_once() {
         1: unbind q amq.direct k x-filter=attributes:b; publish amq.direct/k b=1 5
         "#,
         expect![[r#"
-            get q -> 1["a", "b"](1), 0 left
+            get q -> 1[a, b](1), 0 left
             get q -> empty
             publish amq.direct/k a=1 2 -> dropped 2
-            get q -> 3["b"](2), 0 left
+            get q -> 3[b](2), 0 left
             get q -> empty
-            get q -> 4["b"](3), 0 left
+            get q -> 4[b](3), 0 left
             publish amq.direct/k b=1 5 -> dropped 5
         "#]],
     );
@@ -115,7 +115,7 @@ fn what_no_filter_lets_pass_goes_to_the_alternate_exchange() {
         1: bind q e k x-filter=attributes:a; publish e/k a=1 1; publish e/k 2; get q; get q; get bin; get bin
         "#,
         expect![[r#"
-            get q -> 1["a"](1), 0 left
+            get q -> 1[a](1), 0 left
             get q -> empty
             get bin -> 2(2), 0 left
             get bin -> empty
@@ -168,9 +168,9 @@ fn copies_to_several_keys_are_filtered_like_the_message() {
         "#,
         expect![[r#"
             publish amq.direct/a cc=b 2 -> dropped 2
-            get q -> 1["n", "CC"](1), 0 left
+            get q -> 1[n, CC](1), 0 left
             get q -> empty
-            get r -> 1["n", "CC"](2), 0 left
+            get r -> 1[n, CC](2), 0 left
             get r -> empty
         "#]],
     );
