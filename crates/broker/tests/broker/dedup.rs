@@ -364,7 +364,7 @@ fn arguments_that_make_no_sense() {
             7:declare q x-message-deduplication=true x-cache-persistence=tape -> Channel 406 invalid arg 'x-cache-persistence' for queue 'q' in vhost '/': {value_not_in_allowed_set,<<"tape">>}
             8:declare q x-message-deduplication=true x-deduplication-header=7 -> Channel 406 invalid arg 'x-deduplication-header' for queue 'q' in vhost '/': {unacceptable_type,long}
             9:declare q x-message-deduplication=false x-cache-ttl=7 -> Channel 406 invalid arg 'x-cache-ttl' for queue 'q' in vhost '/': it needs 'x-message-deduplication'
-            10:declare q x-message-deduplication=true x-cache-size=many -> Channel 406 invalid arg 'x-cache-size' for queue 'q' in vhost '/': {unacceptable_type,longstr}
+            10:declare q x-message-deduplication=true x-cache-size=many -> Channel 406 invalid arg 'x-cache-size' for queue 'q' in vhost '/': "expected integer, got longstr"
             11:exchange e x-message-deduplication -> Channel 406 Missing or invalid argument, 'x-cache-size' must be an integer greater than 0
             12:exchange e topic x-deduplication-header=h -> Channel 406 invalid arg 'x-deduplication-header' for exchange 'e' in vhost '/': it needs 'x-message-deduplication'
             13:exchange e x-message-deduplication x-cache-size=5 x-message-deduplication=false -> Channel 406 invalid arg 'x-message-deduplication' for exchange 'e' in vhost '/': the exchange's type asks for it

@@ -116,6 +116,46 @@ fn a_duplicate_is_confirmed_with_its_original_and_a_crash_before_forgets_both() 
 }
 
 #[test]
+fn a_torn_end_has_messages_and_keys_or_neither() {
+    let path = scratch("torn");
+    let broker = open(&path);
+    let mut line = Line::new(&broker);
+    line.declare("q");
+    ["1", "2"].iter().for_each(|id| line.publish("q", id, &[1; 40]));
+    broker.write_log();
+    line.publish("q", "3", &[2; 40]);
+    line.push("q", with_id("4"), &[3; 40]);
+    line.push("q", with_id("5"), &[3; 40]);
+    line.session.flush();
+    broker.write_log();
+    let crashed = image(&path, "torn-whole");
+    drop((line, broker));
+    // The log's only segment, as far as something is in it.
+    let files = std::fs::read_dir(&crashed).expect("ours").map(|file| file.expect("ours").path());
+    let log = files.filter(|file| file.extension().is_some_and(|extension| extension == "log"));
+    let end = |file: &PathBuf| std::fs::read(file).expect("ours").iter().rposition(|byte| *byte != 0).unwrap_or(0);
+    let log = log.max_by_key(end).expect("there is a log");
+    let (name, end) = (log.file_name().expect("a file").to_owned(), end(&log));
+    let mut survived = [0; 6];
+    for cut in (end.saturating_sub(1200)..end + 32).step_by(16) {
+        let torn = image(&crashed, "torn-cut");
+        let mut bytes = std::fs::read(torn.join(&name)).expect("ours");
+        bytes[cut..].fill(0);
+        std::fs::write(torn.join(&name), bytes).expect("ours");
+        let broker = open(&torn);
+        let mut line = Line::new(&broker);
+        let found = line.ready("q");
+        survived[found as usize] += 1;
+        ["1", "2", "3", "4", "5"].iter().for_each(|id| line.publish("q", id, b"again"));
+        assert_eq!(line.ready("q"), 5, "{found} had survived the cut at {cut} of {end}");
+        drop((line, broker));
+        std::fs::remove_dir_all(torn).expect("ours");
+    }
+    assert!([2, 3, 5].iter().all(|found| survived[*found] > 0) && survived[4] == 0, "{survived:?}");
+    [path, crashed].iter().for_each(|path| std::fs::remove_dir_all(path).expect("ours"));
+}
+
+#[test]
 fn sequences_hold_across_the_runs_of_a_connection() {
     let path = scratch("runs");
     let broker = open(&path);

@@ -210,6 +210,7 @@ impl World {
                 drop(opened);
                 self.come_back();
             };
+            self.disk.disarm();
             self.disk.enter(Phase::Serve);
             self.judge(&mut life, false);
             self.resend_numbered(&mut life);
