@@ -75,6 +75,7 @@ mod channel;
 mod client;
 mod consumers;
 mod dead_letter;
+mod dedup;
 mod delay;
 pub mod disk;
 mod engine;

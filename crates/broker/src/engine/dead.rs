@@ -1,8 +1,8 @@
 //! What becomes of messages that don't end by an acknowledgement: they come back, expire, are too many, or die.
 
-use super::SharedQueue;
 use super::commit::commit;
 use super::timer::Due;
+use super::{SharedQueue, VirtualHost};
 use crate::channel::{Settle, Settled};
 use crate::dead_letter::{Letter, Reason, letter};
 use crate::delay::delay_of;
@@ -178,7 +178,7 @@ impl SharedQueue {
             at = next;
         }
         if let Some(vhost) = self.vhost.upgrade() {
-            commit(&vhost, &Arc::default(), runs, Vec::new());
+            move_now(&vhost, runs, Vec::new());
         }
     }
 
@@ -214,7 +214,7 @@ impl SharedQueue {
         let (mut out, mut settled, mut bytes) = (Vec::new(), Vec::new(), 0);
         let send = |out: &mut Vec<Held>, settled: &mut Vec<Settled>| {
             if !settled.is_empty() {
-                commit(&vhost, &Arc::default(), std::mem::take(out), std::mem::take(settled));
+                move_now(&vhost, std::mem::take(out), std::mem::take(settled));
             }
         };
         for &(position, count) in runs {
@@ -256,6 +256,12 @@ impl SharedQueue {
     }
 }
 
+/// Lets the broker's own moves take effect.
+fn move_now(vhost: &Arc<VirtualHost>, runs: Vec<Held>, settled: Vec<Settled>) {
+    // Nobody has numbered what the broker moves, so there is no epoch that could have ended.
+    let _ = commit(vhost, &Arc::default(), runs, settled);
+}
+
 /// Adds a message to the last run if that has the same queues, or to a new one.
 pub(super) fn push(
     runs: &mut Vec<Held>,
@@ -266,7 +272,7 @@ pub(super) fn push(
     delay: Option<u64>,
 ) {
     let logged = persistent && route.is_durable();
-    let fits = |last: &Held| last.logged == logged && last.run.len() < BLOCK_MAX && last.route.same_queues(&route);
+    let fits = |last: &Held| last.logged == logged && last.run.len() < BLOCK_MAX && last.route.is_same(&route);
     if !runs.last().is_some_and(fits) {
         runs.push(Held { route: Arc::new(route), logged, run: Run::default(), notes: Notes::default() });
     }

@@ -4,8 +4,9 @@ use super::format::{Lsn, RawRecord};
 use super::index::Span;
 use super::record::decode_times_files;
 use super::record::{self, Bound, Change, DELIVERED, DONE, ENQUEUE, Enqueue, LARGE, QUEUE_STATE, QueueId, QueueState};
-use super::record::{REQUEUED, Stretch, TIMES, TIMES_FILES, TimesFile, decode_delivered, decode_stretches};
+use super::record::{REQUEUED, SEEN, Stretch, TIMES, TIMES_FILES, TimesFile, decode_delivered, decode_stretches};
 use super::writer::Place;
+use crate::dedup::Found as SeenFound;
 use crate::queue::{FileSpan, Restored};
 use crate::routing::Destination;
 use crate::runs::{Counts, Runs};
@@ -32,6 +33,8 @@ pub(crate) struct Contents {
     pub(crate) times_files: Vec<TimesFile>,
     /// Records below are in these, or have happened.
     times_known: Lsn,
+    /// Keys of messages, and how far producers have come.
+    pub(crate) seen: SeenFound,
 }
 
 /// The address of what is in a checkpoint: none in the log.
@@ -122,6 +125,7 @@ impl Contents {
                     times.for_each(|time| self.time(&time));
                 }
             }
+            SEEN => self.seen.apply(meta)?,
             record::CHUNK | record::CHECKPOINT | record::FILES => {}
             kind => self.change(Change::decode(kind, meta)?),
         }
@@ -162,6 +166,7 @@ impl Contents {
             }
             Change::ExchangeDeleted { vhost, name } => {
                 self.exchanges.remove(&key(vhost, name));
+                self.seen.forget_exchange(vhost, name);
                 self.bindings.remove(&(vhost.to_string(), Destination::Exchange(name.into())));
                 for ((_, _), bound) in self.bindings.iter_mut().filter(|((of, _), _)| of == vhost) {
                     bound.retain(|(source, ..)| source != name);
@@ -176,6 +181,7 @@ impl Contents {
                 self.queues.insert(key(vhost, name), QueueFound { id, auto_delete, arguments: arguments.into() });
             }
             Change::QueueDeleted { id } => {
+                self.seen.forget_queue(id);
                 let Some((vhost, name)) = self.names.remove(&id) else { return };
                 self.messages.remove(&id);
                 let key = (vhost, name);

@@ -261,6 +261,12 @@ impl Queue {
         room
     }
 
+    /// How many messages, and bytes of bodies, still fit within the queue's limits.
+    pub(crate) fn free(&self, rules: &Settings) -> (u64, u64) {
+        let bytes = rules.max_bytes.saturating_sub(self.bytes.unwrap_or(0));
+        (rules.max_messages.saturating_sub(self.counted()), bytes)
+    }
+
     /// Takes the oldest messages that are too many for the queue's limits. Fails with what has to be loaded first.
     pub(crate) fn take_excess(&mut self, rules: &Settings, out: &mut Vec<Delivery>) -> Result<(), Missing> {
         loop {

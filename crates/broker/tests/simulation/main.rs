@@ -7,6 +7,7 @@
 mod client;
 mod content;
 mod coverage;
+mod dedup;
 mod disk;
 mod disk_tests;
 mod driver;
