@@ -277,7 +277,7 @@ mod tests {
             let (mut window, mut model, mut now) = (Window::new(size), Model::default(), 1000);
             let mut disk = Ring::default();
             for (key, life, wait, restart) in steps {
-                let key = key << 64 | key % 7;
+                let key = (key << 64) | (key % 7);
                 now += wait;
                 prop_assert_eq!(window.has(key, now), model.has(size, key, now));
                 if !window.has(key, now) {
@@ -290,7 +290,7 @@ mod tests {
                     window = Window::restore(size, disk.clone());
                 }
             }
-            for key in (0..60u128).map(|key| key << 64 | key % 7) {
+            for key in (0..60u128).map(|key| (key << 64) | (key % 7)) {
                 prop_assert_eq!(window.has(key, now), model.has(size, key, now));
             }
         }

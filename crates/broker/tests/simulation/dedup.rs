@@ -259,7 +259,7 @@ fn what_is_sent_again_is_there_once_whenever_the_broker_dies() {
         // Of the seed that fails, this is the last.
         println!("LEVERET_DEDUP_FIRST={seed}");
         let (confirmed, acked) = (BTreeSet::new(), BTreeSet::new());
-        let (disk, random) = (SimDisk::new(seed), Random::new(seed ^ 0x6465_6475_70));
+        let (disk, random) = (SimDisk::new(seed), Random::new(seed ^ 0x64_6564_7570));
         World { disk, random, confirmed, acked, next: 0, unconfirmed: 0 }.run(12);
     }
 }
