@@ -78,6 +78,10 @@ pub(crate) fn commit(
         done.push(Stretch { queue, position, count });
         effects.push(Effect::Forget(settled));
     }
+    #[cfg(feature = "mutants")]
+    if !parts.is_empty() && crate::mutants::is_on(crate::mutants::Mutant::NoMoveDone) {
+        done.clear();
+    }
     parts.extend((!times.is_empty()).then_some(Part::Times(times)));
     parts.extend((!done.is_empty()).then_some(Part::Done(done)));
     let (ticket, vhost, own): (Arc<Ticket>, _, _) = (Arc::default(), vhost.clone(), mailbox.clone());

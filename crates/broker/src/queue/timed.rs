@@ -86,24 +86,25 @@ impl Queue {
         let mut alive = Vec::new();
         self.alive(position, end, &mut alive);
         self.take_out(position, end, &mut runs);
+        // Those that are taken out as well, until they are gone: a crash may come before that.
         for (first, count) in alive {
             self.overdue.add(first, count);
         }
         for &(position, count) in &runs {
-            self.overdue.remove(position, count);
             dead.push(Dead { position, count, reason: Reason::Expired, counted: true });
         }
         self.unacked += runs.iter().map(|(_, count)| count).sum::<u64>();
         self.note_handed_out();
     }
 
-    /// Messages are seen only now: those whose time has come already expire at the next opportunity.
+    /// Messages are seen only now: what their time has come for already happens at the next opportunity.
     pub(super) fn remind(&mut self, position: u64, count: u64) {
         if self.overdue.len() == 0 {
             return;
         }
+        let what = if self.delays { What::Wake } else { What::Expire };
         for (position, count) in take_all(&mut self.overdue, position, position + count) {
-            self.times.push(Time { due: 0, what: What::Expire, queue: self.number, position, count });
+            self.times.push(Time { due: 0, what, queue: self.number, position, count });
         }
     }
 
@@ -114,8 +115,15 @@ impl Queue {
         }
     }
 
-    /// The time of messages has come: takes those that wait, as handed out.
+    /// The time of messages has come: takes those that wait, as handed out. The time of those that cannot be seen yet
+    /// comes again when they can.
     pub(crate) fn take_waiting(&mut self, position: u64, count: u64, out: &mut Vec<(u64, u64)>) {
+        let (mut alive, end) = (Vec::new(), (position + count).min(self.next));
+        if self.deleted || position >= end {
+            return;
+        }
+        self.alive(position, end, &mut alive);
+        alive.into_iter().for_each(|(first, count)| self.overdue.add(first, count));
         let taken = take_all(&mut self.waiting, position, position + count);
         self.unacked += taken.iter().map(|(_, count)| count).sum::<u64>();
         out.extend(taken);

@@ -330,10 +330,10 @@ impl Conn {
                         model.confirm(one.id, one.logged.then_some(one.seq));
                     }
                 }
-                // What was refused has had its answer.
-                while chan.published.front().is_some_and(|one| chan.refused.contains(&one.tag)) {
-                    chan.published.pop_front().into_iter().for_each(|one| _ = chan.refused.remove(&one.tag));
-                }
+            }
+            // What was refused has had its answer.
+            while chan.published.front().is_some_and(|one| chan.refused.contains(&one.tag)) {
+                chan.published.pop_front().into_iter().for_each(|one| _ = chan.refused.remove(&one.tag));
             }
             if let Some(Committing { unit, logged }) = chan.committing
                 && chan.channel.take_committed(&self.session)

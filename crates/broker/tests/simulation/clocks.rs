@@ -21,9 +21,7 @@ pub struct Clocks {
 
 impl Clocks {
     pub fn new() -> Clocks {
-        let clocks = Clocks::default();
-        clocks.wall.store(1_700_000_000_000, Ordering::Relaxed);
-        clocks
+        Clocks { start: (1_700_000_000_000, 0), ..Clocks::default() }
     }
 
     /// Of a copy of the machine that has just been started.

@@ -447,7 +447,7 @@ impl Model {
             lives.retain(|life| there.is_some_and(|there| there.number == life.number));
             if let (Some(life), Some(there)) = (lives.last_mut(), there) {
                 (life.declared, life.deleted) = (settled, None);
-                life.adopt(there, settled);
+                life.adopt(there, settled, found.now);
             }
         }
         self.units.clear();
@@ -459,7 +459,7 @@ impl Model {
 }
 
 impl Queue {
-    fn adopt(&mut self, found: &FoundQueue, settled: Event) {
+    fn adopt(&mut self, found: &FoundQueue, settled: Event, now: u64) {
         self.before.extend(self.entries.iter().map(|entry| entry.id));
         let old: BTreeMap<Id, Entry> = self.entries.drain(..).map(|entry| (entry.id, entry)).collect();
         [&mut self.ready, &mut self.waiting, &mut self.delayed].into_iter().for_each(BTreeSet::clear);
@@ -470,8 +470,12 @@ impl Queue {
             if let Some(old) = old.get(&message.id) {
                 (entry.expires, entry.was_due, entry.moved) = (old.expires, old.was_due, old.moved);
             }
-            (entry.wakes, entry.loose) = (message.waits, message.waits.is_some());
-            entry.waits.extend(message.waits.map(|due| (settled, due)));
+            entry.loose = message.waits.is_some();
+            if let (Some(at), Some(old)) = (message.waits, old.get(&message.id)) {
+                let dues = old.waits.iter().map(|(_, due)| *due).filter(|due| at == now.max(*due));
+                entry.waits.extend(dues.map(|due| (settled, due)));
+                entry.wakes = entry.waits.last().map(|(_, due)| *due);
+            }
             self.entries.push(entry);
             self.note_state(index, state);
         }
