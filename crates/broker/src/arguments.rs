@@ -18,13 +18,29 @@ pub fn check_queue(arguments: Table<'_>, queue: &str, vhost: &str) -> Result<()>
             "x-delayed-retry-multiplier" => factor(value),
             "x-delayed-retry-type" => one_of(value, &["disabled", "all", "failed", "returned"]),
             "x-max-priority" => integer(value, 0, 255),
-            "x-overflow" => one_of(value, &["drop-head", "reject-publish", "reject-publish-dlx"]),
-            "x-dead-letter-exchange" | "x-dead-letter-routing-key" => text(value).map(|_| ()),
+            "x-overflow" => match one_of(value, &["drop-head", "reject-publish", "reject-publish-dlx"]) {
+                Err(_) if text(value).is_ok() => Err("invalid_overflow".to_string()),
+                checked => checked,
+            },
+            "x-dead-letter-exchange" => match value {
+                Value::LongString(_) => text(value).map(|_| ()),
+                other => {
+                    let found = type_name(other);
+                    return Err(Error::precondition(format!(
+                        "invalid type '{found}' for arg '{key}' in queue '{queue}' in vhost '{vhost}'"
+                    )));
+                }
+            },
+            "x-dead-letter-routing-key" => text(value).map(|_| ()),
             "x-single-active-consumer" => match value {
                 Value::Bool(_) => Ok(()),
                 other => Err(unacceptable(other)),
             },
-            "x-queue-mode" => one_of(value, &["default", "lazy"]),
+            "x-queue-mode" => match text(value) {
+                Ok("default" | "lazy") => Ok(()),
+                Ok(other) => Err(format!("\"unsupported queue mode '{other}'\"")),
+                Err(why) => Err(why),
+            },
             "x-queue-type" => queue_type(value),
             DELAYS_FOR => Err("it is for the broker's own queues".to_string()),
             _ => Ok(()),
@@ -92,8 +108,11 @@ pub fn check_quorum(declare: &QueueDeclare<'_>, vhost: &str) -> Result<()> {
         return Ok(());
     }
     let name = declare.name;
-    let flags =
-        [(!declare.durable, "non-durable"), (declare.auto_delete, "auto-delete"), (declare.exclusive, "exclusive-owner")];
+    let flags = [
+        (!declare.durable, "non-durable"),
+        (declare.auto_delete, "auto-delete"),
+        (declare.exclusive, "exclusive-owner"),
+    ];
     if let Some((_, flag)) = flags.iter().find(|(is_set, _)| *is_set) {
         return Err(Error::precondition(format!("invalid property '{flag}' for queue '{name}' in vhost '{vhost}'")));
     }
@@ -105,8 +124,8 @@ pub fn check_quorum(declare: &QueueDeclare<'_>, vhost: &str) -> Result<()> {
     }
 }
 
-/// Milliseconds that an argument may have at most: a hundred years. RabbitMQ's timers end at 49.7 days.
-pub(crate) const TIME_MAX: i64 = 100 * 365 * 24 * 60 * 60 * 1000;
+/// Milliseconds that an argument may have at most: ten years, as in RabbitMQ.
+pub(crate) const TIME_MAX: i64 = 10 * 365 * 24 * 60 * 60 * 1000;
 
 fn factor(value: Value<'_>) -> std::result::Result<(), String> {
     match as_f64(value) {
@@ -120,16 +139,18 @@ fn queue_type(value: Value<'_>) -> std::result::Result<(), String> {
     match text(value)? {
         "classic" | "quorum" => Ok(()),
         "stream" => Err("streams are not supported by this version".to_string()),
-        other => Err(format!("unsupported queue type '{other}'")),
+        other => Err(format!("\"unsupported queue type '{other}'\"")),
     }
 }
 
 fn integer(value: Value<'_>, min: i64, max: i64) -> std::result::Result<(), String> {
-    let Some(number) = value.as_i64() else { return Err(unacceptable(value)) };
+    let Some(number) = value.as_i64() else {
+        return Err(format!("\"expected integer, got {}\"", type_name(value)));
+    };
     match number {
         0 if min > 0 => Err("{value_zero,0}".to_string()),
         n if n < min => Err(format!("{{value_negative,{n}}}")),
-        n if n > max && max == TIME_MAX => Err(format!("{{value_too_big,{n}}}")),
+        n if n > max && max == TIME_MAX => Err(format!("{{value_too_large,{n}}}")),
         n if n > max => Err(format!("{{max_value_exceeded,{n}}}")),
         _ => Ok(()),
     }
@@ -221,7 +242,7 @@ fn show(value: Value<'_>) -> String {
 }
 
 /// RabbitMQ's name of a field's type.
-fn type_name(value: Value<'_>) -> &'static str {
+pub(crate) fn type_name(value: Value<'_>) -> &'static str {
     match value {
         Value::Bool(_) => "bool",
         Value::I8(_) => "byte",
@@ -300,7 +321,7 @@ mod tests {
         check(
             table(),
             table().with("x-max-length", "ten"),
-            expect!["invalid arg 'x-max-length' for queue 'q' in vhost '/': {unacceptable_type,longstr}"],
+            expect![[r#"invalid arg 'x-max-length' for queue 'q' in vhost '/': "expected integer, got longstr""#]],
         );
         check(
             table(),

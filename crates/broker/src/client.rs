@@ -22,7 +22,7 @@ pub use transaction::Transaction;
 pub use wait::Wait;
 
 use crate::channel::{Channel, Consume};
-use crate::engine::{Broker, QueueDeclare, QueueStatus, VirtualHost};
+use crate::engine::{Broker, QueueDeclare, QueueStatus, Redriven, VirtualHost};
 use crate::error::Error;
 use crate::publisher::Published;
 use crate::routing::ExchangeType;
@@ -154,6 +154,15 @@ impl Client {
     /// Lets an exchange get what is published to another one with a key that matches.
     pub fn bind_exchange(&self, destination: &str, source: &str, key: &str) -> Result<()> {
         Ok(self.line.lock_running()?.session.vhost().bind_exchange(destination, source, key, Table::EMPTY)?)
+    }
+
+    /// Moves up to `max` dead letters from a queue back to the queues in which they first died, as they were published.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with 404 if there is no such queue, and with 405 if it is another's.
+    pub fn redrive(&self, queue: &str, max: u64) -> Result<Redriven> {
+        let core = self.line.lock_running()?;
+        Ok(core.session.vhost().redrive(queue, max, core.session.id())?)
     }
 
     /// The virtual host, for what else can be done with it.

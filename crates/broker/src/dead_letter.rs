@@ -71,16 +71,18 @@ pub(crate) struct Letter {
 /// # Panics
 /// If the message's properties cannot be decoded: they were when it was published.
 pub(crate) fn letter(message: &Message<'_>, queue: &str, reason: Reason, target: &Target, now: u64) -> Letter {
-    let mut properties = Properties::decode(message.properties).expect("properties are checked before they are queued");
+    let mut properties =
+        Properties::decode_stored(message.properties).expect("properties are checked before they are queued");
     let mut headers = properties.headers.map(FieldTable::from).unwrap_or_default();
     let mut keys = vec![message.routing_key().to_string()];
     if let Some(Value::Array(extra)) = headers.get("CC") {
         keys.extend(extra.iter().filter_map(|key| Some(key.as_str()?.to_string())));
     }
     let death = Death { message, queue, reason: reason.name(), keys: &keys, expiration: properties.expiration, now };
-    let deaths = death.before(headers.as_table());
+    let (deaths, is_first) = (death.before(headers.as_table()), headers.get("x-death").is_none());
     headers.insert("x-death", &deaths);
-    if headers.get("x-first-death-reason").is_none() {
+    // What a client may have written there does not count.
+    if is_first {
         headers.insert("x-first-death-exchange", message.exchange());
         headers.insert("x-first-death-queue", queue);
         headers.insert("x-first-death-reason", reason.name());
@@ -121,6 +123,59 @@ impl Letter {
         false
     }
 }
+
+/// A dead letter as it was before it first died, for the queue that it died in.
+#[derive(Debug)]
+pub(crate) struct Revived {
+    /// The name of that queue.
+    pub(crate) queue: String,
+    /// Exchange and key that it was published with, as a record holds them.
+    pub(crate) route: Vec<u8>,
+    /// Its properties without the history, encoded. An expiration that it had is not given back: it would be over.
+    pub(crate) properties: Vec<u8>,
+}
+
+/// Undoes [`letter`]. `None` if the message tells of no death.
+///
+/// # Panics
+/// If the message's properties cannot be decoded: they were when it was published.
+pub(crate) fn revive(message: &Message<'_>) -> Option<Revived> {
+    let mut properties =
+        Properties::decode_stored(message.properties).expect("properties are checked before they are queued");
+    let mut headers = properties.headers.map(FieldTable::from)?;
+    let queue = headers.get("x-first-death-queue")?.as_str()?.to_string();
+    let route = {
+        let deaths = headers.get("x-death")?;
+        let Value::Array(deaths) = deaths else { return None };
+        let deaths: Vec<Value<'_>> = deaths.iter().collect();
+        let of_queue = |death: &&Value<'_>| matches!(death, Value::Table(death) if death.get("queue").is_some_and(|it| it.as_str() == Some(&queue)));
+        // The oldest comes last.
+        let Some(Value::Table(death)) = deaths.iter().rfind(of_queue) else { return None };
+        let key = match death.get("routing-keys") {
+            Some(Value::Array(keys)) => keys.iter().next().and_then(|key| Some(key.as_str()?.to_string())),
+            _ => None,
+        };
+        encode_route(death.get("exchange")?.as_str()?, &key?)
+    };
+    for name in HISTORY {
+        headers.remove(name);
+    }
+    properties.headers = Some(headers.as_table()).filter(|headers| !headers.is_empty());
+    let mut encoded = Vec::new();
+    properties.encode(&mut encoded);
+    Some(Revived { queue, route, properties: encoded })
+}
+
+/// The headers that tell of deaths.
+const HISTORY: [&str; 7] = [
+    "x-death",
+    "x-first-death-exchange",
+    "x-first-death-queue",
+    "x-first-death-reason",
+    "x-last-death-exchange",
+    "x-last-death-queue",
+    "x-last-death-reason",
+];
 
 /// A message's death in a queue.
 struct Death<'a> {

@@ -24,7 +24,7 @@ pub(crate) fn delay_of(headers: Table<'_>) -> Option<u64> {
     u64::try_from(delay).ok().filter(|delay| *delay > 0)
 }
 
-/// As [`delay_of`]; 406 if that is longer than a hundred years.
+/// As [`delay_of`]; 406 if that is longer than ten years.
 pub(crate) fn check_delay(headers: Table<'_>) -> Result<Option<u64>> {
     let delay = delay_of(headers);
     match delay.filter(|delay| *delay > TIME_MAX as u64) {

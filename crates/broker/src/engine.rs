@@ -9,6 +9,7 @@ mod delay;
 mod durable;
 mod lease;
 mod park;
+mod redrive;
 mod shared_queue;
 mod threads;
 mod timer;
@@ -16,6 +17,7 @@ mod vhost;
 
 pub(crate) use commit::commit;
 pub(crate) use park::park;
+pub use redrive::Redriven;
 pub use shared_queue::SharedQueue;
 pub use vhost::VirtualHost;
 

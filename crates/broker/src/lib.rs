@@ -99,7 +99,7 @@ mod unacked;
 pub use arguments::has_effect;
 pub use channel::{Channel, Consume, Pulled, REPLY_TO, Settle};
 pub use client::{Client, ClientError, Confirm, Content, Message, Subscription, Transaction, Wait};
-pub use engine::{Broker, Environment, QueueDeclare, QueueStatus, SharedQueue, VirtualHost};
+pub use engine::{Broker, Environment, QueueDeclare, QueueStatus, Redriven, SharedQueue, VirtualHost};
 pub use error::{Error, Result, Scope};
 pub use filter::{Filter, FilterError};
 pub use limits::Limits;

@@ -13,16 +13,18 @@ mod recover;
 mod replay;
 mod scan;
 mod store;
+mod timetable;
 mod writer;
 
 pub use check::{FileKind, FileReport, QueueReport, Report, check};
 pub(crate) use contents::Contents;
 pub(crate) use format::Lsn;
 pub(crate) use index::{Entry, Span};
-pub(crate) use record::{Bound, Change, QueueId, QueueState, Stretch, Target};
+pub(crate) use record::{Bound, Change, QueueId, QueueState, Stretch, Target, TimesFile};
 pub(crate) use recover::{Recovered, recover};
 pub(crate) use scan::{is_damage, report_lost};
 pub(crate) use store::{Store, View};
+pub(crate) use timetable::{BadBlock, Reader};
 pub(crate) use writer::{LARGE_MIN, Log, Part, Place, Round, Ticket, Unit};
 
 pub(crate) use crate::queue::{FileSpan, Snapshot};

@@ -6,7 +6,7 @@
 mod rules;
 
 pub(crate) use self::rules::Lives;
-use crate::arguments::TIME_MAX;
+use crate::arguments::{TIME_MAX, type_name};
 use crate::delay::check_delay;
 use crate::engine::{Durable, SharedQueue, VirtualHost};
 use crate::error::{Error, Result};
@@ -586,7 +586,8 @@ pub(crate) fn life(properties: &Properties<'_>) -> Result<Option<u64>> {
             return Ok(Some(number.unsigned_abs()));
         }
         _ if text.starts_with('-') => format!("{{value_negative,{text}}}"),
-        _ => format!("{{value_too_big,{text}}}"),
+        (_, Ok(number)) => format!("{{value_too_large,{number}}}"),
+        (_, Err(_)) => format!("{{value_too_large, {digits}}}"),
     };
     Err(Error::precondition(format!("invalid expiration '{text}': {why}")))
 }
@@ -601,17 +602,20 @@ pub(crate) fn own_times(properties: &Properties<'_>, route: &Route) -> Result<(O
 
 /// The routing keys in a CC or BCC header, which is an array of strings.
 fn extra_keys<'a>(headers: Table<'a>, name: &str, keys: &mut Vec<&'a str>) -> Result<()> {
-    let refuse = || Error::precondition(format!("invalid '{name}' header: expected an array of strings"));
+    let refuse = |found: Value<'_>| {
+        let text = format!("invalid message: {{unacceptable_type_in_header,\"{name}\",{}}}", type_name(found));
+        Error::precondition(text)
+    };
     match headers.get(name) {
         None => Ok(()),
         Some(Value::Array(array)) => {
             for value in array.iter() {
-                let Value::LongString(_) = value else { return Err(refuse()) };
-                keys.push(value.as_str().ok_or_else(refuse)?);
+                let Value::LongString(_) = value else { return Err(refuse(value)) };
+                keys.push(value.as_str().ok_or_else(|| refuse(value))?);
             }
             Ok(())
         }
-        Some(_) => Err(refuse()),
+        Some(other) => Err(refuse(other)),
     }
 }
 

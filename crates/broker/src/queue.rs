@@ -23,8 +23,8 @@ mod stored;
 mod timed;
 
 use stored::Stored;
-pub(crate) use timed::{Dead, Return};
 pub(crate) use stored::{FileSpan, Journal, Missing, RESIDENT, Restored, Snapshot, Wanted};
+pub(crate) use timed::{Dead, Return};
 
 /// What a consumer or basic.get took: records of one block, at consecutive positions.
 #[derive(Debug)]
@@ -56,7 +56,8 @@ impl Delivery {
         if !self.tells_count || self.returned == 0 {
             return None;
         }
-        let mut properties = Properties::decode(message.properties).expect("they are checked before they are queued");
+        let mut properties =
+            Properties::decode_stored(message.properties).expect("they are checked before they are queued");
         let mut headers = properties.headers.map(FieldTable::from).unwrap_or_default();
         headers.insert("x-delivery-count", i64::try_from(self.returned).unwrap_or(i64::MAX));
         properties.headers = Some(headers.as_table());
@@ -308,7 +309,9 @@ impl Queue {
         let end = segment + u64::from(state.count());
         let block = state.seal();
         let offset = offset.unwrap_or_else(|| state.offset((position - segment) as u32));
-        let count = max.min(self.holes.next_from(position).map_or(end, |hole| hole.min(end)) - position) as u32;
+        let until =
+            if self.holes.len() == 0 { end } else { self.holes.next_from(position).map_or(end, |it| it.min(end)) };
+        let count = max.min(until - position) as u32;
         self.ahead -= u64::from(count);
         let position_after = position + u64::from(count);
         if position_after < end {

@@ -193,12 +193,18 @@ mod tests {
     #[test]
     fn delays_grow_and_have_an_end() {
         let table = || FieldTable::new().with("x-delayed-retry-min", 100i32);
-        check(table(), expect![[r#"
+        check(
+            table(),
+            expect![[r#"
             [100, 200, 300, 400, 500, 100000]
-            [100, 200, 300, 400, 500, 100000]"#]]);
-        check(table().with("x-delayed-retry-max", 250i64), expect![[r#"
+            [100, 200, 300, 400, 500, 100000]"#]],
+        );
+        check(
+            table().with("x-delayed-retry-max", 250i64),
+            expect![[r#"
             [100, 200, 250, 250, 250, 250]
-            [100, 200, 250, 250, 250, 250]"#]]);
+            [100, 200, 250, 250, 250, 250]"#]],
+        );
         check(
             table().with("x-delayed-retry-multiplier", 2.5f64).with("x-delayed-retry-max", 2000i32),
             expect![[r#"

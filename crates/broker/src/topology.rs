@@ -467,13 +467,7 @@ impl<Q: Clone> Topology<Q> {
         self.walk(exchange, keys, properties, true)
     }
 
-    fn walk(
-        &self,
-        exchange: &str,
-        keys: &[&str],
-        properties: &Properties<'_>,
-        has_waited: bool,
-    ) -> Result<Routed<Q>> {
+    fn walk(&self, exchange: &str, keys: &[&str], properties: &Properties<'_>, has_waited: bool) -> Result<Routed<Q>> {
         let (subject, headers) = (Subject::new(properties), properties.headers.unwrap_or_default());
         let delayed = !has_waited && delay_of(headers).is_some();
         let mut walk = Walk { topology: self, subject, delayed, queues: FxHashSet::default(), reads_headers: false };
@@ -514,7 +508,7 @@ impl<Q: Clone> Walk<'_, Q> {
             }
             self.reads_headers |= exchange.router.reads_headers() || exchange.delayed;
             if exchange.delayed && self.delayed {
-                self.queues.insert(delay_queue(&name).into());
+                self.queues.insert(delay_queue(name).into());
                 continue;
             }
             let mut matched = false;

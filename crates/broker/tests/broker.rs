@@ -22,6 +22,8 @@ mod modes;
 mod order;
 #[path = "broker/queues.rs"]
 mod queues;
+#[path = "broker/restarts.rs"]
+mod restarts;
 #[path = "broker/retries.rs"]
 mod retries;
 #[path = "broker/script.rs"]

@@ -110,7 +110,10 @@ mod tests {
     use leveret_broker::{Environment, Limits};
 
     fn check(text: &str, expected: Expect) {
-        let broker = Broker::new(Limits::default(), Environment { random: Box::new(|| 0), now: Box::new(|| 0), elapsed: Box::new(|| 0), ticks: true });
+        let broker = Broker::new(
+            Limits::default(),
+            Environment { random: Box::new(|| 0), now: Box::new(|| 0), elapsed: Box::new(|| 0), ticks: true },
+        );
         let result = match parse(text, &broker) {
             Ok(users) => format!("{:?}", users.access("ann", "shop").map(|access| access.user().to_string())),
             Err(error) => format!("{error:#}"),

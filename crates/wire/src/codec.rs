@@ -69,6 +69,11 @@ impl<'a> Reader<'a> {
         Table::new(self.long_bytes()?)
     }
 
+    /// A table that was checked before, however deep it is nested.
+    pub(crate) fn stored_table(&mut self) -> Result<Table<'a>, Error> {
+        Ok(Table::stored(self.long_bytes()?))
+    }
+
     /// The arguments must fill the frame: what follows them would be lost silently.
     #[inline]
     pub(crate) fn finish(&self) -> Result<(), Error> {

@@ -120,10 +120,23 @@ impl<'a> Properties<'a> {
         if bytes == [0, 0] {
             return Ok(Self::EMPTY);
         }
-        Self::decode_list(bytes)
+        Self::decode_list(bytes, Reader::table)
     }
 
-    fn decode_list(bytes: &'a [u8]) -> Result<Self, Error> {
+    /// Takes flags and list apart that [`Properties::decode`] has accepted before, perhaps when tables could be nested
+    /// deeper, or that were made from such: the headers are not checked again.
+    ///
+    /// # Errors
+    /// As [`Properties::decode`], but for the headers.
+    pub fn decode_stored(bytes: &'a [u8]) -> Result<Self, Error> {
+        Self::decode_list(bytes, Reader::stored_table)
+    }
+
+    #[inline]
+    fn decode_list(
+        bytes: &'a [u8],
+        mut table: impl FnMut(&mut Reader<'a>) -> Result<Table<'a>, Error>,
+    ) -> Result<Self, Error> {
         let mut input = Reader(bytes);
         let flags = input.u16()?;
         let mut word = flags;
@@ -141,7 +154,7 @@ impl<'a> Properties<'a> {
         let properties = Self {
             content_type: optional(flags, CONTENT_TYPE, || input.short_str())?,
             content_encoding: optional(flags, CONTENT_ENCODING, || input.short_str())?,
-            headers: optional(flags, HEADERS, || input.table())?,
+            headers: optional(flags, HEADERS, || table(&mut input))?,
             delivery_mode: optional(flags, DELIVERY_MODE, || input.u8())?,
             priority: optional(flags, PRIORITY, || input.u8())?,
             correlation_id: optional(flags, CORRELATION_ID, || input.short_bytes())?,

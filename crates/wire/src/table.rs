@@ -45,6 +45,11 @@ impl<'a> Table<'a> {
     /// The table without entries.
     pub const EMPTY: Table<'static> = Table(&[]);
 
+    /// Takes encoded entries that were checked before: what does not check ends the table.
+    pub(crate) fn stored(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
     /// Takes encoded entries, without the length that precedes them on the wire, and checks them all.
     ///
     /// # Errors

@@ -86,3 +86,18 @@ pub fn drop_caches() -> bool {
     let synced = Command::new("sync").status().is_ok_and(|status| status.success());
     synced && fs::write("/proc/sys/vm/drop_caches", "3").is_ok()
 }
+
+/// Bytes that the files of a directory and of those in it take on the disk.
+///
+/// # Errors
+/// When they can't be looked at.
+pub fn used(directory: &Path) -> Result<u64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        // One that is removed at this moment takes nothing.
+        let Ok(metadata) = entry.metadata() else { continue };
+        bytes += if metadata.is_dir() { used(&entry.path())? } else { metadata.blocks() * 512 };
+    }
+    Ok(bytes)
+}

@@ -43,6 +43,10 @@ pub enum Metric {
     SlowDown,
     /// What somebody else published meanwhile, in MiB per second.
     LoudRate,
+    /// What a plain queue reaches, of messages consumed or else confirmed.
+    PlainRate,
+    /// The rate over `PlainRate`.
+    OfPlain,
     FillRate,
     DrainRate,
     /// Resident bytes that a message in a backlog costs.
@@ -51,6 +55,8 @@ pub enum Metric {
     MemoryGrowth,
     /// The same once the server has been killed and started again, over one that has just started on nothing.
     MemoryAfterRestart,
+    /// MiB by which the directory has grown.
+    DiskGrowth,
     /// Resident KiB that an idle connection costs.
     IdleMemory,
     /// Milliseconds.
@@ -96,6 +102,8 @@ pub fn measure(programs: &Programs, row: &Row, system: System, seconds: f64) -> 
             }
         }
         Load::Beside { options, loud } => beside(programs, &server, [options, loud], seconds),
+        Load::Against { plain, options } => against(programs, &server, [plain, options], seconds),
+        Load::Delayed { count, options } => backlog::delayed(programs, &server, *count, options),
         Load::Backlog(backlog) => backlog::measure(programs, server, row, backlog, system),
         Load::Idle { connections } => idle(programs, &server, *connections),
         Load::Start => Ok(start_time),
@@ -173,6 +181,19 @@ fn beside(programs: &Programs, server: &Server, options: [&[&str]; 2], seconds: 
         (Metric::SlowDown, disturbed / quiet),
         (Metric::LoudRate, rate / MIB),
     ]))
+}
+
+/// What a plain queue and what one with rules reaches.
+fn against(programs: &Programs, server: &Server, options: [&[&str]; 2], seconds: f64) -> Result<Sample> {
+    let rate = |options: &[&str]| -> Result<f64> {
+        let report = report(&mut timed(programs, server, options, seconds))?;
+        server.settle(PREPARED)?;
+        let name = if options.contains(&"--confirm") { "confirm_rate" } else { "consume_rate" };
+        report[name].as_f64().filter(|rate| *rate > 0.0).context("nothing came through")
+    };
+    let [plain, options] = options;
+    let (plain, ruled) = (rate(plain)?, rate(options)?);
+    Ok(Sample::from([(Metric::PlainRate, plain), (Metric::ConsumeRate, ruled), (Metric::OfPlain, ruled / plain)]))
 }
 
 fn start_after_kill(programs: &Programs, server: Server, options: &[&str]) -> Result<Sample> {

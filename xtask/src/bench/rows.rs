@@ -1,6 +1,7 @@
 //! The rows of the table: what is done, and the goals. A new row is a new literal.
 
 mod durable;
+mod rules;
 mod transient;
 
 use super::measure::Metric;
@@ -28,6 +29,8 @@ pub enum Group {
     Backlog,
     /// From the start of a process until it listens.
     Start,
+    /// Queues with rules, beside plain ones.
+    Rules,
 }
 
 impl Group {
@@ -38,6 +41,7 @@ impl Group {
             Self::Persistent => "persistent",
             Self::Backlog => "backlog",
             Self::Start => "start",
+            Self::Rules => "rules",
         }
     }
 }
@@ -50,8 +54,12 @@ pub enum Load {
     BenchAndNats { options: &'static [&'static str], size: usize },
     /// The same twice: alone, and while somebody else does what `loud` says.
     Beside { options: &'static [&'static str], loud: &'static [&'static str] },
+    /// The same twice: as `plain` says, and as `options` say.
+    Against { plain: &'static [&'static str], options: &'static [&'static str] },
     /// Messages published with nobody consuming, and then consumed.
     Backlog(Backlog),
+    /// So many messages that wait for their time when the load ends.
+    Delayed { count: u64, options: &'static [&'static str] },
     /// So many connections with a channel each.
     Idle { connections: usize },
     /// Only a start.
@@ -139,7 +147,7 @@ const CPU: Output =
 
 /// All rows, in the table's order.
 pub fn all() -> impl Iterator<Item = &'static Row> {
-    transient::ROWS.iter().chain(durable::ROWS)
+    transient::ROWS.iter().chain(durable::ROWS).chain(rules::ROWS)
 }
 
 impl Row {

@@ -45,7 +45,8 @@ pub(crate) fn commit(
         }
     }
     let is_logged = |settled: &Settled| settled.run.queue.is_durable() && !settled.how.comes_back();
-    let durable = vhost.durable.as_ref().filter(|_| runs.iter().any(|held| held.logged) || settled.iter().any(is_logged));
+    let durable =
+        vhost.durable.as_ref().filter(|_| runs.iter().any(|held| held.logged) || settled.iter().any(is_logged));
     let Some(durable) = durable else {
         runs.into_iter().map(Effect::Append).chain(settled.into_iter().map(Effect::Settle)).for_each(|effect| {
             effect.take(vhost, mailbox);

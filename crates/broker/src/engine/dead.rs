@@ -9,6 +9,7 @@ use crate::delay::delay_of;
 use crate::message::{BLOCK_MAX, Message, Run};
 use crate::publisher::{Held, Lives, Notes, Route};
 use crate::queue::{Dead, Delivery, Queue, Return};
+use crate::runs::Runs;
 use crate::times::{Time, What};
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -43,13 +44,7 @@ impl SharedQueue {
     }
 
     /// Takes handed-out messages back, and does something else under the same lock.
-    pub(crate) fn take_back(
-        self: &Arc<Self>,
-        position: u64,
-        count: u64,
-        failed: bool,
-        also: impl FnOnce(&mut Queue),
-    ) {
+    pub(crate) fn take_back(self: &Arc<Self>, position: u64, count: u64, failed: bool, also: impl FnOnce(&mut Queue)) {
         let mut also = Some(also);
         let mut at_once = |queue: &mut Queue| {
             queue.requeue(position, count);
@@ -99,7 +94,7 @@ impl SharedQueue {
         }
     }
 
-    fn body_bytes(&self, position: u64, count: u64) -> u64 {
+    pub(super) fn body_bytes(&self, position: u64, count: u64) -> u64 {
         let (mut at, end, mut bytes) = (position, position + count, 0);
         while at < end {
             let found = self.look_again(at, end - at, STEP);
@@ -124,6 +119,19 @@ impl SharedQueue {
         });
         self.bury_all(&dead);
         self.send_delayed(&delayed);
+    }
+
+    /// Messages that wait, and are to be woken at no time that is `known`, wait no longer. Returns how many.
+    pub(super) fn wake_forgotten(self: &Arc<Self>, known: Option<&Runs>) -> u64 {
+        let forgotten = self.state.lock().forgotten(known);
+        let due = |&(position, count): &(u64, u64)| Due { what: What::Wake, position, count };
+        self.meet(&forgotten.iter().map(due).collect::<Vec<_>>());
+        forgotten.iter().map(|(_, count)| count).sum()
+    }
+
+    /// Some of a time's messages are there.
+    pub(super) fn has_any(&self, time: &Time) -> bool {
+        self.state.lock().has_any(time.position, time.count)
     }
 
     /// Drops the oldest messages that are too many.

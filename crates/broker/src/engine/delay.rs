@@ -52,7 +52,7 @@ impl SharedQueue {
     fn route_delayed(&self, message: &Message<'_>, out: &mut Vec<Held>) {
         let (Some(exchange), Some(vhost)) = (&self.settings.delays_for, self.vhost.upgrade()) else { return };
         let mut properties =
-            Properties::decode(message.properties).expect("properties are checked before they are queued");
+            Properties::decode_stored(message.properties).expect("properties are checked before they are queued");
         let mut headers = properties.headers.map(FieldTable::from).unwrap_or_default();
         negate(&mut headers);
         let mut keys = vec![message.routing_key()];

@@ -15,7 +15,9 @@ impl SharedQueue {
     /// It is used: declared, got from or consumed.
     #[inline]
     pub(crate) fn touch(&self) {
-        if let Some(vhost) = self.vhost.upgrade().filter(|_| self.settings.expires.is_some()) {
+        if self.settings.expires.is_some()
+            && let Some(vhost) = self.vhost.upgrade()
+        {
             self.used.store(vhost.timer().now(), Ordering::Relaxed);
         }
     }

@@ -52,7 +52,12 @@ pub(super) struct Due {
 
 impl Timer {
     /// Without `has_thread`, the broker's owner calls [`Broker::tick`].
-    pub(super) fn new(times: Arc<Times>, environment: Arc<Environment>, broker: Weak<Inner>, has_thread: bool) -> Timer {
+    pub(super) fn new(
+        times: Arc<Times>,
+        environment: Arc<Environment>,
+        broker: Weak<Inner>,
+        has_thread: bool,
+    ) -> Timer {
         let start = ((environment.now)(), (environment.elapsed)());
         Timer {
             times,
@@ -89,6 +94,10 @@ impl Timer {
 
     pub(super) fn queue(&self, number: QueueId) -> Option<Arc<SharedQueue>> {
         self.queues.read().get(&number)?.upgrade()
+    }
+
+    fn queues(&self) -> Vec<Arc<SharedQueue>> {
+        self.queues.read().values().filter_map(Weak::upgrade).collect()
     }
 
     /// Notes what is to happen.
@@ -167,6 +176,7 @@ impl Broker {
         if self.is_behind() {
             return true;
         }
+        self.tend_times();
         let mut due = Vec::new();
         let more = match timer.times.take_due(timer.now(), TAKE, &mut due) {
             Ok(more) => more,
@@ -190,6 +200,35 @@ impl Broker {
         }
         timer.times.settled();
         more
+    }
+
+    fn tend_times(&self) {
+        let timer = &self.inner.timer;
+        if timer.times.take_damaged() {
+            self.wake_forgotten();
+        }
+        // A durable broker does it where it writes them to files.
+        if self.durable().is_none() {
+            timer.times.drop_dead(&mut |time| timer.queue(time.queue).is_some_and(|queue| queue.has_any(time)));
+        }
+    }
+
+    /// Times were lost to damage: messages that wait, and for which there is none, are to wait no longer.
+    fn wake_forgotten(&self) {
+        let Some(durable) = self.durable() else { return };
+        match self.inner.timer.times.to_wake() {
+            Ok(known) => self.inner.timer.queues().iter().for_each(|queue| {
+                let woken = queue.wake_forgotten(known.get(&queue.number));
+                if woken > 0 {
+                    let text = "waited for times that were lost to damage, and wait no longer";
+                    durable.report(format!("{woken} messages in queue '{}' {text}", queue.name));
+                }
+            }),
+            Err(error) => {
+                durable.report(format!("times cannot be read, and will be tried again: {error}"));
+                self.inner.timer.times.note_damage();
+            }
+        }
     }
 
     fn is_behind(&self) -> bool {

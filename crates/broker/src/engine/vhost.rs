@@ -328,9 +328,8 @@ impl VirtualHost {
     /// Where a dead letter goes; `None` if nowhere. Queues that it would only come back to are left out.
     pub(super) fn route_letter(&self, exchange: &str, letter: &Letter) -> Option<Route> {
         let keys: Vec<&str> = letter.keys.iter().map(String::as_str).collect();
-        let headers = Some(letter.headers.as_table());
-        // Its history may be nested deeper than a client's tables may be: then nothing but the headers is looked at.
-        let properties = Properties { headers, ..Properties::decode(&letter.properties).unwrap_or_default() };
+        // Its history may be nested deeper than a client's tables may be.
+        let properties = Properties::decode_stored(&letter.properties).ok()?;
         let routed = self.topology.read().route(exchange, &keys, &properties).ok()?;
         let takes = |queue: &Arc<SharedQueue>| queue.check_undamaged().is_ok() && !letter.would_cycle(&queue.name);
         let queues: Box<[_]> = routed.queues.into_iter().filter(takes).collect();

@@ -6,10 +6,11 @@ use super::contents::Owned;
 use super::files::{failed, parse_name, slot_name};
 use super::format::{Bad, LogId, RECORD_HEAD, RawRecord, lsn, u32_at};
 use super::index::{self, Entries, Entry, Index};
-use super::record::{CHUNK, Checkpoint, ENQUEUE, Enqueue, FileRecord, LARGE, QueueId, Stretch};
+use super::record::{CHUNK, Checkpoint, ENQUEUE, Enqueue, FileRecord, LARGE, QueueId, Stretch, TimesFile};
 use super::recover::file_name;
 use super::replay::{self, Chain, Item, Segment};
 use super::scan::{Scan, checkpoints, is_damage, report_lost};
+use super::timetable::{self, Reader};
 use super::{Damage, OpenError};
 use crate::disk::{Disk, DiskFile};
 use rustc_hash::FxHashMap;
@@ -62,6 +63,8 @@ pub enum FileKind {
     Index,
     /// Everything but messages.
     Checkpoint,
+    /// What is to happen to messages at times.
+    Times,
     /// Nothing that is needed.
     Unused,
 }
@@ -129,6 +132,7 @@ pub fn check(disk: &dyn Disk) -> Result<Report, OpenError> {
     }
     checking.scan.judge();
     checking.older(&names, &read.0);
+    checking.times()?;
     checking.look_at_found(&chain)?;
     Ok(checking.finish())
 }
@@ -288,7 +292,11 @@ impl Checking<'_> {
 
     /// What only the checkpoint before the newest one needs.
     fn older(&mut self, names: &[String], newest: &Checkpoint) {
-        let Some((_, files)) = self.scan.older(names, newest.number) else { return };
+        let Some(((_, files), times)) = self.scan.older(names, newest.number) else { return };
+        let times = times.iter().map(|file| (timetable::name(file.number), FileKind::Times));
+        for (name, kind) in times {
+            self.needed(&name, kind);
+        }
         for file in files {
             for name in [file_name(&file), index::name(file.number)] {
                 let kind = match parse_name(&name) {
@@ -296,12 +304,45 @@ impl Checking<'_> {
                     Some((_, "merged")) => FileKind::Merged,
                     _ => FileKind::Adopted,
                 };
-                let unused = self.report.files.iter_mut().find(|it| it.name == name && it.kind == FileKind::Unused);
-                if let Some(report) = unused {
-                    report.kind = kind;
-                }
+                self.needed(&name, kind);
             }
         }
+    }
+
+    /// Notes what a file is that was not read.
+    fn needed(&mut self, name: &str, kind: FileKind) {
+        let unused = self.report.files.iter_mut().find(|it| it.name == name && it.kind == FileKind::Unused);
+        if let Some(report) = unused {
+            report.kind = kind;
+        }
+    }
+
+    /// Reads all blocks of the files of times.
+    fn times(&mut self) -> Result<(), OpenError> {
+        for record in self.scan.contents.times_files.clone() {
+            let name = timetable::name(record.number);
+            let file = match self.scan.disk.open(&name) {
+                Ok(file) => file,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    self.scan.miss_times(format!("{name} is missing"));
+                    continue;
+                }
+                Err(error) => return Err(failed("open", &name)(error)),
+            };
+            let mut reader = Reader::new(self.scan.log, file, TimesFile { block: 0, item: 0, ..record });
+            let (mut bad, mut times) = (Vec::new(), 0);
+            loop {
+                reader.load(&mut bad).map_err(failed("read", &name))?;
+                if reader.head().is_none() {
+                    break;
+                }
+                times += 1;
+                reader.advance();
+            }
+            self.report.file(&name, FileKind::Times, times);
+            self.scan.lose_times(&bad);
+        }
+        Ok(())
     }
 
     /// Looks at the records that the replay has found.

@@ -1,8 +1,10 @@
 //! Checkpoints: everything but messages, written to a file of its own (docs/format.md).
 
 use super::files::read_exact;
-use super::format::{BATCH_HEAD, BatchHead, LogId, RawRecord, lsn};
-use super::record::{self, CHECKPOINT, Change, Checkpoint, FILES, FileRecord, QUEUE_STATE, TIMES};
+use super::format::{BATCH_HEAD, BatchHead, LogId, Lsn, RawRecord, lsn};
+use super::record::{
+    self, CHECKPOINT, Change, Checkpoint, FILES, FileRecord, QUEUE_STATE, TIMES, TIMES_FILES, TimesFile,
+};
 use crate::disk::{Disk, DiskFile};
 use crate::times::{self, Time};
 use std::io;
@@ -71,6 +73,12 @@ impl Writing {
             self.push(TIMES)?;
         }
         Ok(())
+    }
+
+    /// The files with the rest of them. Records of the log below `known` say nothing else.
+    pub(crate) fn times_files(&mut self, known: Lsn, files: &[TimesFile]) -> io::Result<()> {
+        record::encode_times_files(known, files, &mut self.meta);
+        self.push(TIMES_FILES)
     }
 
     fn push(&mut self, kind: u8) -> io::Result<()> {

@@ -2,13 +2,14 @@
 
 use super::format::{Lsn, RawRecord};
 use super::index::Span;
+use super::record::decode_times_files;
 use super::record::{self, Bound, Change, DELIVERED, DONE, ENQUEUE, Enqueue, LARGE, QUEUE_STATE, QueueId, QueueState};
-use super::record::{REQUEUED, Stretch, TIMES, decode_delivered, decode_stretches};
+use super::record::{REQUEUED, Stretch, TIMES, TIMES_FILES, TimesFile, decode_delivered, decode_stretches};
 use super::writer::Place;
 use crate::queue::{FileSpan, Restored};
 use crate::routing::Destination;
 use crate::runs::{Counts, Runs};
-use crate::times::{self, Packed, What};
+use crate::times::{self, Packed, Time, What};
 use leveret_wire::table::FieldTable;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,7 +28,14 @@ pub(crate) struct Contents {
     pub(crate) highest_queue: QueueId,
     /// What is to happen to messages at times.
     pub(crate) times: Packed,
+    /// Files with more of that.
+    pub(crate) times_files: Vec<TimesFile>,
+    /// Records below are in these, or have happened.
+    times_known: Lsn,
 }
+
+/// The address of what is in a checkpoint: none in the log.
+pub(crate) const IN_CHECKPOINT: Lsn = 0;
 
 /// Source, key and arguments of a binding.
 pub(crate) type BindingFound = (String, String, FieldTable);
@@ -103,16 +111,28 @@ impl Contents {
                 content.handed_out = content.handed_out.max(upto);
             }),
             QUEUE_STATE => self.state(QueueState::decode(meta)?),
-            TIMES => times::decode(meta)?.for_each(|time| {
-                if time.what == What::Wake {
-                    self.content(time.queue).waiting.add(time.position, time.count);
+            TIMES_FILES => {
+                let (known, files) = decode_times_files(meta)?;
+                self.times_known = known;
+                self.times_files.extend(files);
+            }
+            TIMES => {
+                let times = times::decode(meta)?;
+                if place.lsn == IN_CHECKPOINT || place.lsn >= self.times_known {
+                    times.for_each(|time| self.time(&time));
                 }
-                self.times.push(&time);
-            }),
+            }
             record::CHUNK | record::CHECKPOINT | record::FILES => {}
             kind => self.change(Change::decode(kind, meta)?),
         }
         Some(())
+    }
+
+    fn time(&mut self, time: &Time) {
+        if time.what == What::Wake {
+            self.content(time.queue).waiting.add(time.position, time.count);
+        }
+        self.times.push(time);
     }
 
     fn content(&mut self, queue: QueueId) -> &mut Content {
@@ -180,6 +200,30 @@ impl Contents {
                 }
             }
         }
+    }
+
+    /// Takes what is to happen to messages at times. If there are several at which a message is tried again, it has come
+    /// back since the others: only the last that was said counts.
+    pub(crate) fn take_times(&mut self) -> Packed {
+        let times = std::mem::take(&mut self.times);
+        let retries = |queue: &&QueueFound| queue.arguments.get("x-delayed-retry-min").is_some();
+        let retries: BTreeSet<QueueId> = self.queues.values().filter(retries).map(|queue| queue.id).collect();
+        let tries_again = |time: &Time| time.what == What::Wake && retries.contains(&time.queue);
+        let mut again: Vec<Time> = times.iter().filter(tries_again).collect();
+        if again.is_empty() {
+            return times;
+        }
+        let (mut kept, mut said) = (Packed::default(), BTreeMap::<QueueId, Runs>::new());
+        times.iter().filter(|time| !tries_again(time)).for_each(|time| kept.push(&time));
+        while let Some(time) = again.pop() {
+            let said = said.entry(time.queue).or_default();
+            let news: Vec<_> = said.gaps(time.position, time.count).collect();
+            for (position, count) in news {
+                kept.push(&Time { position, count, ..time });
+                said.insert(position, count);
+            }
+        }
+        kept
     }
 
     /// What an adopted or merged file has of a queue. Where that has gaps, `live` says what is there.

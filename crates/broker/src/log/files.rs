@@ -45,8 +45,9 @@ pub(crate) struct Slot {
 
 #[derive(Clone, Debug)]
 struct Numbered {
-    /// The log file that it is in; `None` for a merged file.
+    /// The log file that it is in; `None` for a merged file or one of times.
     slot: Option<u32>,
+    is_times: bool,
     file: Arc<dyn DiskFile>,
     index: Option<Arc<Index>>,
 }
@@ -92,6 +93,11 @@ impl Files {
         self.state.lock().next_number
     }
 
+    /// There is such a file.
+    pub(crate) fn has(&self, number: u32) -> bool {
+        self.state.lock().open.contains_key(&number)
+    }
+
     /// The file of a segment or a merged file.
     pub(crate) fn file(&self, number: u32) -> Option<Arc<dyn DiskFile>> {
         self.state.lock().open.get(&number).map(|numbered| numbered.file.clone())
@@ -109,7 +115,13 @@ impl Files {
 
     /// Adds a file that is there.
     pub(crate) fn add(&self, number: u32, slot: Option<u32>, file: Arc<dyn DiskFile>, index: Option<Index>) {
-        self.state.lock().open.insert(number, Numbered { slot, file, index: index.map(Arc::new) });
+        let index = index.map(Arc::new);
+        self.state.lock().open.insert(number, Numbered { slot, is_times: false, file, index });
+    }
+
+    /// Adds a file of times that is there.
+    pub(crate) fn add_times(&self, number: u32, file: Arc<dyn DiskFile>) {
+        self.state.lock().open.insert(number, Numbered { slot: None, is_times: true, file, index: None });
     }
 
     /// Adds the index of a file that is there.
@@ -213,6 +225,9 @@ impl Files {
         let Some(numbered) = numbered else { return Ok(()) };
         if numbered.index.is_some() {
             self.disk.remove(&super::index::name(number))?;
+        }
+        if numbered.is_times {
+            return self.disk.remove(&super::timetable::name(number));
         }
         let Some(name) = numbered.slot else { return self.disk.remove(&merged_name(number)) };
         let fits = numbered.file.len()? == u64::from(self.segment_size);

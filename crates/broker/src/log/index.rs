@@ -185,7 +185,7 @@ pub(crate) fn check(disk: &dyn Disk, log: LogId, number: u32) -> io::Result<()> 
 }
 
 /// Creates an empty file, in the place of one that is there.
-pub(super) fn create_anew(disk: &dyn Disk, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+pub(in crate::log) fn create_anew(disk: &dyn Disk, name: &str) -> io::Result<Arc<dyn DiskFile>> {
     match disk.create(name) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             disk.remove(name)?;

@@ -23,6 +23,7 @@ const UNBOUND: u8 = 14;
 pub(crate) const TIMES: u8 = 15;
 pub(crate) const CHECKPOINT: u8 = 32;
 pub(crate) const QUEUE_STATE: u8 = 33;
+pub(crate) const TIMES_FILES: u8 = 34;
 
 /// A queue's id in the log; 0 is a queue that is not in it.
 pub(crate) type QueueId = u64;
@@ -157,6 +158,42 @@ pub(crate) fn decode_files(meta: &[u8]) -> Option<(Vec<u32>, Vec<FileRecord>)> {
         bytes: u64_at(item, 16),
     };
     Some((removed.chunks_exact(4).map(|item| u32_at(item, 0)).collect(), added.chunks_exact(24).map(file).collect()))
+}
+
+/// A file of times, and how far it is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TimesFile {
+    pub(crate) number: u32,
+    pub(crate) blocks: u32,
+    /// Times in all blocks.
+    pub(crate) entries: u64,
+    /// The block that is being read,
+    pub(crate) block: u32,
+    /// and how many of its times have been.
+    pub(crate) item: u32,
+}
+
+/// Meta of `times files`: the files, and up to where times in the log are in them or in the checkpoint itself.
+pub(crate) fn encode_times_files(known: Lsn, files: &[TimesFile], out: &mut Vec<u8>) {
+    put64(out, [known]);
+    for file in files {
+        put32(out, [file.number, file.blocks]);
+        put64(out, [file.entries]);
+        put32(out, [file.block, file.item]);
+    }
+}
+
+/// `None` if the meta is not a list of such files.
+pub(crate) fn decode_times_files(meta: &[u8]) -> Option<(Lsn, impl Iterator<Item = TimesFile> + '_)> {
+    let (known, files) = meta.split_at_checked(8)?;
+    let file = |item: &[u8]| TimesFile {
+        number: u32_at(item, 0),
+        blocks: u32_at(item, 4),
+        entries: u64_at(item, 8),
+        block: u32_at(item, 16),
+        item: u32_at(item, 20),
+    };
+    files.len().is_multiple_of(24).then(|| (u64_at(known, 0), files.chunks_exact(24).map(file)))
 }
 
 /// A change of a virtual host's durable topology.

@@ -12,14 +12,15 @@ use super::index::{self, Index};
 use super::record::{CHUNK, Checkpoint, DONE, ENQUEUE, Enqueue, FileRecord, LARGE, REQUEUED, TIMES, decode_stretches};
 use super::replay;
 use super::scan::{Scan, is_damage, slots};
-use super::store::Store;
+use super::store::{self, Store};
+use super::timetable::{self, Reader};
 use super::writer::{Begin, Log, Part, Place, Round, Ticket, Unit};
 use super::{Damage, OpenError, Recovery, Storage};
 use crate::disk::DiskFile;
 use crate::mailbox::Mailbox;
 use crate::message::{Account, Block};
 use crate::overflow::Overflow;
-use crate::times::{self, Times};
+use crate::times::{self, Time, Times};
 use std::io;
 use std::sync::{Arc, OnceLock};
 
@@ -58,6 +59,8 @@ pub(crate) fn recover(storage: &Storage, id: u64, account: &Account) -> Result<R
     let files = Arc::new(Files::new(disk.clone(), storage.segment_size, next_number, highest_slot + 1));
     let opened = start.open_files(&listed)?;
     listed.retain(|file| opened.iter().any(|(opened, _)| opened.number == file.number));
+    let readers = start.open_times(&files)?;
+    let used_times: Vec<u32> = readers.iter().map(|reader| reader.record().number).collect();
     start.accept()?;
     start.read_indexes(&files, opened)?;
     let end = start.replay(&files, &chain)?;
@@ -71,9 +74,13 @@ pub(crate) fn recover(storage: &Storage, id: u64, account: &Account) -> Result<R
     let log = Log::new(log, storage.sync, storage.segment_size, files.clone(), begin);
     // The first segment is written over a file that neither checkpoint needs.
     let adopted = slots(&listed);
-    let older_number = older.as_ref().map(|(it, _)| it.number);
-    let (older_replay, older_files) = older.map_or((checkpoint.replay, Vec::new()), |(it, files)| (it.replay, files));
-    let mut held = Held { checkpoint: older_number, files: older_files, slots: Vec::new() };
+    let older_number = older.as_ref().map(|((it, _), _)| it.number);
+    let mut held = Held { checkpoint: older_number, ..Held::default() };
+    let mut older_replay = checkpoint.replay;
+    if let Some(((older, files), times)) = older {
+        (older_replay, held.files) = (older.replay, files);
+        held.times = times.iter().map(|file| file.number).filter(|it| !used_times.contains(it)).collect();
+    }
     let mut others = Vec::new();
     let older_slots = slots(&held.files);
     held.files.retain(|file| listed.iter().all(|other| other.number != file.number));
@@ -92,8 +99,8 @@ pub(crate) fn recover(storage: &Storage, id: u64, account: &Account) -> Result<R
     end.free.into_iter().for_each(|slot| files.add_spare(slot));
     start.scan.judge();
     start.remove_orphans(&names, &others, &listed, checkpoint.number, &held, &files)?;
-    let Scan { mut contents, unnamed, replayed, torn, damage, .. } = start.scan;
-    let times = Arc::new(Times::open(&std::mem::take(&mut contents.times), unnamed));
+    let times = start.restore_times(readers, &files)?;
+    let Scan { contents, unnamed, replayed, torn, damage, .. } = start.scan;
     let recovery = Recovery { queues: contents.queues.len() as u64, messages: 0, replayed, torn, damage };
     let store = Store::new(storage, log, files, checkpoint, listed, end.sealed, contents.highest_queue, held, times);
     Ok(Recovered { store, contents, recovery, unnamed, missing })
@@ -105,6 +112,8 @@ pub(crate) struct Held {
     pub(crate) checkpoint: Option<u32>,
     pub(crate) files: Vec<FileRecord>,
     pub(crate) slots: Vec<Slot>,
+    /// Numbers of files of times.
+    pub(crate) times: Vec<u32>,
 }
 
 /// An adopted or merged file.
@@ -159,6 +168,44 @@ impl Start<'_> {
             }
         }
         Ok(opened)
+    }
+
+    /// Opens the files of times, as far as they are there.
+    fn open_times(&mut self, files: &Files) -> Result<Vec<Reader>, OpenError> {
+        let mut readers = Vec::new();
+        for record in self.scan.contents.times_files.clone() {
+            let name = timetable::name(record.number);
+            match self.scan.disk.open(&name) {
+                Ok(file) => {
+                    files.add_times(record.number, file.clone());
+                    readers.push(Reader::new(self.scan.log, file, record));
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    self.scan.miss_times(format!("{name} is missing"));
+                }
+                Err(error) => return Err(failed("open", &name)(error)),
+            }
+        }
+        Ok(readers)
+    }
+
+    /// What is to happen at times: what does not fit into memory goes to files at once.
+    fn restore_times(&mut self, readers: Vec<Reader>, files: &Files) -> Result<Arc<Times>, OpenError> {
+        let (log, times) = (self.scan.log, Arc::new(Times::new()));
+        readers.into_iter().for_each(|reader| times.add_file(reader));
+        self.scan.lose_times(&times.take_bad());
+        if self.scan.unnamed || self.scan.lost_times {
+            times.note_damage();
+        }
+        let contents = &mut self.scan.contents;
+        for time in contents.take_times().iter() {
+            times.add(&[time]);
+            if times.is_crowded() {
+                let mut lives = |time: &Time| !contents.undone(time.queue, time.position, time.count).is_empty();
+                store::spill(&times, files, log, &mut lives).map_err(failed("write", "a file of times"))?;
+            }
+        }
+        Ok(times)
     }
 
     /// Reads their indexes.
@@ -335,6 +382,7 @@ impl Start<'_> {
         for name in names {
             let is_listed = |number| listed.iter().chain(&held.files).any(|file| file.number == number);
             let orphan = match parse_name(name) {
+                Some((number, "times")) => !files.has(number) && !held.times.contains(&number),
                 Some((number, "merged" | "index")) => !is_listed(number),
                 Some((number, "checkpoint")) => number != checkpoint && Some(number) != held.checkpoint,
                 _ => slots.contains(name) || Overflow::owns(name),

@@ -1,12 +1,14 @@
 //! Reading a data directory, which a start and a check have in common. Nothing is written here.
 
 use super::checkpoint;
-use super::contents::{Contents, Group, Owned};
+use super::contents::{Contents, Group, IN_CHECKPOINT, Owned};
 use super::files::{failed, parse_name, slot_name};
 use super::format::{BatchHead, LogId, Lsn, MORE, RawRecord, lsn, split};
 use super::index::{Entries, Entry, Index, Span};
-use super::record::{CHUNK, Checkpoint, ENQUEUE, Enqueue, FileRecord, LARGE, Stretch};
+use super::record::decode_times_files;
+use super::record::{CHUNK, Checkpoint, ENQUEUE, Enqueue, FileRecord, LARGE, Stretch, TIMES_FILES, TimesFile};
 use super::replay::{self, Chain, Item, Segment};
+use super::timetable::{self, BLOCK, BadBlock};
 use super::writer::Place;
 use super::{Damage, OpenError};
 use crate::disk::Disk;
@@ -32,6 +34,8 @@ pub(crate) struct Scan<'d> {
     pub(crate) missing: Vec<String>,
     /// Damage could not be named: queues with unexplained gaps may have lost messages.
     pub(crate) unnamed: bool,
+    /// What is to happen at times is not all known.
+    pub(crate) lost_times: bool,
     /// Damaged messages; whether they were lost is judged when all acknowledgements are known.
     bad: Vec<(Damage, Stretch)>,
     /// What does not check in the segment that is being read: where, and how many bytes.
@@ -65,6 +69,7 @@ impl<'d> Scan<'d> {
             damage: Vec::new(),
             missing: Vec::new(),
             unnamed: false,
+            lost_times: false,
             bad: Vec::new(),
             bad_here: Vec::new(),
         }
@@ -75,7 +80,7 @@ impl<'d> Scan<'d> {
         let mut damaged = Vec::new();
         for number in checkpoints(names) {
             let mut contents = Contents::default();
-            let place = Place { lsn: 0, length: 0 };
+            let place = Place { lsn: IN_CHECKPOINT, length: 0 };
             let mut visit = |record: &RawRecord<'_>| contents.apply(record.kind, record.meta, place);
             match checkpoint::read(self.disk, self.log, number, &mut visit) {
                 Ok(read) => {
@@ -91,10 +96,18 @@ impl<'d> Scan<'d> {
         Ok((Checkpoint { next_queue: 1, next_number: 1, ..Checkpoint::default() }, Vec::new()))
     }
 
-    /// The checkpoint before the one that is used, if it can be read.
-    pub(crate) fn older(&self, names: &[String], newest: u32) -> Option<Read> {
+    /// The checkpoint before the one that is used, if it can be read, and its files of times.
+    pub(crate) fn older(&self, names: &[String], newest: u32) -> Option<(Read, Vec<TimesFile>)> {
         let number = checkpoints(names).find(|number| *number < newest)?;
-        checkpoint::read(self.disk, self.log, number, &mut |_| true).ok()
+        let mut times = Vec::new();
+        let mut visit = |record: &RawRecord<'_>| {
+            if record.kind == TIMES_FILES {
+                times.extend(decode_times_files(record.meta).into_iter().flat_map(|(_, files)| files));
+            }
+            true
+        };
+        let read = checkpoint::read(self.disk, self.log, number, &mut visit).ok()?;
+        Some((read, times))
     }
 
     /// Finds the segments that have to be replayed on top of a checkpoint.
@@ -116,6 +129,22 @@ impl<'d> Scan<'d> {
         self.damage.push(Damage { file: what.clone(), offset: 0, bytes: 0, queue: None, positions: None });
         self.missing.push(what);
         self.unnamed = true;
+    }
+
+    /// Notes a file of times that should be there and is not.
+    pub(crate) fn miss_times(&mut self, what: String) {
+        self.damage.push(Damage { file: what.clone(), offset: 0, bytes: 0, queue: None, positions: None });
+        self.missing.push(what);
+        self.lost_times = true;
+    }
+
+    /// Notes blocks of such files that do not check.
+    pub(crate) fn lose_times(&mut self, bad: &[BadBlock]) {
+        self.lost_times |= !bad.is_empty();
+        self.damage.extend(bad.iter().map(|bad| {
+            let (file, offset, bytes) = (timetable::name(bad.file), bad.offset(), BLOCK as u64);
+            Damage { file, offset, bytes, queue: None, positions: None }
+        }));
     }
 
     /// Takes over what a file has. Reads only what has gaps, as far as that does: an index of whole runs is believed.

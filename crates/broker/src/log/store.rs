@@ -4,6 +4,10 @@
 //! checkpoint says what there is, so that what came before it need not be replayed. Nothing is written over or removed
 //! that one of the last two checkpoints needs.
 
+mod timed;
+
+pub(in crate::log) use timed::spill;
+
 use super::adopt;
 use super::checkpoint::{self, Writing};
 use super::files::{Files, read_exact, slot_name};
@@ -13,6 +17,7 @@ use super::merge::{self, MergeError, Source};
 use super::record::{Change, Checkpoint, ENQUEUE, Enqueue, FileRecord, LARGE, QueueId};
 use super::recover::{Held, read_pieces};
 use super::scan::is_damage;
+use super::timetable;
 use super::writer::{Log, Place, Round};
 use super::{Storage, file_of};
 use crate::message::{Account, Block, slice};
@@ -59,6 +64,11 @@ const REPAIR_PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) trait View {
     /// Appends the runs of these positions that are not done; none if the queue is gone.
     fn living(&self, queue: QueueId, position: u64, count: u64, out: &mut Vec<(u64, u64)>);
+
+    /// As [`View::living`], for a queue that is not durable. Takes all to live unless it is told better.
+    fn living_transient(&self, _queue: QueueId, position: u64, count: u64, out: &mut Vec<(u64, u64)>) {
+        out.push((position, count));
+    }
 
     /// Moves those of a queue's entries of which something lives to the front; returns how many there are.
     fn keep_living(&self, queue: QueueId, entries: &mut [Entry]) -> usize;
@@ -322,7 +332,8 @@ impl Store {
             self.write_checkpoint(&mut keeper, view)?;
             return Ok(true);
         }
-        if self.adopt_next(&mut keeper, view)? {
+        let timed = self.tend_times(&mut keeper, view);
+        if matches!(timed, Ok(true)) || self.adopt_next(&mut keeper, view)? {
             return Ok(true);
         }
         if keeper.wants_checkpoint(&self.log, self.segment_size) {
@@ -330,6 +341,8 @@ impl Store {
             return Ok(true);
         }
         keeper.quiet = keeper.quiet.saturating_add(1);
+        // Not before the rest had its turn: on a full disk it may be a checkpoint that gives space back.
+        timed?;
         drop(keeper);
         self.files.prepare_step()
     }
@@ -413,6 +426,9 @@ impl Store {
     pub(crate) fn merge(&self, view: &dyn View) -> io::Result<bool> {
         if self.log.failure().is_some() {
             return Ok(false);
+        }
+        if self.merge_times(view)? {
+            return Ok(true);
         }
         let _one_at_a_time = self.merging.lock();
         let chosen = self.keeper.lock().to_merge(self.files.numbers_below(), self.segment_size);
@@ -503,7 +519,9 @@ impl Store {
         // Where a batch ends: what is certain of the log is whole batches.
         let (epoch, durable) = (self.log.epoch, self.log.durable());
         let checkpoint = Checkpoint { number, epoch, replay, next_queue, next_number, durable };
-        let written = self.write_state(keeper, view, &checkpoint);
+        // Times are in memory before their record is in the log.
+        let known = at.min(self.log.released());
+        let written = self.write_state(keeper, view, &checkpoint, known);
         let size = match written {
             Ok(size) => size,
             Err(error) => {
@@ -518,13 +536,21 @@ impl Store {
         self.free(keeper, older)
     }
 
-    fn write_state(&self, keeper: &mut Keeper, view: &dyn View, checkpoint: &Checkpoint) -> io::Result<u64> {
+    fn write_state(
+        &self,
+        keeper: &mut Keeper,
+        view: &dyn View,
+        checkpoint: &Checkpoint,
+        known: Lsn,
+    ) -> io::Result<u64> {
         let mut writing = Writing::begin(self.files.disk.as_ref(), self.log.id, checkpoint)?;
         let files: Vec<FileRecord> = keeper.listed.iter().map(|listed| listed.file).collect();
         writing.files(&files)?;
         // Before the states: a message that waits there must not have met its time in between. One that is missing here is
         // in the log that is replayed.
-        writing.times(&self.times.pending())?;
+        let (times, files) = self.times.snapshot();
+        writing.times(&times)?;
+        writing.times_files(known, &files)?;
         let mut living: FxHashMap<u32, u64> = FxHashMap::default();
         view.snapshots(&mut |snapshot| {
             snapshot.files.iter().for_each(|(file, bytes)| *living.entry(*file).or_default() += bytes);
@@ -565,6 +591,9 @@ impl Store {
         free.iter().try_for_each(|number| self.files.retire(*number))?;
         let held = std::mem::take(&mut keeper.held);
         held.slots.into_iter().for_each(|slot| self.files.add_spare(slot));
+        for number in held.times {
+            let _ = disk.remove(&timetable::name(number));
+        }
         for file in held.files.iter().filter(|file| keeper.listed.iter().all(|it| it.file.number != file.number)) {
             // Some may be gone: a start without them was accepted.
             let _ = disk.remove(&index::name(file.number));

@@ -262,6 +262,11 @@ impl Log {
         self.durable.load(Ordering::Acquire)
     }
 
+    /// Everything below this LSN may be confirmed, and what was to be done then is done.
+    pub(crate) fn released(&self) -> Lsn {
+        self.released.load(Ordering::Acquire)
+    }
+
     /// Whether a record may be confirmed.
     pub(crate) fn is_released(&self, lsn: Lsn) -> bool {
         lsn < self.released.load(Ordering::Acquire)

@@ -91,7 +91,10 @@ impl Route {
             lengths.extend(body_lengths(run.bytes(), run.count()));
             let room = queue.change(|state| state.room(&queue.settings, lengths.iter().copied()));
             if (room as usize) < lengths.len() {
-                let text = format!("queue '{}' is full and has no room for the transaction: nothing of it is done", queue.name);
+                let text = format!(
+                    "queue '{}' is full and has no room for the transaction: nothing of it is done",
+                    queue.name
+                );
                 return Err(Error::precondition(text));
             }
         }

@@ -553,13 +553,19 @@ impl Queue {
 
 /// Takes what a set has of some positions.
 pub(super) fn take_all(runs: &mut Runs, first: u64, end: u64) -> Vec<(u64, u64)> {
-    let (mut taken, mut at) = (Vec::new(), first);
+    let taken = inside(runs, first, end);
+    runs.remove(first, end - first);
+    taken
+}
+
+/// What a set has of some positions.
+pub(super) fn inside(runs: &Runs, first: u64, end: u64) -> Vec<(u64, u64)> {
+    let (mut found, mut at) = (Vec::new(), first);
     for (gap, count) in runs.gaps(first, end - first).chain([(end, 0)]) {
         if gap > at {
-            taken.push((at, gap - at));
+            found.push((at, gap - at));
         }
         at = gap + count;
     }
-    runs.remove(first, end - first);
-    taken
+    found
 }

@@ -4,6 +4,7 @@ use super::stored::take_all;
 use super::{Delivery, Head, Missing, Queue};
 use crate::dead_letter::Reason;
 use crate::log::QueueId;
+use crate::runs::Runs;
 use crate::settings::Settings;
 use crate::times::{Time, What};
 
@@ -123,6 +124,7 @@ impl Queue {
             return;
         }
         self.alive(position, end, &mut alive);
+        // Those that are taken, too, until they are gone: a crash may come before that.
         alive.into_iter().for_each(|(first, count)| self.overdue.add(first, count));
         let taken = take_all(&mut self.waiting, position, position + count);
         self.unacked += taken.iter().map(|(_, count)| count).sum::<u64>();
@@ -138,9 +140,42 @@ impl Queue {
         }
     }
 
+    /// Messages that wait and are not in this set.
+    pub(crate) fn forgotten(&self, known: Option<&Runs>) -> Vec<(u64, u64)> {
+        let none = Runs::default();
+        let known = known.unwrap_or(&none);
+        self.waiting.iter().flat_map(|(first, count)| known.gaps(first, count)).collect()
+    }
+
+    /// Some of these messages are there.
+    pub(crate) fn has_any(&self, position: u64, count: u64) -> bool {
+        let (mut alive, end) = (Vec::new(), (position + count).min(self.next));
+        if position < end {
+            self.alive(position, end, &mut alive);
+        }
+        !alive.is_empty()
+    }
+
+    /// Handed-out messages go back to their place as if nobody had had them.
+    pub(crate) fn put_back(&mut self, position: u64, count: u64, body_bytes: u64) {
+        if self.deleted {
+            return;
+        }
+        self.unacked -= count;
+        self.requeued.insert(position, count);
+        self.bytes = self.bytes.map(|bytes| bytes + body_bytes);
+    }
+
     /// Handed-out messages come back, by the rules of their queue: to their place, at once or after a delay, or they are
     /// dead, which is for the caller to see to.
-    pub(crate) fn come_back(&mut self, position: u64, count: u64, how: &Return, rules: &Settings, dead: &mut Vec<Dead>) {
+    pub(crate) fn come_back(
+        &mut self,
+        position: u64,
+        count: u64,
+        how: &Return,
+        rules: &Settings,
+        dead: &mut Vec<Dead>,
+    ) {
         if self.deleted {
             return;
         }
@@ -202,8 +237,12 @@ impl Queue {
         self.bytes = self.bytes.map(|_| body_bytes);
     }
 
-    /// How many of the next messages, whose bodies have these lengths, fit within the queue's limits.
+    /// How many of the next messages, whose bodies have these lengths, fit within the queue's limits. A queue that is
+    /// deleted refuses nothing.
     pub(crate) fn room(&self, rules: &Settings, lengths: impl Iterator<Item = u64>) -> u32 {
+        if self.deleted {
+            return u32::try_from(lengths.count()).unwrap_or(u32::MAX);
+        }
         let (mut messages, mut bytes, mut room) = (self.counted(), self.bytes.unwrap_or(0), 0);
         for length in lengths {
             (messages, bytes) = (messages + 1, bytes + length);

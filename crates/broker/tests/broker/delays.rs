@@ -76,7 +76,7 @@ fn exchanges_that_cannot_be() {
             2:exchange e x-delayed-message x-delayed-type=odd -> Channel 406 Invalid argument, 'x-delayed-type' must be an existing exchange type
             4:exchange e direct -> Channel 406 inequivalent arg 'type' for exchange 'e' in vhost '/': received 'direct' but current is 'x-delayed-message'
             5:exchange e x-delayed-message x-delayed-type=topic -> Channel 406 inequivalent arg 'x-delayed-type' for exchange 'e' in vhost '/': received 'topic' but current is 'direct'
-            7:publish e/k x-delay=99999999999999 m -> Channel 406 invalid x-delay 99999999999999: a message can be delayed by at most 3153600000000 milliseconds
+            7:publish e/k x-delay=99999999999999 m -> Channel 406 invalid x-delay 99999999999999: a message can be delayed by at most 315360000000 milliseconds
         "#]],
     );
 }

@@ -148,7 +148,7 @@ fn an_expiration_is_a_number_of_milliseconds() {
             publish q expiration=abc m -> Channel 406 invalid expiration 'abc': no_integer
             2:publish q expiration=-1 m -> Channel 406 invalid expiration '-1': {value_negative,-1}
             3:publish q expiration=12ab m -> Channel 406 invalid expiration '12ab': {leftover_string,"ab"}
-            4:publish q expiration=99999999999999 m -> Channel 406 invalid expiration '99999999999999': {value_too_big,99999999999999}
+            4:publish q expiration=99999999999999 m -> Channel 406 invalid expiration '99999999999999': {value_too_large,99999999999999}
             declare q passive -> q: 1 ready, 0 consumers
             declare q passive -> q: 0 ready, 0 consumers
         "#]],
@@ -264,6 +264,31 @@ fn purge_leaves_what_is_handed_out() {
             declare q passive -> q: 0 ready, 0 consumers
             declare q passive -> q: 0 ready, 0 consumers
             get q no-ack -> b(3)!, 0 left
+        "#]],
+    );
+}
+
+#[test]
+fn dead_letters_go_back_to_where_they_first_died() {
+    check(
+        "exchange e direct; declare dead; declare q x-dead-letter-exchange= x-dead-letter-routing-key=dead; bind q e k
+         publish e/k own=1 a b; publish e/k expiration=50 c; advance 50; get q; reject 1; get q; reject 2
+         publish dead stranger; redrive dead 2; get q; get q; redrive dead 10; get q; get dead
+         declare gone x-dead-letter-exchange= x-dead-letter-routing-key=dead; publish gone d; get gone; reject 7; delete gone
+         redrive dead 10; 2:redrive nowhere 1",
+        expect![[r#"
+            get q -> a[own](1), 1 left
+            get q -> b[own](2), 0 left
+            redrive dead 2 -> 2 moved, 0 kept
+            get q -> c(3), 1 left
+            get q -> a[own](4), 0 left
+            redrive dead 10 -> 1 moved, 1 kept
+            get q -> b[own](5), 0 left
+            get dead -> stranger(6)!, 0 left
+            get gone -> d(7), 0 left
+            delete gone -> 0 deleted
+            redrive dead 10 -> 0 moved, 1 kept
+            2:redrive nowhere 1 -> Channel 404 no queue 'nowhere' in vhost '/'
         "#]],
     );
 }

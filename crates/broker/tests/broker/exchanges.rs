@@ -250,8 +250,8 @@ fn cc_and_bcc() {
             get a -> m[](4), 0 left
             get a -> m[](5), 0 left
             get a -> empty
-            publish a CC=text m -> Channel 406 invalid 'CC' header: expected an array of strings
-            publish a BCC=1 m -> Channel 406 invalid 'BCC' header: expected an array of strings
+            publish a CC=text m -> Channel 406 invalid message: {unacceptable_type_in_header,"CC",longstr}
+            publish a BCC=1 m -> Channel 406 invalid message: {unacceptable_type_in_header,"BCC",long}
         "#]],
     );
 }

@@ -48,7 +48,7 @@ fn redeclaring() {
             declare q durable exclusive x-max-length=5 -> Channel 405 cannot obtain exclusive access to locked queue 'q' in vhost '/'. It could be originally declared on another connection or the exclusive property value does not match that of the original declaration.
             declare q durable x-max-length=5 x-other=1 -> Channel 406 inequivalent arg 'x-other' for queue 'q' in vhost '/': received the value '1' of type 'long' but current is none
             declare r x-max-length=-1 -> Channel 406 invalid arg 'x-max-length' for queue 'r' in vhost '/': {value_negative,-1}
-            declare r x-overflow=sometimes -> Channel 406 invalid arg 'x-overflow' for queue 'r' in vhost '/': {value_not_in_allowed_set,<<"sometimes">>}
+            declare r x-overflow=sometimes -> Channel 406 invalid arg 'x-overflow' for queue 'r' in vhost '/': invalid_overflow
             declare r x-queue-type=stream -> Channel 406 invalid arg 'x-queue-type' for queue 'r' in vhost '/': streams are not supported by this version
             declare r passive -> Channel 404 no queue 'r' in vhost '/'
         "#]],

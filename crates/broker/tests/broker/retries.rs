@@ -140,13 +140,13 @@ fn arguments_that_cannot_be() {
             3:declare q x-delayed-retry-min=5 x-delayed-retry-multiplier=0 -> Channel 406 invalid arg 'x-delayed-retry-multiplier' for queue 'q' in vhost '/': 0 is not between 1 and 1000
             4:declare q x-delayed-retry-type=some -> Channel 406 invalid arg 'x-delayed-retry-type' for queue 'q' in vhost '/': {value_not_in_allowed_set,<<"some">>}
             5:declare q x-delayed-retry-min=5 x-delayed-retry-jitter=101 -> Channel 406 invalid arg 'x-delayed-retry-jitter' for queue 'q' in vhost '/': {max_value_exceeded,101}
-            6:declare q x-message-ttl=99999999999999 -> Channel 406 invalid arg 'x-message-ttl' for queue 'q' in vhost '/': {value_too_big,99999999999999}
+            6:declare q x-message-ttl=99999999999999 -> Channel 406 invalid arg 'x-message-ttl' for queue 'q' in vhost '/': {value_too_large,99999999999999}
             7:declare q x-single-active-consumer=5 -> Channel 406 invalid arg 'x-single-active-consumer' for queue 'q' in vhost '/': {unacceptable_type,long}
-            8:declare q x-overflow=drop -> Channel 406 invalid arg 'x-overflow' for queue 'q' in vhost '/': {value_not_in_allowed_set,<<"drop">>}
+            8:declare q x-overflow=drop -> Channel 406 invalid arg 'x-overflow' for queue 'q' in vhost '/': invalid_overflow
             9:declare q x-delays-for=e -> Channel 406 invalid arg 'x-delays-for' for queue 'q' in vhost '/': it is for the broker's own queues
             10:declare q x-delivery-limit=-2 -> Channel 406 invalid arg 'x-delivery-limit' for queue 'q' in vhost '/': {value_negative,-2}
             11:declare q x-expires=0 -> Channel 406 invalid arg 'x-expires' for queue 'q' in vhost '/': {value_zero,0}
-            12:declare q x-max-length=ten -> Channel 406 invalid arg 'x-max-length' for queue 'q' in vhost '/': {unacceptable_type,longstr}
+            12:declare q x-max-length=ten -> Channel 406 invalid arg 'x-max-length' for queue 'q' in vhost '/': "expected integer, got longstr"
         "#]],
     );
 }

@@ -9,25 +9,29 @@
 //! declare q|- [passive] [durable] [exclusive] [auto-delete] [x-arg=value ...]      `-` is server-named
 //! exchange e type [passive] [durable] [auto-delete] [internal] [alternate-exchange=e2]
 //! bind q e key [header=value ...]; unbind ...; bind-exchange destination source key; unbind-exchange ...
-//! publish [mandatory] q|e/key [cc=a,b] [bcc=c] [reply-to=q] [expiration=ms] [header=value ...] body ...
+//! publish [mandatory] [persistent] q|e/key [cc=a,b] [bcc=c] [reply-to=q] [expiration=ms] [header=value ...] body ...
 //! consume q [as tag] [prefetch n] [no-ack] [exclusive] [x-priority=n]; cancel tag; pause tag; resume tag
 //! qos n [global]; live-prefetch; pull; get q [no-ack]
 //! ack tag [multiple]; nack tag [multiple]; reject tag     (nack and reject: [requeue])
 //! recover; confirm; tx; commit; rollback; unacked; memory; check-memory
 //! advance ms     lets so much time go by; set-clock ms     sets the time of day, which is another thing
+//! redrive q n
+//! restart     (of a broker with a directory) kills it and starts another one; tend     what is behind the log is done
 //! purge q; delete q [if-unused] [if-empty]; delete-exchange e [if-unused]; close; disconnect
 //! ```
 
 use expect_test::Expect;
+use leveret_broker::disk::Directory;
 use leveret_broker::message::{Message, encode_route};
 use leveret_broker::{
     Broker, Channel, Consume, Delivery, Environment, Error, Event, ExchangeDeclare, Limits, Publish, Published,
-    QueueDeclare, QueueStatus, Session, Settle,
+    QueueDeclare, QueueStatus, Redriven, Session, Settle, Storage,
 };
 use leveret_wire::properties::Properties;
 use leveret_wire::table::{FieldArray, FieldTable, Value};
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -39,10 +43,19 @@ pub fn check(script: &str, expected: Expect) {
 /// As [`check`], with limits.
 pub fn check_with(limits: Limits, script: &str, expected: Expect) {
     let mut world = World::new(limits);
-    for command in script.split([';', '\n']).map(str::trim).filter(|command| !command.is_empty()) {
-        world.run(command);
-    }
+    world.run_all(script);
     expected.assert_eq(&world.said);
+}
+
+/// As [`check`], with a broker that keeps what is durable in a directory. After each command the log is written.
+pub fn check_durable(name: &str, script: &str, expected: Expect) {
+    let path = std::env::temp_dir().join(format!("leveret-script-{}-{name}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&path);
+    let mut world = World::in_directory(path.clone());
+    world.run_all(script);
+    expected.assert_eq(&world.said);
+    drop(world);
+    std::fs::remove_dir_all(&path).expect("it is ours");
 }
 
 /// A broker whose generated names are numbered.
@@ -63,15 +76,22 @@ fn environment(clock: &Arc<Clock>) -> Environment {
     let counter = AtomicU64::new(1);
     let random = Box::new(move || u128::from(counter.fetch_add(1, Ordering::Relaxed)));
     let (day, steady) = (clock.clone(), clock.clone());
-    let now = Box::new(move || {
-        1_700_000_000_000 + day.elapsed.load(Ordering::Relaxed) + day.set.load(Ordering::Relaxed)
-    });
+    let now =
+        Box::new(move || 1_700_000_000_000 + day.elapsed.load(Ordering::Relaxed) + day.set.load(Ordering::Relaxed));
     let elapsed = Box::new(move || steady.elapsed.load(Ordering::Relaxed));
     Environment { random, now, elapsed, ticks: true }
 }
 
+fn open(path: &Path, clock: &Arc<Clock>) -> Broker {
+    let mut storage = Storage::new(Arc::new(Directory::open(path).expect("a directory of our own")));
+    storage.segment_size = 64 * 1024;
+    Broker::recover(Limits::default(), environment(clock), storage).expect("it can be read").0
+}
+
 struct World {
     clock: Arc<Clock>,
+    /// Where what is durable is.
+    directory: Option<PathBuf>,
     broker: Broker,
     connections: BTreeMap<u16, Connection>,
     said: String,
@@ -154,7 +174,31 @@ impl World {
     fn new(limits: Limits) -> World {
         let clock = Arc::default();
         let broker = Broker::new(limits, environment(&clock));
-        World { clock, broker, connections: BTreeMap::new(), said: String::new() }
+        World { clock, directory: None, broker, connections: BTreeMap::new(), said: String::new() }
+    }
+
+    fn in_directory(path: PathBuf) -> World {
+        let clock = Arc::default();
+        let broker = open(&path, &clock);
+        World { clock, directory: Some(path), broker, connections: BTreeMap::new(), said: String::new() }
+    }
+
+    fn run_all(&mut self, script: &str) {
+        for command in script.split([';', '\n']).map(str::trim).filter(|command| !command.is_empty()) {
+            self.run(command);
+            if self.directory.is_some() {
+                while self.broker.write_log() {}
+            }
+        }
+    }
+
+    /// As after a killed process.
+    fn restart(&mut self) {
+        let path = self.directory.clone().expect("a broker with a directory");
+        self.connections.clear();
+        self.broker = Broker::in_memory();
+        self.broker = open(&path, &self.clock);
+        while self.broker.tick() {}
     }
 
     fn run(&mut self, command: &str) {
@@ -171,6 +215,14 @@ impl World {
         });
         let answer = match verb {
             "pull" => Ok(self.pull()),
+            "restart" => {
+                self.restart();
+                Ok(String::new())
+            }
+            "tend" => {
+                while self.broker.write_log() | self.broker.tend() {}
+                Ok(String::new())
+            }
             "advance" => {
                 self.clock.elapsed.fetch_add(words.number(), Ordering::Relaxed);
                 while self.broker.tick() {}
@@ -311,7 +363,9 @@ fn show(message: &Message<'_>) -> String {
 /// A header's name; of those that the broker writes, what they say. The first and last death are in `x-death`.
 fn header(key: &str, value: Value<'_>) -> Option<String> {
     match (key, value) {
-        ("x-death", Value::Array(deaths)) => Some(deaths.iter().map(|death| show_death(&death)).collect::<Vec<_>>().join(" < ")),
+        ("x-death", Value::Array(deaths)) => {
+            Some(deaths.iter().map(|death| show_death(&death)).collect::<Vec<_>>().join(" < "))
+        }
         (key, _) if key.starts_with("x-first-death") || key.starts_with("x-last-death") => None,
         ("x-delay" | "x-delivery-count", value) => Some(format!("{key} {}", value.as_i64().expect("an integer"))),
         (key, _) => Some(key.to_string()),
@@ -364,6 +418,11 @@ impl Open {
                 let (unused, empty) = (words.flag("if-unused"), words.flag("if-empty"));
                 return Ok(format!("{} deleted", self.channel.delete_queue(session, words.next(), unused, empty)?));
             }
+            "redrive" => {
+                let (queue, max) = (words.next(), words.number());
+                let Redriven { moved, kept } = session.vhost().redrive(queue, max, session.id())?;
+                return Ok(format!("{moved} moved, {kept} kept"));
+            }
             "delete-exchange" => {
                 let if_unused = words.flag("if-unused");
                 session.vhost().delete_exchange(words.next(), if_unused)?;
@@ -402,6 +461,7 @@ impl Open {
 
     fn publish(&mut self, session: &mut Session, mut words: Words<'_>) -> Result<String, Error> {
         let mandatory = words.flag("mandatory");
+        let delivery_mode = words.flag("persistent").then_some(2);
         let to = words.next();
         let (exchange, key) = to.split_once('/').unwrap_or(("", to));
         let route = encode_route(exchange, key);
@@ -414,7 +474,7 @@ impl Open {
         let (reply_to, expiration) = (words.taken("reply-to"), words.taken("expiration"));
         let headers = Some(words.table.as_table()).filter(|table| !table.is_empty());
         let (reply_to, expiration) = (reply_to.as_deref(), expiration.as_deref());
-        let properties = Properties { headers, reply_to, expiration, ..Properties::default() };
+        let properties = Properties { headers, reply_to, expiration, delivery_mode, ..Properties::default() };
         let mut encoded = Vec::new();
         properties.encode(&mut encoded);
         let mut said = Vec::new();

@@ -205,7 +205,12 @@ fn a_start_that_is_cut_off_while_it_writes_the_end_of_the_log_again_loses_nothin
 fn half(image: &Image, writes: i64) -> Image {
     let disk = std::sync::Arc::new(MemoryDisk::failing(image, writes));
     let storage = leveret_broker::Storage { segment_size: 64 * 1024, ..leveret_broker::Storage::new(disk.clone()) };
-    let environment = leveret_broker::Environment { random: Box::new(|| 7), now: Box::new(|| 0), elapsed: Box::new(|| 0), ticks: true };
+    let environment = leveret_broker::Environment {
+        random: Box::new(|| 7),
+        now: Box::new(|| 0),
+        elapsed: Box::new(|| 0),
+        ticks: true,
+    };
     let opened = leveret_broker::Broker::recover(leveret_broker::Limits::default(), environment, storage);
     assert!(opened.is_err(), "there are not enough writes");
     disk.image()

@@ -27,7 +27,8 @@ impl Bench {
         let disk = Arc::new(disk);
         let mut storage = Storage::new(disk.clone());
         (storage.segment_size, storage.accept_loss) = (64 * 1024, accept_loss);
-        let environment = Environment { random: Box::new(|| 7), now: Box::new(|| 0), elapsed: Box::new(|| 0), ticks: true };
+        let environment =
+            Environment { random: Box::new(|| 7), now: Box::new(|| 0), elapsed: Box::new(|| 0), ticks: true };
         let (broker, recovery) = Broker::recover(Limits::default(), environment, storage)?;
         let session = broker.open_session(broker.vhost("/").expect("the default virtual host"));
         Ok(Bench { broker, session, channel: Channel::new(1), recovery, disk })

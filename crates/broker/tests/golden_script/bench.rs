@@ -66,7 +66,8 @@ impl Bench {
         let disk = Arc::new(MemoryDisk::of(image));
         let mut storage = Storage::new(disk.clone());
         storage.segment_size = SEGMENT;
-        let environment = Environment { random: Box::new(|| 7), now: Box::new(|| 0), elapsed: Box::new(|| 0), ticks: true };
+        let environment =
+            Environment { random: Box::new(|| 7), now: Box::new(|| 0), elapsed: Box::new(|| 0), ticks: true };
         let (broker, recovery) = Broker::recover(Limits::default(), environment, storage).expect("it can be opened");
         Bench { broker, recovery, disk, sides: BTreeMap::new(), queues: BTreeMap::new() }
     }

@@ -475,6 +475,7 @@ impl Sim {
         self.crashes += 1;
         let how = how.unwrap_or_else(|| self.some_comeback());
         self.say(|| format!("crash: {how:?}; {}", self.disk.describe()));
+        self.model.suppose_all();
         self.drop_broker();
         self.disk.come_back(how);
         self.next_run();
@@ -567,6 +568,7 @@ impl Sim {
     /// What was stored is not what is read: that is found out, or it doesn't matter.
     fn flip(&mut self) -> Step {
         self.model.seq += 1;
+        self.model.suppose_all();
         let how = self.some_comeback();
         self.drop_broker();
         self.disk.come_back(how);

@@ -239,12 +239,23 @@ impl Model {
 
     /// A transaction or a move is known to be durable: what waited for it takes effect.
     pub fn finish_unit(&mut self, unit: UnitId, logged: bool) {
-        let seq = self.seq;
         self.units[unit].certain = true;
-        self.outstanding.retain(|other| *other != unit);
         if logged {
             self.note_durable(self.units[unit].seq);
         }
+        self.take_effect(unit);
+    }
+
+    /// Any unit may have become durable before a crash, and had effects that may have survived, too.
+    pub fn suppose_all(&mut self) {
+        while let Some(&unit) = self.outstanding.first() {
+            self.take_effect(unit);
+        }
+    }
+
+    fn take_effect(&mut self, unit: UnitId) {
+        let seq = self.seq;
+        self.outstanding.retain(|other| *other != unit);
         let mut returns = Vec::new();
         for queue in 0..QUEUES.len() {
             let filled = self.fill(queue, unit, seq);

@@ -35,6 +35,7 @@ exports.failing = {
   'err-prefetch-size': simple((ch, n, c) => c.call('BasicQos', { prefetchSize: 1, prefetchCount: 0, global: false })),
   'err-flow-inactive': simple((ch, n, c) => c.call('ChannelFlow', { active: false })),
   'err-user-id': simple((ch, n, c) => c.publish('amq.direct', n, '1', { userId: 'mallory' })),
+  'err-invalid-expiration': simple((ch, n, c) => c.publish('amq.direct', n, '1', { expiration: 'soon' })),
   'err-reply-to-no-consumer': simple((ch, n, c) => c.publish('', n, '1', { replyTo: 'amq.rabbitmq.reply-to' })),
   'err-commit-without-tx': simple((ch, n, c) => c.call('TxCommit')),
   'err-bad-login': (c) => c.connect({ password: 'wrong' }),

@@ -13,6 +13,9 @@ import amqp
 
 from report import BrokerError, Report, Skip, finish
 from situations import run_all
+from situations_arguments import ARGUMENTS
+from situations_letters import LETTERS
+from situations_limits import LIMITS
 
 
 def translated(cls):
@@ -57,9 +60,11 @@ class Channel:
     def __init__(self, connection, channel):
         self.connection, self.channel = connection, channel
         self.returns, self.order, self.cancelled = [], [], []
-        self.published = self.acked = self.nacked = self.settled = 0
+        self.published = self.acked = self.nacked = 0
+        self.open = set()
         channel.events["basic_return"].add(self._returned)
         channel.events["basic_ack"].add(self._acked)
+        channel.events["basic_nack"].add(self._nacked)
 
     def _returned(self, error, exchange, routing_key, message):
         body = message.body if isinstance(message.body, str) else message.body.decode()
@@ -67,9 +72,18 @@ class Channel:
         self.order.append("return")
 
     def _acked(self, tag, multiple):
-        self.acked += tag - self.settled if multiple else 1
-        self.settled = max(self.settled, tag)
+        self.acked += self._settle(tag, multiple)
         self.order.append("ack")
+
+    def _nacked(self, tag, multiple):
+        self.nacked += self._settle(tag, multiple)
+        self.order.append("nack")
+
+    def _settle(self, tag, multiple):
+        """How many this settles: a broker may confirm in any order, and `multiple` means what is left up to the tag."""
+        settled = {open for open in self.open if open == tag or multiple and open < tag}
+        self.open -= settled
+        return len(settled)
 
     def exchange_declare(self, name, kind, passive=False, durable=False, auto_delete=False, internal=False,
                          arguments=None):
@@ -107,6 +121,7 @@ class Channel:
             properties["application_headers"] = properties.pop("headers")
         self.channel.basic_publish(amqp.Message(body, **properties), exchange, key, mandatory, immediate)
         self.published += 1
+        self.open.add(self.published)
 
     def get(self, queue, no_ack=False):
         message = self.channel.basic_get(queue, no_ack)
@@ -145,10 +160,10 @@ class Channel:
 
     def confirm_select(self):
         self.channel.confirm_select()
-        self.published = 0
+        self.published, self.open = 0, set()
 
     def wait_confirms(self):
-        while self.acked < self.published:
+        while self.open:
             self.connection.drain_events(timeout=5)
         return self.acked, self.nacked
 
@@ -193,6 +208,10 @@ class Connection:
     def close(self):
         self.connection.close()
 
+    def drop(self):
+        """Ends it without a word, as a crash does."""
+        self.connection.transport.sock.shutdown(socket.SHUT_RDWR)
+
 
 @translated
 class Adapter:
@@ -220,5 +239,5 @@ class Adapter:
 
 if __name__ == "__main__":
     report = Report("py-amqp")
-    run_all(Adapter(sys.argv[1]), report)
+    run_all(Adapter(sys.argv[1]), report, LETTERS | LIMITS | ARGUMENTS)
     finish(report)

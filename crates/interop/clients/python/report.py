@@ -134,6 +134,19 @@ def eventually(check, seconds=5):
         time.sleep(0.02)
 
 
+def into(table):
+    """Decorators that enter situations into a table under their names."""
+
+    def situation(name):
+        def register(check):
+            table[name] = check
+            return check
+
+        return register
+
+    return situation
+
+
 def equal(got, want):
     assert got == want, f"expected {want!r}, got {got!r}"
 

@@ -1,14 +1,9 @@
 """Situations that end a channel or a connection. Each raises BrokerError; expected.txt says which."""
 
+from report import into
+
 ERRORS = {}
-
-
-def error(name):
-    def register(check):
-        ERRORS[name] = check
-        return check
-
-    return register
+error = into(ERRORS)
 
 
 def simple(name, action):
@@ -44,6 +39,7 @@ simple("err-recover-norequeue", lambda ch, n: ch.recover(requeue=False))
 simple("err-prefetch-size", lambda ch, n: ch.qos(0, size=1))
 simple("err-flow-inactive", lambda ch, n: ch.flow(False))
 simple("err-user-id", lambda ch, n: ch.publish("amq.direct", n, b"1", {"user_id": "mallory"}))
+simple("err-invalid-expiration", lambda ch, n: ch.publish("amq.direct", n, b"1", {"expiration": "soon"}))
 simple("err-reply-to-no-consumer", lambda ch, n: ch.publish("", n, b"1", {"reply_to": "amq.rabbitmq.reply-to"}))
 simple("err-commit-without-tx", lambda ch, n: ch.tx_commit())
 

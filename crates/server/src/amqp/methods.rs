@@ -5,7 +5,7 @@ use super::failure::Failure;
 use super::output;
 use super::parking::Gate;
 use crate::auth::{Access, Permission};
-use leveret_broker::{has_effect, Consume, Error, ExchangeDeclare, QueueDeclare, QueueStatus, Result, Session, Settle};
+use leveret_broker::{Consume, Error, ExchangeDeclare, QueueDeclare, QueueStatus, Result, Session, Settle, has_effect};
 use leveret_wire::method::{Method, access, basic, channel, confirm, exchange, queue, tx};
 use leveret_wire::table::{Table, Value};
 

@@ -114,6 +114,7 @@ fn kind_name(kind: FileKind) -> &'static str {
         FileKind::Merged => "merged",
         FileKind::Index => "index",
         FileKind::Checkpoint => "checkpoint",
+        FileKind::Times => "times",
         FileKind::Unused => "unused",
     }
 }

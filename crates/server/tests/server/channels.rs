@@ -183,7 +183,7 @@ fn bcc_routes_and_is_not_delivered() {
     // Not an array of strings: refused, nothing routed.
     let headers = FieldTable::new().with("BCC", "a string");
     client.send(&[publish_method(1, "", &to), header(1, 0, headers.as_table())].concat());
-    let text = "PRECONDITION_FAILED - invalid 'BCC' header: expected an array of strings";
+    let text = "PRECONDITION_FAILED - invalid message: {unacceptable_type_in_header,\"BCC\",longstr}";
     client.expect_channel_close(1, 406, text, basic::Publish::ID);
 }
 

@@ -34,6 +34,25 @@ pub fn measure(programs: &Programs, server: Server, row: &Row, backlog: &Backlog
     Ok(sample)
 }
 
+/// Publishes messages that wait for their time, and looks what they cost.
+///
+/// # Errors
+/// When the server or the load generator fails.
+pub fn delayed(programs: &Programs, server: &Server, count: u64, options: &[&str]) -> Result<Sample> {
+    server.settle(IDLE)?;
+    let (memory, disk) = (server.family()?.anonymous_memory(), disk::used(server.directory())?);
+    let mut command = programs.bench(server);
+    let report = report(command.args(["--fill-only", "--count", &count.to_string()]).args(options))?;
+    // What waits is written to files of its own meanwhile, and what was written in segments is merged.
+    server.settle(2 * IDLE)?;
+    let mib = |after: u64, before: u64| after.saturating_sub(before) as f64 / MIB;
+    Ok(Sample::from([
+        (Metric::FillRate, report["publish_rate"].as_f64().context("nothing was published")?),
+        (Metric::MemoryGrowth, mib(server.family()?.anonymous_memory(), memory)),
+        (Metric::DiskGrowth, mib(disk::used(server.directory())?, disk)),
+    ]))
+}
+
 struct Load<'r> {
     programs: &'r Programs,
     row: &'r Row,

@@ -75,6 +75,9 @@ var failing = []situation{
 	simple("err-user-id", func(ch *amqp.Channel, n string) error {
 		return ch.Publish("amq.direct", n, false, false, amqp.Publishing{UserId: "mallory"})
 	}),
+	simple("err-invalid-expiration", func(ch *amqp.Channel, n string) error {
+		return ch.Publish("amq.direct", n, false, false, amqp.Publishing{Expiration: "soon"})
+	}),
 	simple("err-reply-to-no-consumer", func(ch *amqp.Channel, n string) error {
 		return ch.Publish("", n, false, false, amqp.Publishing{ReplyTo: "amq.rabbitmq.reply-to"})
 	}),

@@ -82,7 +82,7 @@ func main() {
 		defer idle.Done()
 		idleMinute(r, url)
 	}()
-	for _, s := range append(append(basics, routing...), delivery...) {
+	for _, s := range append(append(append(basics, routing...), delivery...), queues...) {
 		c := newCase(r, url, s.name)
 		r.run(s.name, situationTimeout, func() error { s.check(c.open()); return nil })
 		c.close()

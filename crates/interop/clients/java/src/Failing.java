@@ -51,6 +51,8 @@ final class Failing {
         simple("err-flow-inactive", (ch, n) -> ch.rpc(new AMQP.Channel.Flow.Builder().active(false).build()));
         simple("err-user-id",
             (ch, n) -> publish(ch, "amq.direct", n, new AMQP.BasicProperties.Builder().userId("mallory").build()));
+        simple("err-invalid-expiration",
+            (ch, n) -> publish(ch, "amq.direct", n, new AMQP.BasicProperties.Builder().expiration("soon").build()));
         simple("err-reply-to-no-consumer", (ch, n) -> publish(ch, "", n,
             new AMQP.BasicProperties.Builder().replyTo("amq.rabbitmq.reply-to").build()));
         // txCommit checks on the client's side whether there is a transaction; the plain method doesn't.

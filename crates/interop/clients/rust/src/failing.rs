@@ -28,6 +28,7 @@ pub const NAMES: &[&str] = &[
     "err-prefetch-size",
     "err-flow-inactive",
     "err-user-id",
+    "err-invalid-expiration",
     "err-reply-to-no-consumer",
     "err-commit-without-tx",
     "err-bad-login",
@@ -82,6 +83,10 @@ pub async fn perform<C: Client>(c: &mut Case<'_, C>) -> Outcome<()> {
         "err-flow-inactive" => ch.flow(false).await,
         "err-user-id" => {
             let properties = Properties { user_id: Some("mallory".into()), ..Properties::default() };
+            ch.publish(("amq.direct", n), b"1", &properties, false).await
+        }
+        "err-invalid-expiration" => {
+            let properties = Properties { expiration: Some("soon".into()), ..Properties::default() };
             ch.publish(("amq.direct", n), b"1", &properties, false).await
         }
         "err-reply-to-no-consumer" => {

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
+use leveret_wire::table::FieldTable;
 
 use crate::cli::client::Url;
 
@@ -20,6 +21,8 @@ Examples:
   leveret bench --rate 1000 --size 128                   latency at a steady 1000 messages per second
   leveret bench --exchange amq.topic --random-keys 10000 --size 16..4096 --headers 3
   leveret bench --count 5000000 --fill-only && leveret bench --count 5000000 --drain-only
+  leveret bench --queue-argument x-message-ttl=60000
+  leveret bench --exchange later --exchange-type direct --delayed --header x-delay=1000..60000 --count 1000 --fill-only
   leveret bench --fan-out 100 --size 1MiB --persistent --confirm 1 --count 10 --fill-only
 
 Queues named after --queue-prefix are deleted before and after a run, with what they hold.")]
@@ -58,6 +61,18 @@ pub struct BenchArgs {
     /// Headers on each message.
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub headers: usize,
+    /// A header on each message: a number, a text, or a range of numbers such as 1..1000 to draw from.
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub header: Vec<Field>,
+    /// A message id of its own on each message.
+    #[arg(long)]
+    pub message_ids: bool,
+    /// An argument of the queues, such as x-message-ttl=60000.
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub queue_argument: Vec<Field>,
+    /// The exchange is of type x-delayed-message, and the type is what it routes by: --header x-delay=1000 delays.
+    #[arg(long, requires = "exchange_type")]
+    pub delayed: bool,
     /// Durable queues and persistent messages.
     #[arg(long)]
     pub persistent: bool,
@@ -130,6 +145,65 @@ impl ExchangeType {
             Self::Fanout => "fanout",
             Self::Topic => "topic",
         }
+    }
+}
+
+/// A header or an argument, by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// The name.
+    pub name: String,
+    /// Its value.
+    pub value: FieldValue,
+}
+
+/// What a header or an argument says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FieldValue {
+    /// `true` or `false`.
+    Bool(bool),
+    /// A number drawn from these; one alone is always the same.
+    Numbers(RangeInclusive<i64>),
+    /// A text.
+    Text(String),
+}
+
+impl FromStr for Field {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (name, value) = text.split_once('=').with_context(|| format!("{text} isn't NAME=VALUE"))?;
+        ensure!(!name.is_empty() && name.len() < 256, "the name in {text} isn't 1 to 255 bytes long");
+        let (low, high) = value.split_once("..").unwrap_or((value, value));
+        let value = match (value, low.parse(), high.parse()) {
+            ("true", ..) => FieldValue::Bool(true),
+            ("false", ..) => FieldValue::Bool(false),
+            (_, Ok(low), Ok(high)) => {
+                ensure!(low <= high, "the range {value} is empty: the smaller number comes first");
+                FieldValue::Numbers(low..=high)
+            }
+            (text, ..) => FieldValue::Text(text.to_string()),
+        };
+        Ok(Self { name: name.to_string(), value })
+    }
+}
+
+impl Field {
+    /// Adds it to a table; `draw` gives a number below the one that it gets.
+    pub fn insert(&self, table: &mut FieldTable, draw: impl FnOnce(u64) -> u64) {
+        match &self.value {
+            FieldValue::Bool(value) => table.insert(&self.name, *value),
+            FieldValue::Numbers(range) => {
+                let width = range.end().abs_diff(*range.start()).saturating_add(1);
+                table.insert(&self.name, range.start().saturating_add_unsigned(draw(width)));
+            }
+            FieldValue::Text(text) => table.insert(&self.name, text.as_str()),
+        }
+    }
+
+    /// It is drawn anew for each message.
+    pub fn varies(&self) -> bool {
+        matches!(&self.value, FieldValue::Numbers(range) if range.start() != range.end())
     }
 }
 
@@ -294,6 +368,18 @@ mod tests {
             all.sort();
             all.dedup();
             assert_eq!(all, queues, "{count}");
+        }
+    }
+
+    #[test]
+    fn fields_are_numbers_flags_and_texts() {
+        let read = |text: &str| text.parse::<Field>().map(|field| field.value).map_err(|error| error.to_string());
+        assert_eq!(read("a=5"), Ok(FieldValue::Numbers(5..=5)));
+        assert_eq!(read("a=-5..7"), Ok(FieldValue::Numbers(-5..=7)));
+        assert_eq!(read("a=true"), Ok(FieldValue::Bool(true)));
+        assert_eq!(read("a=b=c"), Ok(FieldValue::Text("b=c".to_string())));
+        for wrong in ["a", "=5", "a=7..5"] {
+            assert!(read(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use leveret_wire::frame;
 use leveret_wire::method::basic;
 
-use super::args::{BenchArgs, Plan};
+use super::args::{BenchArgs, Field, Plan};
 use crate::cli::client::CHANNEL;
 use leveret_wire::properties::Properties;
 use leveret_wire::table::FieldTable;
@@ -20,6 +20,10 @@ pub struct Pool {
     starts: Vec<usize>,
     /// Where the first byte of each body is; `None` if it is too short to hold a time stamp.
     stamps: Vec<Option<usize>>,
+    /// Where the digits of each message's id begin, if messages have ids.
+    ids: Vec<usize>,
+    /// Numbers the ids.
+    next_id: u64,
     /// The body bytes of all messages before each message; one more entry for all.
     bodies: Vec<u64>,
     /// Keys are used in turn in cycles of this many messages.
@@ -47,14 +51,18 @@ impl Pool {
     /// Encodes what one producer publishes, with its keys in turn or drawn at random.
     pub fn new(args: &BenchArgs, plan: &Plan, producer: usize, frame_max: u32) -> Self {
         let sizes = args.size.0.clone();
-        let properties = properties(args);
         let (exchange, keys) = (plan.exchange.as_str(), &plan.producer_keys[producer]);
         let mut numbers = Numbers(0x9E37_79B9_7F4A_7C15 ^ (producer as u64 + 1));
-        let random = plan.random || sizes.start() != sizes.end();
+        let varies = args.header.iter().any(Field::varies);
+        let random = plan.random || sizes.start() != sizes.end() || varies;
+        let mut properties = properties(args, &mut numbers);
         let mut pool = Self {
             bytes: Vec::new(),
             starts: vec![0],
             stamps: Vec::new(),
+            ids: Vec::new(),
+            // No two producers' ids are equal.
+            next_id: (producer as u64) << 40,
             bodies: vec![0],
             cycle: if random { 1 } else { keys.len() },
             next: 0,
@@ -66,9 +74,16 @@ impl Pool {
             let message = pool.stamps.len();
             let key = if random { numbers.below(keys.len()) } else { message % keys.len() };
             let size = sizes.start() + numbers.below(sizes.end() - sizes.start() + 1);
+            if varies && message > 0 {
+                properties = self::properties(args, &mut numbers);
+            }
             let publish = basic::Publish { exchange, routing_key: &keys[key], mandatory: false, immediate: false };
             frame::write_method(&mut pool.bytes, CHANNEL, &publish.into());
             frame::write_header(&mut pool.bytes, CHANNEL, size as u64, &properties);
+            if args.message_ids {
+                // The last property that there is.
+                pool.ids.push(pool.bytes.len() - 1 - ID_DIGITS);
+            }
             pool.stamps.push((size >= 8).then_some(pool.bytes.len() + frame::OVERHEAD - 1));
             frame::write_body(&mut pool.bytes, CHANNEL, &body[..size], frame_max);
             pool.starts.push(pool.bytes.len());
@@ -97,9 +112,15 @@ impl Pool {
         }
     }
 
-    /// The bytes of `batch`, with `now` in its first and last message: the luckiest and the unluckiest one.
+    /// The bytes of `batch`, with `now` in its first and last message: the luckiest and the unluckiest one. Ids are new.
     pub fn stamped(&mut self, batch: &Batch, now: u64) -> &[u8] {
         self.stamp(batch, now);
+        if !self.ids.is_empty() {
+            for &at in &self.ids[batch.messages.clone()] {
+                write_id(&mut self.bytes[at..at + ID_DIGITS], self.next_id);
+                self.next_id += 1;
+            }
+        }
         &self.bytes[batch.bytes.clone()]
     }
 
@@ -129,13 +150,24 @@ impl Numbers {
     }
 }
 
-/// Flags and list of the properties that all messages carry.
-fn properties(args: &BenchArgs) -> Vec<u8> {
-    let headers = (0..args.headers)
+/// Hexadecimal digits of a message's id.
+const ID_DIGITS: usize = 16;
+
+fn write_id(digits: &mut [u8], id: u64) {
+    for (index, digit) in digits.iter_mut().enumerate() {
+        *digit = b"0123456789abcdef"[(id >> (60 - 4 * index)) as usize & 15];
+    }
+}
+
+/// Flags and list of a message's properties.
+fn properties(args: &BenchArgs, numbers: &mut Numbers) -> Vec<u8> {
+    let mut headers = (0..args.headers)
         .fold(FieldTable::new(), |table, i| table.with(&format!("header-{i}"), format!("value-{i}").as_str()));
+    args.header.iter().for_each(|field| field.insert(&mut headers, |bound| numbers.below(bound as usize) as u64));
     let mut encoded = Vec::new();
     let properties = Properties {
-        headers: (args.headers > 0).then(|| headers.as_table()),
+        headers: Some(headers.as_table()).filter(|headers| !headers.is_empty()),
+        message_id: args.message_ids.then_some(&[b'0'; ID_DIGITS]),
         delivery_mode: args.persistent.then_some(2),
         ..Properties::EMPTY
     };

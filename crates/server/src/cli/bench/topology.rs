@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use leveret_wire::method::{Method, exchange, queue};
-use leveret_wire::table::Table;
+use leveret_wire::table::{FieldTable, Table};
 
 use super::args::{BenchArgs, Plan};
 use crate::cli::client::Connection;
@@ -16,19 +16,25 @@ use crate::cli::client::Connection;
 /// When the broker refuses.
 pub fn declare(connection: &mut Connection, args: &BenchArgs, plan: &Plan) -> Result<()> {
     if let (Some(kind), false) = (plan.exchange_type, plan.exchange.starts_with("amq.")) {
+        let mut arguments = FieldTable::new();
+        if args.delayed {
+            arguments.insert("x-delayed-type", kind.name());
+        }
         let declare = exchange::Declare {
             exchange: &plan.exchange,
-            r#type: kind.name(),
+            r#type: if args.delayed { "x-delayed-message" } else { kind.name() },
             passive: false,
             durable: args.persistent,
             auto_delete: true,
             internal: false,
             no_wait: false,
-            arguments: Table::EMPTY,
+            arguments: arguments.as_table(),
         };
         connection.call(declare.into(), |method| matches!(method, Method::ExchangeDeclareOk(_)).then_some(()))?;
     }
     delete(connection, plan)?;
+    let mut arguments = FieldTable::new();
+    args.queue_argument.iter().for_each(|field| field.insert(&mut arguments, |_| 0));
     for queue in &plan.queues {
         let declare = queue::Declare {
             queue,
@@ -37,7 +43,7 @@ pub fn declare(connection: &mut Connection, args: &BenchArgs, plan: &Plan) -> Re
             exclusive: false,
             auto_delete: false,
             no_wait: false,
-            arguments: Table::EMPTY,
+            arguments: arguments.as_table(),
         };
         connection.call(declare.into(), |method| matches!(method, Method::QueueDeclareOk(_)).then_some(()))?;
     }
