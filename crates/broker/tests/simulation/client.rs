@@ -480,7 +480,7 @@ fn receive(model: &mut Model, from: Target, delivery: &Delivery, at: usize, no_a
     let found = model.queue(queue).filter(|life| life.number == number).and_then(|life| {
         // When something late is done is not always known.
         let is_late = |entry: &&usize| match life.entries[**entry].state {
-            State::Waits(unit) => !model.world.ruled || model.units[unit].late,
+            State::Waits(unit) | State::Returns(unit, _) => !model.world.ruled || model.units[unit].late,
             _ => false,
         };
         let mut known = life.ready.iter().chain(life.waiting.iter().filter(is_late));
@@ -490,13 +490,12 @@ fn receive(model: &mut Model, from: Target, delivery: &Delivery, at: usize, no_a
     if let Some(first) = life.ready.iter().find(|&&first| first != entry && life.precedes(first, entry)) {
         return Err(format!("{name} gives message {id} before message {}", life.entries[*first].id));
     }
-    let flagged = life.entries[entry].flagged;
-    expect_that(flagged == delivery.redelivered, || format!("message {id} in {name} should have flag {flagged}"))?;
-    if let State::Waits(unit) = life.entries[entry].state {
+    if let State::Waits(unit) | State::Returns(unit, _) = life.entries[entry].state {
         model.finish_unit(unit, true);
     }
     let place = Place { queue, number, entry };
-    let count = model.entry(place).map_or(0, |entry| entry.count());
+    let (flagged, count) = model.entry(place).map_or((false, 0), |entry| (entry.flagged, entry.count()));
+    expect_that(flagged == delivery.redelivered, || format!("message {id} in {name} should have flag {flagged}"))?;
     expect_that(count == delivery.returned, || {
         format!("message {id} in {name} came back {} times, expected {count}", delivery.returned)
     })?;
