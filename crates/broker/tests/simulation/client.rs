@@ -1,7 +1,7 @@
 //! A connection with three channels - plain, confirming and transactional - each operation done on the broker and on
 //! the model, and compared.
 
-use crate::content::{Address, Content, EXCHANGES, ExchangeName, Id, LATER, DEAD, QUEUES, past_of};
+use crate::content::{Address, Content, DEAD, EXCHANGES, ExchangeName, Id, LATER, QUEUES, past_of};
 use crate::ends::LATE;
 use crate::history::Reason;
 use crate::model::{Event, Model, Place, Seq, State, Target, Unit, UnitId};

@@ -75,9 +75,7 @@ impl Address {
 
     /// All addresses of exchanges that can have bindings.
     pub fn bound() -> impl Iterator<Item = Address> {
-        (1..EXCHANGES.len()).flat_map(|exchange| {
-            (0..keys(exchange)).map(move |key| Address { exchange, key })
-        })
+        (1..EXCHANGES.len()).flat_map(|exchange| (0..keys(exchange)).map(move |key| Address { exchange, key }))
     }
 }
 
@@ -176,8 +174,7 @@ impl Content {
     pub fn properties<R>(&self, id: Id, with: impl FnOnce(Properties<'_>, &[u8]) -> R) -> R {
         let (number, mut headers, mut encoded) = (id.to_be_bytes(), FieldTable::new(), Vec::new());
         let life = self.life.map(|life| life.to_string());
-        let mut properties =
-            Properties { message_id: Some(&number), expiration: life.as_deref(), ..Properties::EMPTY };
+        let mut properties = Properties { message_id: Some(&number), expiration: life.as_deref(), ..Properties::EMPTY };
         properties.delivery_mode = if self.persistent { Some(2) } else { [None, Some(1)][self.flavor as usize % 2] };
         if self.flavor % 3 == 1 {
             properties.content_type = Some("application/octet-stream");
@@ -215,7 +212,8 @@ impl Content {
     fn became(&self, published: &Properties<'_>, history: &History, message: &Message<'_>) -> bool {
         let Ok(found) = Properties::decode(message.properties) else { return false };
         let (now, before) = (found.headers.unwrap_or_default(), published.headers.unwrap_or_default());
-        let kept = before.iter().filter(|(name, _)| *name != "x-delay").all(|(name, value)| now.get(name) == Some(value));
+        let kept =
+            before.iter().filter(|(name, _)| *name != "x-delay").all(|(name, value)| now.get(name) == Some(value));
         let delay = self.delay.map(|delay| if history.waited { -i64::from(delay) } else { i64::from(delay) });
         let expected = Properties { headers: found.headers, ..*published };
         found == expected

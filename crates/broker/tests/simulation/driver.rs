@@ -1,7 +1,7 @@
 //! One run: from a seed to operations of clients, work of the broker, faults and crashes.
 
-use crate::client::{Conn, Mode, declare_exchange, text};
 pub use crate::client::Step;
+use crate::client::{Conn, Mode, declare_exchange, text};
 use crate::clocks::Clocks;
 use crate::content::{Address, Content, EXCHANGES, LATER, QUEUES, keys};
 use crate::coverage::{Coverage, FAULTS, Fault, Phase, Site, possible};
@@ -413,7 +413,7 @@ impl Sim {
             _ => random.between(1, 6),
         };
         let (mut address, scatter) = (self.model.some_address(random, self.queues), random.chance(30));
-        let persistent = random.chance(85);
+        let persistent = random.chance(85) || self.model.world.persistent;
         let mut messages = Vec::new();
         for _ in 0..count {
             if scatter {

@@ -82,7 +82,9 @@ impl Model {
         let (mut targets, history) = (self.targets(&letter), letter.history());
         targets.retain(|&(queue, _)| reason == Reason::Rejected || !history.would_cycle(queue));
         let letter = self.copy(id, letter);
-        self.say(|| format!("    message {id} dies in {} ({reason:?}) and becomes {letter}, to {targets:?}", QUEUES[queue]));
+        self.say(|| {
+            format!("    message {id} dies in {} ({reason:?}) and becomes {letter}, to {targets:?}", QUEUES[queue])
+        });
         Some((letter, targets))
     }
 
@@ -136,7 +138,8 @@ impl Model {
     /// A message returns to its queue.
     pub fn come_back(&mut self, place: Place, failed: bool) {
         let (event, now) = (self.event(), self.now);
-        let Some(rules) = self.queue(place.queue).filter(|life| life.number == place.number).map(|life| life.rules) else {
+        let Some(rules) = self.queue(place.queue).filter(|life| life.number == place.number).map(|life| life.rules)
+        else {
             return;
         };
         let Some(entry) = self.entry(place) else { return };
@@ -198,7 +201,7 @@ impl Model {
         let now = self.now;
         let Some(entry) = self.entry(place) else { return };
         let expired = entry.expires.is_some_and(|expires| expires <= now);
-        entry.was_due |= expired;
+        entry.was_due |= expired || place.queue == DELAY_QUEUE;
         match entry.state {
             State::Ready | State::Delayed if expired => self.die(place, Reason::Expired),
             State::Held | State::Returns(..) => entry.overdue |= expired,
@@ -301,7 +304,9 @@ impl Model {
 
     /// Something had its time that would have it again if the time of day were set back.
     pub fn has_overdue(&self) -> bool {
-        self.queues.iter().flatten().flat_map(|life| &life.entries).any(|entry| entry.was_due && entry.state != State::Gone)
+        let ended = |event: Option<Event>| event.is_some_and(|event| self.is_certain(event));
+        let mut entries = self.queues.iter().flatten().flat_map(|life| &life.entries);
+        entries.any(|entry| entry.was_due && !ended(entry.removed))
     }
 }
 

@@ -276,13 +276,7 @@ impl Trial<'_> {
     }
 
     /// What had to wait does so still, until the time that was said last, and nothing else waits.
-    fn wait(
-        &mut self,
-        entry: &Entry,
-        seen: &FoundMessage,
-        now: u64,
-        what: impl Fn() -> String,
-    ) -> Result<(), String> {
+    fn wait(&mut self, entry: &Entry, seen: &FoundMessage, now: u64, what: impl Fn() -> String) -> Result<(), String> {
         let Some(at) = seen.waits else {
             let last = entry.waits.last().filter(|_| entry.state == State::Delayed);
             return last.map_or(Ok(()), |(event, due)| {

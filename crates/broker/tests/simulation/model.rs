@@ -343,7 +343,8 @@ impl Model {
 
     /// An address whose exchange is there.
     pub fn some_address(&self, random: &mut Random, queues: usize) -> Address {
-        let exchange = random.weighted(if self.world.ruled { &[45, 13, 13, 13, 4, 10, 2] } else { &[50, 15, 15, 15, 5] });
+        let exchange =
+            random.weighted(if self.world.ruled { &[45, 13, 13, 13, 4, 10, 2] } else { &[50, 15, 15, 15, 5] });
         match exchange {
             _ if self.exchange(exchange).is_none() => Address { exchange: 0, key: 0 },
             0 => Address { exchange, key: random.index(queues) },
@@ -359,7 +360,8 @@ impl Model {
             LATER if content.delay.is_some() && !content.has_waited() => number(DELAY_QUEUE).into_iter().collect(),
             exchange => {
                 let addresses = (0..keys(exchange)).map(|key| Address { exchange, key });
-                let mut addresses = addresses.filter(|address| keys(exchange) == 1 || address.routing_key() == content.key);
+                let mut addresses =
+                    addresses.filter(|address| keys(exchange) == 1 || address.routing_key() == content.key);
                 addresses.next().map_or(Vec::new(), |address| self.bound(address).filter_map(number).collect())
             }
         }
@@ -440,7 +442,6 @@ impl Model {
             entry.removed = Some(event);
         }
     }
-
 }
 
 impl Entry {

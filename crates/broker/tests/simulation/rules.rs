@@ -1,6 +1,6 @@
 //! The arguments of a run's queues: chosen by its seed, and known by a queue's number ever after.
 
-use crate::content::{DEAD, LATER, QUEUES, EXCHANGES};
+use crate::content::{DEAD, EXCHANGES, LATER, QUEUES};
 use crate::random::Random;
 use leveret_wire::table::FieldTable;
 
@@ -13,13 +13,16 @@ pub struct World {
     /// Queues with limits, whenever they are declared: nobody consumes from them, and no letters go there, so that
     /// what is too much is known exactly.
     limited: [bool; QUEUES.len()],
+    /// All messages are persistent, so that those of a transient queue that die together are logged together, or not.
+    pub persistent: bool,
 }
 
 impl World {
     /// `queues` is their number; the last one is transient.
     pub fn of_seed(seed: u64, queues: usize) -> World {
         let mut random = Random::new(seed ^ 0x776f_726c);
-        let mut world = World { seed, ruled: random.chance(75), ..World::default() };
+        let (ruled, persistent) = (random.chance(75), random.chance(40));
+        let mut world = World { seed, ruled, persistent: ruled && persistent, ..World::default() };
         if world.ruled && random.chance(60) {
             world.limited[random.between(1, queues as u64 - 2) as usize] = true;
         }
@@ -37,6 +40,9 @@ impl World {
             return Rules::default();
         }
         let mut rules = Rules { letters: self.letters(&mut random), ..Rules::default() };
+        if !durable {
+            rules.letters = rules.letters.filter(|(exchange, _)| self.persistent && *exchange == 0);
+        }
         if random.chance(30) {
             rules.ttl = Some(random.pick(&[20, 200, 1000, 4000]));
         }
@@ -159,7 +165,13 @@ impl Rules {
         add("x-delayed-retry-max", self.retry.map(|_| RETRY_MAX));
         add("x-delayed-retry-multiplier", self.retry.and_then(|retry| retry.doubles.then_some(2)));
         if let Some(Retry { failed, returned, .. }) = self.retry {
-            let kind = if failed && returned { "all" } else if failed { "failed" } else { "returned" };
+            let kind = if failed && returned {
+                "all"
+            } else if failed {
+                "failed"
+            } else {
+                "returned"
+            };
             table.insert("x-delayed-retry-type", kind);
         }
         if let Some((exchange, key)) = self.letters {
