@@ -94,6 +94,10 @@ pub(crate) fn commit(
         effects.push(Effect::Forget(settled));
     }
     let has_seen = !seen.is_empty();
+    #[cfg(feature = "mutants")]
+    if !parts.is_empty() && crate::mutants::is_on(crate::mutants::Mutant::NoMoveDone) {
+        done.clear();
+    }
     parts.extend((!done.is_empty()).then_some(Part::Done(done)));
     parts.extend(has_seen.then_some(Part::Seen(seen)));
     let (ticket, vhost, own): (Arc<Ticket>, _, _) = (Arc::default(), vhost.clone(), mailbox.clone());

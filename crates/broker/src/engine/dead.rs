@@ -162,9 +162,10 @@ impl SharedQueue {
             let runs: Vec<_> = excess.iter().map(|it| (it.position, u64::from(it.count))).collect();
             drop(excess);
             self.bury(&runs, Reason::MaxLength);
-            match missing {
-                Some(missing) => drop(self.load(missing)),
-                None => return,
+            let Some(missing) = missing else { return };
+            // What cannot be read closes the queue: nothing of it is dropped any more.
+            if !self.load(missing) && self.check_undamaged().is_err() {
+                return;
             }
         }
     }

@@ -208,6 +208,30 @@ impl Contents {
         }
     }
 
+    /// Takes what is to happen to messages at times. If there are several at which a message is tried again, it has come
+    /// back since the others: only the last that was said counts.
+    pub(crate) fn take_times(&mut self) -> Packed {
+        let times = std::mem::take(&mut self.times);
+        let retries = |queue: &&QueueFound| queue.arguments.get("x-delayed-retry-min").is_some();
+        let retries: BTreeSet<QueueId> = self.queues.values().filter(retries).map(|queue| queue.id).collect();
+        let tries_again = |time: &Time| time.what == What::Wake && retries.contains(&time.queue);
+        let mut again: Vec<Time> = times.iter().filter(tries_again).collect();
+        if again.is_empty() {
+            return times;
+        }
+        let (mut kept, mut said) = (Packed::default(), BTreeMap::<QueueId, Runs>::new());
+        times.iter().filter(|time| !tries_again(time)).for_each(|time| kept.push(&time));
+        while let Some(time) = again.pop() {
+            let said = said.entry(time.queue).or_default();
+            let news: Vec<_> = said.gaps(time.position, time.count).collect();
+            for (position, count) in news {
+                kept.push(&Time { position, count, ..time });
+                said.insert(position, count);
+            }
+        }
+        kept
+    }
+
     /// What an adopted or merged file has of a queue. Where that has gaps, `live` says what is there.
     pub(crate) fn add_span(&mut self, file: u32, span: Span, live: Option<&Runs>) {
         let content = self.content(span.queue);

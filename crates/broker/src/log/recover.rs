@@ -199,7 +199,7 @@ impl Start<'_> {
             times.note_damage();
         }
         let contents = &mut self.scan.contents;
-        for time in std::mem::take(&mut contents.times).iter() {
+        for time in contents.take_times().iter() {
             times.add(&[time]);
             if times.is_crowded() {
                 let mut lives = |time: &Time| !contents.undone(time.queue, time.position, time.count).is_empty();
