@@ -37,6 +37,7 @@ pub fn check_queue(arguments: Table<'_>, queue: &str, vhost: &str) -> Result<()>
                 Value::Bool(_) => Ok(()),
                 other => Err(unacceptable(other)),
             },
+            "x-group-header" => header_name(value),
             "x-queue-mode" => match text(value) {
                 Ok("default" | "lazy") => Ok(()),
                 Ok(other) => Err(format!("\"unsupported queue mode '{other}'\"")),
@@ -98,6 +99,7 @@ pub fn has_effect(key: &str) -> bool {
         "x-delayed-retry-multiplier",
         "x-delayed-retry-jitter",
         "x-single-active-consumer",
+        "x-group-header",
         "x-queue-type",
         dedup::ARGUMENT,
         dedup::SIZE,
@@ -126,6 +128,10 @@ fn contradiction(arguments: Table<'_>) -> Option<(&'static str, String)> {
     {
         return Some(("x-delayed-retry-max", format!("it is less than 'x-delayed-retry-min', which is {min}")));
     }
+    if has("x-group-header") && matches!(arguments.get("x-single-active-consumer"), Some(Value::Bool(true))) {
+        let why = "it cannot be together with 'x-single-active-consumer', by which one consumer gets all messages";
+        return Some(("x-group-header", why.to_string()));
+    }
     without_deduplication(arguments, false)
 }
 
@@ -153,10 +159,7 @@ fn deduplication(key: &str, value: Value<'_>) -> std::result::Result<(), String>
         dedup::SIZE => integer(number(), 1, dedup::MAX_SIZE),
         dedup::TTL => integer(number(), 1, TIME_MAX),
         dedup::PERSISTENCE => one_of(value, &["memory", "disk"]),
-        dedup::HEADER => match text(value)?.len() {
-            1..=255 => Ok(()),
-            len => Err(format!("a header's name has 1 to 255 bytes, not {len}")),
-        },
+        dedup::HEADER => header_name(value),
         _ => Ok(()),
     }
 }
@@ -185,6 +188,13 @@ pub fn check_quorum(declare: &QueueDeclare<'_>, vhost: &str) -> Result<()> {
 
 /// Milliseconds that an argument may have at most: ten years, as in RabbitMQ.
 pub(crate) const TIME_MAX: i64 = 10 * 365 * 24 * 60 * 60 * 1000;
+
+fn header_name(value: Value<'_>) -> std::result::Result<(), String> {
+    match text(value)?.len() {
+        1..=255 => Ok(()),
+        length => Err(format!("the name of a header has 1 to 255 bytes, and this has {length}")),
+    }
+}
 
 fn factor(value: Value<'_>) -> std::result::Result<(), String> {
     match as_f64(value) {

@@ -11,9 +11,10 @@ use self::transaction::Transaction;
 use crate::consumers::{ConsumerId, UNLIMITED};
 use crate::engine::{QueueDeclare, QueueStatus, SharedQueue};
 use crate::error::{Error, Result};
+use crate::filter::Filter;
 use crate::mailbox::Event;
 use crate::publisher::Waiting;
-use crate::queue::{Delivery, Missing, Queue};
+use crate::queue::{Delivery, FILTERS_MAX, Holder, Queue, Taken};
 use crate::session::Session;
 use crate::unacked::{Outstanding, Unacked};
 use leveret_wire::table::{Table, Value};
@@ -23,6 +24,9 @@ use std::sync::Arc;
 
 /// Consuming from it means to receive the answers to one's own requests (RabbitMQ's direct reply-to).
 pub const REPLY_TO: &str = "amq.rabbitmq.reply-to";
+
+/// A pull that has found nothing so often, and yet is not at an end, goes on later: there is much to look at, or to read.
+const ROUNDS: u32 = 16;
 
 /// One channel of a session.
 #[derive(Debug)]
@@ -113,7 +117,7 @@ pub struct Consume<'a> {
     pub no_ack: bool,
     /// Nobody else may consume.
     pub exclusive: bool,
-    /// `x-priority` is the one with a meaning.
+    /// `x-priority` and `x-filter` are those with a meaning.
     pub arguments: Table<'a>,
 }
 
@@ -227,6 +231,7 @@ impl Channel {
             None => 0,
             Some(value) => priority(value)?,
         };
+        let filter = filter(&consume)?;
         let queue = match consume.queue {
             REPLY_TO => self.reply_queue(session, consume.no_ack)?,
             name => session.vhost.queue(self.resolve_queue(name)?, session.id)?,
@@ -252,7 +257,8 @@ impl Channel {
                     session.vhost.name()
                 )));
             }
-            let id = state.consumers.add(priority, consume.exclusive, session.mailbox.clone(), event);
+            let id = state.add_consumer(priority, consume.exclusive, filter, session.mailbox.clone(), event);
+            let id = id.ok_or_else(|| too_many_filters(&queue.name, session.vhost.name()))?;
             state.consumers.set_credit(id, credit);
             Ok(id)
         })?;
@@ -295,7 +301,7 @@ impl Channel {
     fn remove_consumer(&mut self, session: &Session, number: u32) -> Option<Consumer> {
         let consumer = self.consumers.remove(&number)?;
         self.tags.remove(&consumer.tag);
-        consumer.queue.change(|queue| queue.consumers.remove(consumer.id));
+        consumer.queue.change(|queue| queue.remove_consumer(consumer.id));
         consumer.queue.touch();
         session.vhost.delete_if_abandoned(&consumer.queue);
         if self.reply_queue.as_ref().is_some_and(|own| Arc::ptr_eq(own, &consumer.queue)) {
@@ -354,33 +360,45 @@ impl Channel {
         let mut wakes = Vec::new();
         let mut take = |queue: &mut Queue| {
             let granted = queue.consumers.granted_to(id).min(credit);
-            let taken = queue.take(granted, max_bytes, no_ack, out);
-            if taken == 0
-                && granted > 0
-                && let Some(missing) = queue.missing()
-            {
-                return Err(missing);
-            }
+            let (taken, dry) = match queue.take_for(Holder::Consumer(id), granted, max_bytes, no_ack, out) {
+                Taken::Some { count, dry } => (count, dry),
+                Taken::Missing(missing) => return Err(Some(missing)),
+                Taken::Unfinished => return Err(None),
+            };
             queue.consumers.pulled(id, taken);
             if credit != UNLIMITED {
                 queue.consumers.set_credit(id, credit - taken);
             }
-            Ok((taken, queue.consumers.granted_to(id) > 0))
-        };
-        let (taken, mut more) = loop {
-            match entry.queue.change_quietly(&mut take, &mut wakes) {
-                Ok(taken) => break taken,
-                Err(missing) => drop(entry.queue.load(missing)),
+            if dry {
+                queue.consumers.give_back(id);
             }
+            Ok((taken, queue.consumers.granted_to(id) > 0, dry))
         };
         let own = Event::Ready { channel: self.number, consumer };
+        let mut rounds = 0;
+        let (taken, mut more, dry) = loop {
+            match entry.queue.change_quietly(&mut take, &mut wakes) {
+                Ok(taken) => break taken,
+                Err(missing) => _ = missing.map(|missing| entry.queue.load(missing)),
+            }
+            rounds += 1;
+            if rounds == ROUNDS {
+                // What else the connection has to do comes first.
+                wakes.push((session.mailbox.clone(), own));
+                break (0, false, false);
+            }
+        };
         for (mailbox, event) in wakes {
             // A new grant to this very consumer needs no detour through the mailbox.
-            if event == own && Arc::ptr_eq(&mailbox, &session.mailbox) {
+            if taken > 0 && event == own && Arc::ptr_eq(&mailbox, &session.mailbox) {
                 more = true;
             } else {
                 mailbox.post(event);
             }
+        }
+        if dry && entry.queue.settings.drops() {
+            // What this consumer was to get did not count.
+            entry.queue.drop_excess();
         }
         let pulled = Pulled { tag: entry.tag.clone(), first_tag: self.next_tag, more };
         if !no_ack {
@@ -421,16 +439,16 @@ impl Channel {
         session.flush();
         let queue = session.vhost.queue(self.resolve_queue(queue)?, session.id)?;
         let mut out = Vec::new();
-        let mut take = |state: &mut Queue| -> std::result::Result<u64, Missing> {
-            match state.take(1, 1, no_ack, &mut out) {
-                0 => state.missing().map_or(Ok(0), Err),
-                _ => Ok(state.ready()),
-            }
+        let own = Holder::Channel(session.listed, self.number);
+        let mut take = |state: &mut Queue| match state.take_for(own, 1, 1, no_ack, &mut out) {
+            Taken::Some { .. } => Ok(state.ready()),
+            Taken::Missing(missing) => Err(Some(missing)),
+            Taken::Unfinished => Err(None),
         };
         let left = loop {
             match queue.change(&mut take) {
                 Ok(left) => break left,
-                Err(missing) => drop(queue.load(missing)),
+                Err(missing) => _ = missing.map(|missing| queue.load(missing)),
             }
             queue.check_undamaged()?;
         };
@@ -457,7 +475,7 @@ impl Channel {
         // Consumers first, so that what is requeued is not granted to them. Their queues may go with them.
         let consumers: Vec<_> = self.consumers.drain().map(|(_, consumer)| consumer).collect();
         for consumer in &consumers {
-            consumer.queue.change(|queue| queue.consumers.remove(consumer.id));
+            consumer.queue.change(|queue| queue.remove_consumer(consumer.id));
         }
         for run in self.unacked.take_all() {
             run.settle(Settle::Fail, |_| ());
@@ -479,6 +497,21 @@ impl Channel {
             first_tag += count;
         }
     }
+}
+
+/// The value of `x-filter`.
+fn filter(consume: &Consume<'_>) -> Result<Option<Filter>> {
+    Filter::from_arguments(consume.arguments).map_err(|why| {
+        let (tag, queue) = (consume.tag, consume.queue);
+        Error::precondition(format!("invalid arg 'x-filter' for consumer '{tag}' of queue '{queue}': {why}"))
+    })
+}
+
+fn too_many_filters(queue: &str, vhost: &str) -> Error {
+    Error::precondition(format!(
+        "queue '{queue}' in vhost '{vhost}' has consumers with {FILTERS_MAX} different filters, which is the most: use \
+         one of theirs, or bind another queue"
+    ))
 }
 
 /// The value of `x-priority`: any integer.

@@ -45,6 +45,15 @@ pub struct Consumers {
     active: Option<ConsumerId>,
 }
 
+/// What a consumer could take of a queue whose messages are not for every consumer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reach {
+    /// Messages that only this one could take.
+    pub(crate) own: u64,
+    /// Messages that others could take, too.
+    pub(crate) shared: u64,
+}
+
 #[derive(Debug)]
 struct Entry {
     id: ConsumerId,
@@ -67,6 +76,26 @@ impl Entry {
 
     fn level(&self) -> u64 {
         self.served + self.granted
+    }
+
+    /// Grants some of its demand, of which it is told if it was not before.
+    fn grant(&mut self, grant: u64, wakes: &mut Wakes) {
+        if self.demand != UNLIMITED {
+            self.demand -= grant;
+        }
+        self.granted += grant;
+        if !self.told {
+            self.told = true;
+            wakes.push((self.mailbox.clone(), self.event));
+        }
+    }
+
+    /// Keeps at most so much of its grant.
+    fn keep(&mut self, most: u64) {
+        if self.granted > most {
+            self.demand = self.demand.saturating_add(self.granted - most);
+            self.granted = most;
+        }
     }
 }
 
@@ -233,17 +262,70 @@ impl Consumers {
         }
     }
 
+    /// A consumer has found nothing that it could take: what it was granted returns to the queue.
+    pub(crate) fn give_back(&mut self, id: ConsumerId) {
+        let Some(entry) = self.list.iter_mut().find(|entry| entry.id == id) else { return };
+        self.granted -= entry.granted;
+        entry.keep(0);
+        entry.told = false;
+    }
+
+    /// As [`Consumers::grant`], of a queue in which each consumer has its own reach; `pool` is how many messages more than
+    /// one of them could take. Grants are only guesses then: who pulls may find that others were to have the messages.
+    pub(crate) fn grant_within(&mut self, pool: u64, reach: impl Fn(ConsumerId) -> Reach, wakes: &mut Wakes) {
+        let cap = if self.list.len() == 1 { UNLIMITED } else { TURN };
+        let (mut granted, mut shared) = (0, 0);
+        for entry in &mut self.list {
+            let reach = reach(entry.id);
+            entry.keep(reach.own.saturating_add(reach.shared));
+            let grant = entry.demand.min(reach.own.min(cap).saturating_sub(entry.granted));
+            if grant > 0 {
+                entry.grant(grant, wakes);
+            }
+            granted += entry.granted;
+            shared += entry.granted.saturating_sub(reach.own);
+        }
+        self.granted = granted;
+        let room = |entry: &Entry, cap: u64| {
+            let Reach { own, shared } = reach(entry.id);
+            entry.demand.min(own.saturating_add(shared).min(cap).saturating_sub(entry.granted))
+        };
+        let (mut free, mut start) = (pool.saturating_sub(shared), 0);
+        if self.single_active {
+            let Some(active) = self.active_one() else { return };
+            self.granted +=
+                free - distribute(&mut self.list[active..=active], free, &mut 0, wakes, |it| room(it, UNLIMITED));
+            return;
+        }
+        while free > 0 && start < self.list.len() {
+            let priority = self.list[start].priority;
+            let len = self.list[start..].iter().take_while(|entry| entry.priority == priority).count();
+            let group = &mut self.list[start..start + len];
+            let before = free;
+            free = distribute(group, free, &mut self.rotation, wakes, |entry| room(entry, cap));
+            self.granted += before - free;
+            if group.iter().any(|entry| room(entry, UNLIMITED) > 0) {
+                return;
+            }
+            start += len;
+        }
+    }
+
+    /// Which one is active, if only one may be.
+    fn active_one(&mut self) -> Option<usize> {
+        let active = *self.active.get_or_insert(self.list.first()?.id);
+        self.list.iter().position(|entry| entry.id == active)
+    }
+
     /// Grants to the active consumer; returns how much.
     fn grant_active(&mut self, free: u64, wakes: &mut Wakes) -> u64 {
-        let Some(first) = self.list.first() else { return 0 };
-        let active = *self.active.get_or_insert(first.id);
-        let Some(at) = self.list.iter().position(|entry| entry.id == active) else { return 0 };
+        let Some(at) = self.active_one() else { return 0 };
         free - grant_group(&mut self.list[at..=at], free, UNLIMITED, &mut 0, wakes)
     }
 }
 
 /// Grants up to `free` messages within one priority; returns what is left.
-fn grant_group(group: &mut [Entry], mut free: u64, cap: u64, rotation: &mut usize, wakes: &mut Wakes) -> u64 {
+fn grant_group(group: &mut [Entry], free: u64, cap: u64, rotation: &mut usize, wakes: &mut Wakes) -> u64 {
     let limit = match group {
         [_] => UNLIMITED,
         _ => group.iter().filter(|e| e.wants()).map(Entry::level).min().unwrap_or(0).saturating_add(AHEAD),
@@ -252,6 +334,17 @@ fn grant_group(group: &mut [Entry], mut free: u64, cap: u64, rotation: &mut usiz
         true => entry.demand.min(cap.saturating_sub(entry.granted)),
         false => 0,
     };
+    distribute(group, free, rotation, wakes, room)
+}
+
+/// Grants up to `free` messages in rotation, to each what it has room for; returns what is left.
+fn distribute(
+    group: &mut [Entry],
+    mut free: u64,
+    rotation: &mut usize,
+    wakes: &mut Wakes,
+    room: impl Fn(&Entry) -> u64,
+) -> u64 {
     while free > 0 {
         let takers = if free == 1 { 1 } else { group.iter().filter(|entry| room(entry) > 0).count() as u64 };
         let share = free.div_ceil(takers.max(1));
@@ -263,16 +356,9 @@ fn grant_group(group: &mut [Entry], mut free: u64, cap: u64, rotation: &mut usiz
             if grant == 0 {
                 continue;
             }
-            if entry.demand != UNLIMITED {
-                entry.demand -= grant;
-            }
-            entry.granted += grant;
+            entry.grant(grant, wakes);
             free -= grant;
             *rotation = at + 1;
-            if !entry.told {
-                entry.told = true;
-                wakes.push((entry.mailbox.clone(), entry.event));
-            }
             if free == 0 {
                 break;
             }

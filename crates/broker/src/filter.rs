@@ -1,4 +1,4 @@
-//! Conditions on a message's headers and properties, as bindings have them (docs/filters.md).
+//! Conditions on a message's headers and properties, as bindings and consumers have them (docs/filters.md).
 //!
 //! A filter is parsed once, into tests and a short program that joins what they say. A message's headers are walked once,
 //! whatever the filter: each entry finds its tests by name and leaves a bit for each. Then the program runs over the
@@ -10,6 +10,7 @@ mod parse;
 
 use datum::{Datum, Property};
 use leveret_wire::properties::Properties;
+use leveret_wire::table::{Table, Value};
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
@@ -89,6 +90,16 @@ impl Filter {
 
     /// How deep parentheses may be nested.
     pub const MAX_NESTING: usize = 32;
+
+    /// The filter in the arguments of a binding or consumer, `x-filter`; or what is wrong with it.
+    pub(crate) fn from_arguments(arguments: Table<'_>) -> Result<Option<Filter>, String> {
+        let Some(value) = arguments.get("x-filter") else { return Ok(None) };
+        let Value::LongString(_) = value else {
+            return Err(format!("expected a string, received one of type '{}'", value.type_name()));
+        };
+        let text = value.as_str().ok_or("the value is not UTF-8")?;
+        Filter::parse(text).map(Some).map_err(|error| error.to_string())
+    }
 
     /// Compiles a text.
     ///

@@ -56,10 +56,12 @@
 //! | receive | [`Client::subscribe`], [`Client::get`] |
 //! | settle | [`Message::ack`], [`Message::nack`], [`Message::reject`] |
 //! | take effect together | [`Client::transaction`] |
+//! | give dead letters another chance | [`Client::redrive`] |
 //! | block instead of awaiting | [`Wait`] |
 //! | choose limits, and when to sync | [`Broker::open_with`], [`Limits`], [`Storage`] |
 //! | keep nothing | [`Broker::in_memory`] |
 //! | get only some messages of an exchange | [`Client::bind_queue_with`] and `x-filter`, a [`Filter`] |
+//! | have messages in order by key, with many consumers | a queue's argument `x-group-header` |
 //!
 //! # For front doors
 //!

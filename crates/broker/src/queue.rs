@@ -17,11 +17,15 @@ use crate::times::Time;
 use leveret_wire::properties::Properties;
 use leveret_wire::table::FieldTable;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
+mod lanes;
 mod stored;
 mod timed;
 
+use lanes::Lanes;
+pub(crate) use lanes::{FILTERS_MAX, Holder, Taken};
 use stored::Stored;
 pub(crate) use stored::{FileSpan, Journal, Missing, RESIDENT, Restored, Snapshot, Wanted};
 pub(crate) use timed::{Dead, Return};
@@ -113,6 +117,8 @@ pub struct Queue {
     unreadable: BTreeSet<u64>,
     /// What a durable queue has beside that.
     stored: Option<Box<Stored>>,
+    /// What a queue has beside that whose messages are not for every consumer.
+    lanes: Option<Box<Lanes>>,
 }
 
 /// How fast messages come and go, in bytes of records.
@@ -142,6 +148,15 @@ struct Head {
     offset: Option<usize>,
 }
 
+/// Where a ready message before the head is.
+#[derive(Clone, Copy, Debug)]
+enum Behind {
+    Requeued,
+    /// It was there at a start, or was seen late.
+    Restored,
+    InLanes,
+}
+
 impl Queue {
     /// An empty queue whose blocks are charged to `account`.
     pub fn new(account: Account) -> Queue {
@@ -167,12 +182,14 @@ impl Queue {
             deleted: false,
             unreadable: BTreeSet::new(),
             stored: None,
+            lanes: None,
         }
     }
 
     /// Messages that wait for a consumer.
     pub fn ready(&self) -> u64 {
-        self.ahead + self.requeued.len() + self.stored.as_ref().map_or(0, |stored| stored.restored.len())
+        let restored = self.stored.as_ref().map_or(0, |stored| stored.restored.len());
+        self.ahead + self.requeued.len() + restored + self.lanes.as_ref().map_or(0, |lanes| lanes.len())
     }
 
     /// True once [`Queue::delete`] was called.
@@ -236,8 +253,8 @@ impl Queue {
         self.delay_from(position);
     }
 
-    /// Hands out up to `max` messages, requeued ones first, until their records exceed `max_bytes`, or until
-    /// [`Queue::missing`] ones would be next.
+    /// Hands out up to `max` messages, whoever may take them, requeued ones first, until their records exceed `max_bytes`,
+    /// or until [`Queue::missing`] ones would be next.
     ///
     /// With `no_ack` they are gone; otherwise each is to be settled by [`Queue::ack`] or [`Queue::requeue`].
     /// Returns how many.
@@ -267,15 +284,17 @@ impl Queue {
         delivery.block.len() * delivery.count as usize / delivery.block.count() as usize
     }
 
-    /// The next position before the head, and whether it was requeued (or else restored at a start).
-    fn next_behind_head(&self) -> Option<(u64, bool)> {
-        let requeued = self.requeued.first().map(|(position, _)| (position, true));
+    /// The next position before the head, and where it is.
+    fn next_behind_head(&self) -> Option<(u64, Behind)> {
+        let requeued = self.requeued.first().map(|(position, _)| (position, Behind::Requeued));
         let restored = self.stored.as_ref().and_then(|stored| stored.restored.first());
-        requeued.into_iter().chain(restored.map(|(position, _)| (position, false))).min()
+        let restored = restored.map(|(position, _)| (position, Behind::Restored));
+        let parked = self.lanes.as_ref().and_then(|lanes| lanes.first()).map(|position| (position, Behind::InLanes));
+        requeued.into_iter().chain(restored).chain(parked).min_by_key(|(position, _)| *position)
     }
 
     fn take_behind_head(&mut self, max: u64) -> Option<Delivery> {
-        let (position, requeued) = self.next_behind_head()?;
+        let (position, place) = self.next_behind_head()?;
         let (&first, segment) = self.segments.range_mut(..=position).next_back()?;
         let end = first + u64::from(segment.count());
         if end <= position || segment.is_stored() {
@@ -283,8 +302,9 @@ impl Queue {
         }
         let block = segment.seal();
         let (returned, same) = self.returned.get(position, max.min(end - position));
-        let (count, redelivered) = match &mut self.stored {
-            Some(stored) if !requeued => stored.take_restored(position, same),
+        let (count, redelivered) = match (place, &mut self.stored, &mut self.lanes) {
+            (Behind::Restored, Some(stored), _) => stored.take_restored(position, same),
+            (Behind::InLanes, _, Some(lanes)) => lanes.take_at(position, same),
             _ => (self.requeued.take_at(position, same), true),
         };
         let offset = segment.offset((position - first) as u32);
@@ -312,18 +332,22 @@ impl Queue {
         let until =
             if self.holes.len() == 0 { end } else { self.holes.next_from(position).map_or(end, |it| it.min(end)) };
         let count = max.min(until - position) as u32;
-        self.ahead -= u64::from(count);
-        let position_after = position + u64::from(count);
-        if position_after < end {
-            let after = block.skip(offset, count);
-            self.head = Head { position: position_after, segment, offset: Some(after) };
-            self.flow.take(after - offset);
-        } else {
-            self.head = Head { position: end, segment: end, offset: self.segments.contains_key(&end).then_some(0) };
-            self.flow.take(block.len() - offset);
-        }
+        let after = if position + u64::from(count) < end { block.skip(offset, count) } else { block.len() };
+        self.move_head(segment..end, count.into(), offset, after);
         let (redelivered, returned, tells_count) = (false, 0, false);
         Some(Delivery { block, offset, count, position, redelivered, returned, tells_count })
+    }
+
+    /// Moves the head over messages of a segment, whose records are from one offset to the other in its block.
+    fn move_head(&mut self, segment: Range<u64>, count: u64, from: usize, after: usize) {
+        self.ahead -= count;
+        let (position, end) = (self.head.position + count, segment.end);
+        self.head = if position < end {
+            Head { position, segment: segment.start, offset: Some(after) }
+        } else {
+            Head { position: end, segment: end, offset: self.segments.contains_key(&end).then_some(0) }
+        };
+        self.flow.take(after - from);
     }
 
     /// Handed-out messages once more, for whoever has to look at them before they are forgotten. False if some have to
@@ -363,7 +387,15 @@ impl Queue {
             return;
         }
         self.unacked -= count;
+        self.release_keys(position, count);
         self.drop_range(position, count, journal);
+    }
+
+    /// These messages don't hold their keys any more.
+    fn release_keys(&mut self, position: u64, count: u64) {
+        if let Some(lanes) = &mut self.lanes {
+            lanes.release(position, count);
+        }
     }
 
     /// Puts handed-out messages back to where they were.
@@ -372,6 +404,7 @@ impl Queue {
             return;
         }
         self.unacked -= count;
+        self.release_keys(position, count);
         self.requeued.insert(position, count);
         self.returned.add(position, count);
         if let Some(stored) = &mut self.stored {
@@ -431,7 +464,10 @@ impl Queue {
     /// their consumers.
     pub fn purge(&mut self) -> u64 {
         let purged = self.ready();
-        let mut runs: Vec<_> = self.requeued.drain().chain(self.waiting.drain()).collect();
+        let mut runs: Vec<_> = self.waiting.drain().collect();
+        runs.iter().for_each(|&(position, count)| self.release_keys(position, count));
+        runs.extend(self.requeued.drain());
+        runs.extend(self.lanes.iter_mut().flat_map(|lanes| lanes.drain()));
         self.ahead_runs(self.head.position, self.next, &mut runs);
         self.holes = Runs::default();
         if let Some(stored) = &mut self.stored {
@@ -456,7 +492,7 @@ impl Queue {
         (self.requeued, self.waiting) = (Runs::default(), Runs::default());
         (self.holes, self.overdue) = (Runs::default(), Runs::default());
         self.returned = Counts::default();
-        self.stored = None;
+        (self.stored, self.lanes) = (None, None);
         self.head = Head { position: self.next, segment: self.next, offset: None };
         (self.unacked, self.ahead) = (0, 0);
         self.flow.waiting = 0;
@@ -481,8 +517,12 @@ impl Queue {
         if self.flow.waiting < CROWDED / 2 && !self.flow.paused.is_empty() {
             wakes.extend(self.flow.paused.drain(..).map(|publisher| (publisher, Event::Relaxed)));
         }
-        if !self.consumers.is_empty() {
-            self.consumers.grant(self.ready(), wakes);
+        if self.consumers.is_empty() {
+            return;
+        }
+        match self.lanes {
+            None => self.consumers.grant(self.ready(), wakes),
+            Some(_) => self.grant_lanes(wakes),
         }
     }
 }

@@ -27,6 +27,8 @@ pub(crate) struct Settings {
     pub(crate) dedup: Option<Arc<Rule>>,
     /// One consumer at a time gets messages.
     pub(crate) single_active: bool,
+    /// The header whose value is a message's group: one consumer at a time gets messages of a group.
+    pub(crate) group_header: Option<Box<str>>,
     /// It is the part of this exchange in which messages wait for their time.
     pub(crate) delays_for: Option<Box<str>>,
 }
@@ -97,6 +99,7 @@ impl Settings {
             quorum,
             dedup: Rule::from_arguments(arguments, false).map(Arc::new),
             delays_for: arguments.get(DELAYS_FOR).as_ref().and_then(Value::as_str).map(Box::from),
+            group_header: arguments.get("x-group-header").as_ref().and_then(Value::as_str).map(Box::from),
             single_active: matches!(arguments.get("x-single-active-consumer"), Some(Value::Bool(true))),
         }
     }

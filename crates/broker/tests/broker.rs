@@ -18,6 +18,10 @@ mod exchanges;
 mod fairness;
 #[path = "broker/filters.rs"]
 mod filters;
+#[path = "broker/groups.rs"]
+mod groups;
+#[path = "broker/groups_model.rs"]
+mod groups_model;
 #[path = "broker/model.rs"]
 mod model;
 #[path = "broker/modes.rs"]

@@ -21,6 +21,9 @@ const STEP: usize = 1024 * 1024;
 /// And of so many stretches of positions at most.
 const STRETCHES: usize = 4096;
 
+/// So many times are met under one lock, so that nobody waits long for it.
+const AT_ONCE: usize = 1024;
+
 thread_local! {
     /// Queues of which the oldest messages are to be dropped, the first of them now.
     static OVERFULL: RefCell<VecDeque<Arc<SharedQueue>>> = const { RefCell::new(VecDeque::new()) };
@@ -108,15 +111,17 @@ impl SharedQueue {
     /// What is to happen to messages now.
     pub(super) fn meet(self: &Arc<Self>, due: &[Due]) {
         let (mut dead, mut delayed) = (Vec::new(), Vec::new());
-        self.change(|queue| {
-            for &Due { what, position, count } in due {
-                match what {
-                    What::Expire => queue.expire(position, count, &mut dead),
-                    What::Wake if self.is_delay() => queue.take_waiting(position, count, &mut delayed),
-                    What::Wake => queue.wake(position, count),
+        for due in due.chunks(AT_ONCE) {
+            self.change(|queue| {
+                for &Due { what, position, count } in due {
+                    match what {
+                        What::Expire => queue.expire(position, count, &mut dead),
+                        What::Wake if self.is_delay() => queue.take_waiting(position, count, &mut delayed),
+                        What::Wake => queue.wake(position, count),
+                    }
                 }
-            }
-        });
+            });
+        }
         self.bury_all(&dead);
         self.send_delayed(&delayed);
     }

@@ -134,7 +134,7 @@ impl SharedQueue {
         /// Written between two looks at the queue.
         const STEP: usize = 4 * 1024 * 1024;
         let mut freed = 0;
-        let chosen = self.state.lock().to_overflow(STEP);
+        let chosen = self.state.lock().choose_overflow(STEP);
         for (first, block) in chosen {
             let extent = overflow.write(block.bytes())?;
             self.state.lock().overflowed(first, &block, extent);

@@ -118,6 +118,16 @@ impl Stored {
         (self.restored.take_at(position, max), flagged)
     }
 
+    /// Of the messages that a start found, those below this position may have been handed out before.
+    pub(super) fn flagged(&self) -> u64 {
+        self.flagged
+    }
+
+    /// Everything below is written.
+    pub(super) fn written(&self) -> Lsn {
+        self.written
+    }
+
     pub(super) fn note_requeued(&mut self, position: u64, count: u64) {
         self.journal.requeued.push(Stretch { queue: self.id, position, count });
     }
@@ -310,7 +320,7 @@ impl Queue {
 
     /// Transient blocks that could be written to the disk, the last first, up to so many bytes: those that will not be
     /// handed out soon.
-    pub(crate) fn to_overflow(&self, max: usize) -> Vec<(u64, Arc<Block>)> {
+    pub(crate) fn choose_overflow(&mut self, max: usize) -> Vec<(u64, Arc<Block>)> {
         let (mut chosen, mut bytes, mut ahead) = (Vec::new(), 0, self.flow.waiting);
         for (&first, segment) in self.segments.range(self.head.position..).rev() {
             let Some(block) = segment.transient_block() else {
@@ -325,6 +335,19 @@ impl Queue {
             }
             bytes += block.len();
             chosen.push((first, block.clone()));
+        }
+        if let Some(lanes) = &self.lanes {
+            // What is parked may be there for long, and what was read for one message has others.
+            for (&first, segment) in self.segments.range_mut(..self.head.position) {
+                match segment.transient_block() {
+                    None if segment.extent().is_some() => _ = segment.release(0),
+                    Some(block) if bytes < max && lanes.has_any(first, segment.count().into()) => {
+                        bytes += block.len();
+                        chosen.push((first, block.clone()));
+                    }
+                    _ => {}
+                }
+            }
         }
         chosen
     }
@@ -440,7 +463,7 @@ impl Queue {
         }
     }
 
-    fn note_upto(&mut self, position: u64) {
+    pub(super) fn note_upto(&mut self, position: u64) {
         if let Some(stored) = &mut self.stored
             && position > stored.handed_out
         {
@@ -503,7 +526,8 @@ impl Queue {
         let Some((&first, segment)) = self.segments.range_mut(..=position).next_back() else { return };
         let end = first + u64::from(segment.count());
         let waits = |runs: &Runs| runs.count(first, end - first) > 0;
-        if end > self.head.position || waits(&stored.restored) || waits(&self.requeued) {
+        let parked = self.lanes.as_ref().is_some_and(|lanes| lanes.has_any(first, end - first));
+        if end > self.head.position || parked || waits(&stored.restored) || waits(&self.requeued) {
             return;
         }
         if segment.release(stored.written) == Some(false) {

@@ -1,5 +1,6 @@
 //! Messages that leave a queue out of turn, wait for a time, or have come back too often.
 
+use super::lanes::Lanes;
 use super::stored::{inside, take_all};
 use super::{Delivery, Head, Missing, Queue};
 use crate::dead_letter::Reason;
@@ -47,6 +48,9 @@ impl Queue {
             stored.restored.drain().for_each(|(first, count)| self.waiting.add(first, count));
         }
         self.consumers.set_single_active(rules.single_active);
+        if rules.group_header.is_some() {
+            self.lanes = Some(Box::new(Lanes::new(rules.group_header.clone(), &self.waiting)));
+        }
     }
 
     /// Of a queue as a start found it: what had its time while it was handed out expires at the next opportunity.
@@ -58,6 +62,7 @@ impl Queue {
     pub(crate) fn counted_runs(&self) -> Vec<(u64, u64)> {
         let mut runs: Vec<_> = self.requeued.iter().chain(self.waiting.iter()).collect();
         runs.extend(self.stored.iter().flat_map(|stored| stored.restored.iter()));
+        runs.extend(self.lanes.iter().flat_map(|lanes| lanes.iter()));
         self.ahead_runs(self.head.position, self.next, &mut runs);
         runs
     }
@@ -113,6 +118,7 @@ impl Queue {
     pub(crate) fn wake(&mut self, position: u64, count: u64) {
         for (first, count) in take_all(&mut self.waiting, position, position + count) {
             self.requeued.insert(first, count);
+            self.release_keys(first, count);
         }
     }
 
@@ -160,6 +166,10 @@ impl Queue {
         }
         self.unacked -= count;
         self.requeued.insert(position, count);
+        if let Some(lanes) = &mut self.lanes {
+            // Another lane may be the right one by now.
+            lanes.forget_stale();
+        }
         self.bytes = self.bytes.map(|bytes| bytes + body_bytes);
     }
 
@@ -214,9 +224,13 @@ impl Queue {
             } else if let Some(retry) = rules.retry.as_ref().filter(|retry| retry.applies(how.failed)) {
                 let due = how.now + retry.delay(returned, how.chance);
                 self.waiting.insert(at, count);
+                if let Some(lanes) = &mut self.lanes {
+                    lanes.wait(at, count);
+                }
                 self.times.push(Time { due, what: What::Wake, queue: self.number, position: at, count });
             } else {
                 self.requeued.insert(at, count);
+                self.release_keys(at, count);
             }
             at += count;
         }
@@ -276,9 +290,14 @@ impl Queue {
     /// Takes those of `first .. end` out of the queue that are ready or wait.
     pub(super) fn take_out(&mut self, first: u64, end: u64, out: &mut Vec<(u64, u64)>) {
         out.extend(take_all(&mut self.requeued, first, end));
-        out.extend(take_all(&mut self.waiting, first, end));
+        let waiting = take_all(&mut self.waiting, first, end);
+        waiting.iter().for_each(|&(first, count)| self.release_keys(first, count));
+        out.extend(waiting);
         if let Some(stored) = &mut self.stored {
             out.extend(take_all(&mut stored.restored, first, end));
+        }
+        if let Some(lanes) = &mut self.lanes {
+            lanes.take_out(first, end, out);
         }
         self.skip();
         let begin = out.len();

@@ -3,7 +3,7 @@
 use super::Destination;
 use crate::filter::Filter;
 use leveret_wire::properties::Properties;
-use leveret_wire::table::{Table, Value};
+use leveret_wire::table::Table;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::Arc;
 
@@ -35,12 +35,7 @@ impl Filters {
     /// # Errors
     /// What is wrong with it.
     pub fn parse(arguments: Table<'_>) -> Result<Option<Filter>, String> {
-        let Some(value) = arguments.get("x-filter") else { return Ok(None) };
-        let Value::LongString(_) = value else {
-            return Err(format!("expected a string, received one of type '{}'", value.type_name()));
-        };
-        let text = value.as_str().ok_or("the value is not UTF-8")?;
-        Filter::parse(text).map(Some).map_err(|error| error.to_string())
+        Filter::from_arguments(arguments)
     }
 
     /// The one that stands for all that are equal to this one.

@@ -10,7 +10,7 @@
 //! exchange e type [passive] [durable] [auto-delete] [internal] [alternate-exchange=e2]
 //! bind q e key [header=value ...]; unbind ...; bind-exchange destination source key; unbind-exchange ...
 //! publish [mandatory] [persistent] q|e/key [cc=a,b] [bcc=c] [reply-to=q] [expiration=ms] [message-id=id] [header=value ...] body ...
-//! consume q [as tag] [prefetch n] [no-ack] [exclusive] [x-priority=n]; cancel tag; pause tag; resume tag
+//! consume q [as tag] [prefetch n] [no-ack] [exclusive] [x-priority=n] [x-filter=f]; cancel tag; pause tag; resume tag
 //! qos n [global]; live-prefetch; pull; get q [no-ack]
 //! ack tag [multiple]; nack tag [multiple]; reject tag     (nack and reject: [requeue])
 //! recover; confirm; tx; commit; rollback; unacked; memory; check-memory
@@ -63,13 +63,25 @@ pub fn broker(limits: Limits) -> Broker {
     Broker::new(limits, environment(&Arc::default()))
 }
 
+/// A broker in memory that has its time from a clock.
+pub fn broker_at(clock: &Arc<Clock>) -> Broker {
+    Broker::new(Limits::default(), environment(clock))
+}
+
 /// What time it is in a test.
 #[derive(Default)]
-struct Clock {
+pub struct Clock {
     /// Milliseconds that have gone by.
     elapsed: AtomicU64,
     /// What the time of day was set to beyond that.
     set: AtomicU64,
+}
+
+impl Clock {
+    /// Lets so many milliseconds go by.
+    pub fn advance(&self, by: u64) {
+        self.elapsed.fetch_add(by, Ordering::Relaxed);
+    }
 }
 
 fn environment(clock: &Arc<Clock>) -> Environment {
@@ -82,7 +94,8 @@ fn environment(clock: &Arc<Clock>) -> Environment {
     Environment { random, now, elapsed, ticks: true }
 }
 
-fn open(path: &Path, clock: &Arc<Clock>) -> Broker {
+/// A broker that keeps what is durable in a directory.
+pub fn open(path: &Path, clock: &Arc<Clock>) -> Broker {
     let mut storage = Storage::new(Arc::new(Directory::open(path).expect("a directory of our own")));
     storage.segment_size = 64 * 1024;
     Broker::recover(Limits::default(), environment(clock), storage).expect("it can be read").0
@@ -224,7 +237,7 @@ impl World {
                 Ok(String::new())
             }
             "advance" => {
-                self.clock.elapsed.fetch_add(words.number(), Ordering::Relaxed);
+                self.clock.advance(words.number());
                 while self.broker.tick() {}
                 Ok(String::new())
             }
