@@ -1,5 +1,6 @@
 //! The arguments of queues and exchanges: which values are valid, and when two declarations agree.
 
+use crate::dedup;
 use crate::engine::QueueDeclare;
 use crate::error::{Error, Result};
 use crate::settings::{DELAYS_FOR, as_f64};
@@ -44,7 +45,7 @@ pub fn check_queue(arguments: Table<'_>, queue: &str, vhost: &str) -> Result<()>
             },
             "x-queue-type" => queue_type(value),
             DELAYS_FOR => Err("it is for the broker's own queues".to_string()),
-            _ => Ok(()),
+            _ => deduplication(key, value),
         };
         if let Err(why) = checked {
             return Err(Error::precondition(format!(
@@ -57,6 +58,27 @@ pub fn check_queue(arguments: Table<'_>, queue: &str, vhost: &str) -> Result<()>
         Some((key, why)) => {
             Err(Error::precondition(format!("invalid arg '{key}' for queue '{queue}' in vhost '{vhost}': {why}")))
         }
+    }
+}
+
+/// Checks the arguments of an exchange that say which messages are duplicates. With `by_type`, its type asks for that.
+pub(crate) fn check_exchange(arguments: Table<'_>, exchange: &str, by_type: bool, vhost: &str) -> Result<()> {
+    let refuse = |key, why| {
+        Err(Error::precondition(format!("invalid arg '{key}' for exchange '{exchange}' in vhost '{vhost}': {why}")))
+    };
+    for (key, value) in arguments.iter() {
+        if let Err(why) = deduplication(key, value) {
+            return refuse(key, why);
+        }
+    }
+    if by_type && arguments.get(dedup::SIZE).is_none() {
+        // RabbitMQ's plugin, to the letter.
+        let text = format!("Missing or invalid argument, '{}' must be an integer greater than 0", dedup::SIZE);
+        return Err(Error::precondition(text));
+    }
+    match without_deduplication(arguments, by_type) {
+        None => Ok(()),
+        Some((key, why)) => refuse(key, why),
     }
 }
 
@@ -79,6 +101,11 @@ pub fn has_effect(key: &str) -> bool {
         "x-single-active-consumer",
         "x-group-header",
         "x-queue-type",
+        dedup::ARGUMENT,
+        dedup::SIZE,
+        dedup::TTL,
+        dedup::HEADER,
+        dedup::PERSISTENCE,
     ];
     effective.contains(&key)
 }
@@ -105,7 +132,36 @@ fn contradiction(arguments: Table<'_>) -> Option<(&'static str, String)> {
         let why = "it cannot be together with 'x-single-active-consumer', by which one consumer gets all messages";
         return Some(("x-group-header", why.to_string()));
     }
-    None
+    without_deduplication(arguments, false)
+}
+
+/// An argument about duplicates where they are not left out, and why it cannot hold.
+fn without_deduplication(arguments: Table<'_>, by_type: bool) -> Option<(&'static str, String)> {
+    match (arguments.get(dedup::ARGUMENT), by_type) {
+        (Some(Value::Bool(true)), _) | (None, true) => None,
+        (Some(_), true) => Some((dedup::ARGUMENT, "the exchange's type asks for it".to_string())),
+        (_, false) => {
+            let keys = [dedup::SIZE, dedup::TTL, dedup::HEADER, dedup::PERSISTENCE];
+            let lonely = keys.into_iter().find(|key| arguments.get(key).is_some());
+            lonely.map(|key| (key, format!("it needs '{}'", dedup::ARGUMENT)))
+        }
+    }
+}
+
+/// Checks an argument about duplicates; others are not its business.
+fn deduplication(key: &str, value: Value<'_>) -> std::result::Result<(), String> {
+    let number = || dedup::number(&value).map_or(value, Value::I64);
+    match key {
+        dedup::ARGUMENT => match value {
+            Value::Bool(_) => Ok(()),
+            other => Err(unacceptable(other)),
+        },
+        dedup::SIZE => integer(number(), 1, dedup::MAX_SIZE),
+        dedup::TTL => integer(number(), 1, TIME_MAX),
+        dedup::PERSISTENCE => one_of(value, &["memory", "disk"]),
+        dedup::HEADER => header_name(value),
+        _ => Ok(()),
+    }
 }
 
 /// Refuses what a queue with `x-queue-type=quorum` cannot be, with RabbitMQ's texts.

@@ -472,6 +472,8 @@ impl Channel {
         self.rollback_open();
         self.apply_settled();
         session.flush();
+        // Another channel may get this number, and has not published these.
+        drop(session.publisher.take_refused(self.number));
         // Consumers first, so that what is requeued is not granted to them. Their queues may go with them.
         let consumers: Vec<_> = self.consumers.drain().map(|(_, consumer)| consumer).collect();
         for consumer in &consumers {

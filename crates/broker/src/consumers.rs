@@ -23,6 +23,11 @@ const AHEAD: u64 = 4 * TURN;
 /// Connections to tell, once the queue's lock is released.
 pub type Wakes = Vec<(Arc<Mailbox>, Event)>;
 
+/// Tells them. To be called without a lock.
+pub(crate) fn wake(wakes: Wakes) {
+    wakes.into_iter().for_each(|(mailbox, event)| mailbox.post(event));
+}
+
 /// The consumers of one queue.
 #[derive(Debug, Default)]
 pub struct Consumers {

@@ -1,10 +1,11 @@
 //! The only place with locks, wake-ups, threads and shared ownership: the broker, its virtual hosts and its queues.
 //!
-//! Lock order: a virtual host's topology, then a queue, then the log, then a mailbox. No lock is held while a connection
+//! Lock order: a virtual host's topology, then what was published before, then a queue, then the log, then a mailbox. No lock is held while a connection
 //! is woken.
 
 mod commit;
 mod dead;
+mod dedup;
 mod delay;
 mod durable;
 mod lease;
@@ -21,9 +22,11 @@ pub use redrive::Redriven;
 pub use shared_queue::SharedQueue;
 pub use vhost::VirtualHost;
 
+use self::dedup::SharedDedup;
 pub(crate) use self::durable::Durable;
 use self::threads::Threads;
 use self::timer::Timer;
+use crate::dedup::Seed;
 use crate::limits::Limits;
 use crate::log::{self, OpenError, Recovered, Recovery, Storage, recover};
 use crate::mailbox::{Event, Mailbox};
@@ -95,6 +98,8 @@ pub struct Broker {
 
 struct Inner {
     limits: Limits,
+    /// For hashes of keys.
+    seed: Seed,
     account: Account,
     environment: Arc<Environment>,
     vhosts: RwLock<FxHashMap<Arc<str>, Arc<VirtualHost>>>,
@@ -139,8 +144,11 @@ impl Broker {
         let has_thread = !environment.ticks;
         let environment = Arc::new(environment);
         let times = durable.as_ref().map_or_else(Arc::default, |durable| durable.store.times.clone());
+        // What is durable has hashes that are to be the same again.
+        let seed = durable.as_ref().map_or_else(|| (environment.now)(), |durable| durable.store.log.id.id);
         let inner = Arc::new_cyclic(|own| Inner {
             limits,
+            seed: Seed(seed),
             account,
             timer: Arc::new(Timer::new(times, environment.clone(), own.clone(), has_thread)),
             environment,
@@ -311,6 +319,7 @@ impl Broker {
                 environment: self.inner.environment.clone(),
                 timer: self.inner.timer.clone(),
                 durable: self.inner.durable.clone(),
+                dedup: SharedDedup::new(name.clone(), self.inner.limits.max_producers, self.inner.seed),
             });
             vhosts.insert(name, vhost);
         }

@@ -56,6 +56,7 @@
 //! | receive | [`Client::subscribe`], [`Client::get`] |
 //! | settle | [`Message::ack`], [`Message::nack`], [`Message::reject`] |
 //! | take effect together | [`Client::transaction`] |
+//! | give dead letters another chance | [`Client::redrive`] |
 //! | block instead of awaiting | [`Wait`] |
 //! | choose limits, and when to sync | [`Broker::open_with`], [`Limits`], [`Storage`] |
 //! | keep nothing | [`Broker::in_memory`] |
@@ -74,6 +75,7 @@ mod channel;
 mod client;
 mod consumers;
 mod dead_letter;
+mod dedup;
 mod delay;
 pub mod disk;
 mod engine;

@@ -17,6 +17,9 @@ pub struct Limits {
     pub max_transaction_messages: usize,
     /// Bytes of messages held by one transaction.
     pub max_transaction_bytes: usize,
+    /// Producers of which the last sequence is known, per virtual host; the one that was silent for longest is forgotten
+    /// for a new one.
+    pub max_producers: usize,
     /// Bytes of all messages in memory; above it publishers are blocked.
     pub max_memory: u64,
     /// Bytes that must be free on the disk of the data directory; with less, publishers are blocked. The default is
@@ -34,6 +37,7 @@ impl Default for Limits {
             max_message_size: 16 * 1024 * 1024,
             max_transaction_messages: 100_000,
             max_transaction_bytes: 64 * 1024 * 1024,
+            max_producers: 100_000,
             max_memory: 1024 * 1024 * 1024,
             min_free_disk: 50_000_000,
         }

@@ -25,7 +25,7 @@ pub(crate) use recover::{Recovered, recover};
 pub(crate) use scan::{is_damage, report_lost};
 pub(crate) use store::{Store, View};
 pub(crate) use timetable::{BadBlock, Reader};
-pub(crate) use writer::{LARGE_MIN, Log, Part, Place, Round, Ticket, Unit};
+pub(crate) use writer::{Beside, LARGE_MIN, Log, Part, Place, Round, Ticket, Unit};
 
 pub(crate) use crate::queue::{FileSpan, Snapshot};
 

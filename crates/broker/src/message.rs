@@ -166,6 +166,20 @@ impl Run {
         Run { bytes, count }
     }
 
+    /// A copy of the records whose numbers are to be kept.
+    pub(crate) fn kept(&self, mut keep: impl FnMut(u32) -> bool) -> Run {
+        let (mut kept, mut at) = (Run::default(), 0);
+        for number in 0..self.count {
+            let end = at + record_len(&self.bytes, at);
+            if keep(number) {
+                kept.bytes.extend_from_slice(&self.bytes[at..end]);
+                kept.count += 1;
+            }
+            at = end;
+        }
+        kept
+    }
+
     /// Bytes of all records.
     pub fn len(&self) -> usize {
         self.bytes.len()

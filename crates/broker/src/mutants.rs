@@ -15,6 +15,10 @@ pub enum Mutant {
     NoAckRecord,
     /// A segment is given back while the last checkpoint still needs it.
     EarlyDelete,
+    /// A message that is moved is not recorded as done where it was.
+    NoMoveDone,
+    /// Checkpoints leave out what is to happen at times.
+    NoTimes,
 }
 
 std::thread_local! {

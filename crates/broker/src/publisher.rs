@@ -3,16 +3,21 @@
 //! Messages for the same queues are packed into one run and appended under one lock per queue. The owner
 //! calls [`Publisher::flush`] when its input is exhausted, so nothing waits longer than one read of the socket.
 
+mod once;
 mod rules;
 
+pub(crate) use self::once::{Sorting, check_epochs};
 pub(crate) use self::rules::Lives;
 use crate::arguments::{TIME_MAX, type_name};
+use crate::consumers::{Wakes, wake};
+use crate::dedup::{Guard, Hash, Point, Seed, Sequence, own_ttl};
 use crate::delay::check_delay;
 use crate::engine::{Durable, SharedQueue, VirtualHost};
 use crate::error::{Error, Result};
-use crate::log::{LARGE_MIN, Log, Lsn, Part, Target, Ticket, Unit};
+use crate::log::{Beside, LARGE_MIN, Log, Lsn, Part, Target, Ticket, Unit};
 use crate::mailbox::Mailbox;
 use crate::message::{BLOCK_MAX, Block, Run, SHARE_MIN, decode_route};
+use crate::queue::Queue;
 use crate::segment::Places;
 use crate::times::Time;
 use leveret_wire::properties::Properties;
@@ -70,6 +75,8 @@ pub(crate) struct Route {
     refuses: bool,
     /// One of them is where messages wait before they are routed.
     delays: bool,
+    /// Where duplicates are left out, and in which queue those are; `None` for the exchange, which is the first.
+    guards: Box<[(Guard, Option<u32>)]>,
 }
 
 /// Messages for the same queues.
@@ -89,6 +96,46 @@ pub(crate) struct Notes {
     pub(crate) own: Vec<Own>,
     /// Channel and tag of each message, if some may be refused.
     pub(crate) tags: Vec<(u16, u64)>,
+    /// Keys of messages, in the order of those, where duplicates are left out.
+    keys: Vec<Keyed>,
+    /// Messages that their producers have numbered, in order.
+    sequences: Vec<Sequenced>,
+}
+
+/// A key of a message.
+#[derive(Clone, Copy, Debug)]
+struct Keyed {
+    /// The message's number in the run.
+    number: u32,
+    /// Among those of the route.
+    guard: u32,
+    key: Hash,
+    /// Milliseconds for which the message asks to be remembered.
+    ttl: Option<u64>,
+}
+
+/// A message that its producer has numbered.
+#[derive(Clone, Copy, Debug)]
+struct Sequenced {
+    /// Its number in the run.
+    number: u32,
+    sequence: Sequence,
+    /// Channel and tag.
+    tag: (u16, u64),
+}
+
+/// What a message says of itself that counts on its route.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Marks {
+    /// It may live so many milliseconds.
+    pub(crate) life: Option<u64>,
+    /// It is to wait so many milliseconds before it is routed.
+    pub(crate) delay: Option<u64>,
+    /// Its key is to be remembered for so many milliseconds.
+    ttl: Option<u64>,
+    pub(crate) sequence: Option<Sequence>,
+    /// For its keys.
+    seed: Seed,
 }
 
 /// Times that a message has of its own, in milliseconds.
@@ -110,6 +157,25 @@ impl Notes {
             self.own.push(Own { number, life, delay });
         }
     }
+
+    /// Notes what the message of this number says of itself.
+    #[inline]
+    pub(crate) fn note(&mut self, number: u32, route: &Route, publish: &Publish<'_>, marks: &Marks, tag: (u16, u64)) {
+        self.note_times(number, marks.life, marks.delay);
+        if !route.guards.is_empty() {
+            self.note_keys(number, route, &publish.properties, marks.ttl, marks.seed);
+        }
+        if let Some(sequence) = marks.sequence {
+            self.sequences.push(Sequenced { number, sequence, tag });
+        }
+    }
+
+    fn clear(&mut self) {
+        self.own.clear();
+        self.tags.clear();
+        self.keys.clear();
+        self.sequences.clear();
+    }
 }
 
 /// The last record of the log that has to be durable before something may be confirmed.
@@ -126,10 +192,24 @@ impl Waiting {
         Waiting { lsn: 0, ticket: Some(ticket) }
     }
 
+    /// Waits for a record.
+    pub(crate) fn of_record(lsn: Lsn) -> Waiting {
+        Waiting { lsn, ticket: None }
+    }
+
     pub(crate) fn is_released(&self, log: &Log) -> bool {
         let unit = self.ticket.as_ref().is_none_or(|ticket| ticket.lsn().is_some_and(|lsn| log.is_released(lsn)));
         unit && (self.lsn == 0 || log.is_released(self.lsn))
     }
+}
+
+/// What is to be known of the messages of a run beside themselves.
+#[derive(Clone, Copy, Default)]
+struct Aside<'a> {
+    /// When they expire, if they may.
+    lives: Option<&'a Lives<'a>>,
+    /// What was seen by them, for the log.
+    seen: &'a [u8],
 }
 
 /// What appending a run led to.
@@ -149,7 +229,26 @@ impl Route {
         let special = queues.iter().any(|queue| queue.settings.is_special());
         let refuses = queues.iter().any(|queue| queue.settings.refuses());
         let delays = queues.iter().any(|queue| queue.settings.delays_for.is_some());
-        Route { queues, durable, special, refuses, delays }
+        let guards = (0..).zip(&queues).filter_map(|(index, queue)| {
+            let rule = queue.settings.dedup.clone()?;
+            Some((Guard { point: Point::Queue(queue.number), rule }, Some(index)))
+        });
+        let guards = guards.collect();
+        Route { queues, durable, special, refuses, delays, guards }
+    }
+
+    /// Through an exchange that may leave duplicates out.
+    fn through(queues: Box<[Arc<SharedQueue>]>, exchange: Option<Guard>) -> Route {
+        let route = Route::new(queues);
+        match exchange {
+            None => route,
+            Some(guard) => Route { guards: std::iter::once((guard, None)).chain(route.guards).collect(), ..route },
+        }
+    }
+
+    /// The exchange, if it leaves duplicates out.
+    fn exchange(&self) -> Option<Point> {
+        self.guards.first().filter(|(_, queue)| queue.is_none()).map(|(guard, _)| guard.point)
     }
 
     /// Messages wait in one of its queues before they are routed.
@@ -162,8 +261,11 @@ impl Route {
         self.durable
     }
 
-    pub(crate) fn same_queues(&self, other: &Route) -> bool {
-        self.queues.len() == other.queues.len() && self.queues.iter().zip(&other.queues).all(|(a, b)| Arc::ptr_eq(a, b))
+    /// The same queues, and the same exchange where that leaves duplicates out.
+    pub(crate) fn is_same(&self, other: &Route) -> bool {
+        self.exchange() == other.exchange()
+            && self.queues.len() == other.queues.len()
+            && self.queues.iter().zip(&other.queues).all(|(a, b)| Arc::ptr_eq(a, b))
     }
 
     /// Appends a run to every queue; with `logged`, to the log as well.
@@ -175,24 +277,37 @@ impl Route {
         vhost: &VirtualHost,
         publisher: &Arc<Mailbox>,
     ) -> Appended {
+        if !notes.keys.is_empty() || !notes.sequences.is_empty() {
+            let appended = self.append_once(run, notes, logged, vhost, publisher);
+            notes.clear();
+            run.clear();
+            return appended;
+        }
         if self.special || !notes.own.is_empty() {
             return self.append_by_rules(run, std::mem::take(notes), logged, vhost, publisher);
         }
-        self.append_living(run, None, logged, vhost, publisher)
+        let mut wakes = Wakes::new();
+        let appended = self.append_living(run, Aside::default(), logged, vhost, publisher, &mut wakes);
+        wake(wakes);
+        appended
     }
 
     /// Appends a run to every queue, whatever their limits.
     fn append_living(
         &self,
         run: &mut Run,
-        lives: Option<&Lives<'_>>,
+        aside: Aside<'_>,
         logged: bool,
         vhost: &VirtualHost,
         publisher: &Arc<Mailbox>,
+        wakes: &mut Wakes,
     ) -> Appended {
         match vhost.durable.as_ref().filter(|_| logged && self.durable) {
-            Some(durable) => self.append_logged(run, lives, durable, vhost, publisher),
-            None => Appended { crowded: self.append_transient(run, lives, vhost, publisher), ..Appended::default() },
+            Some(durable) => self.append_logged(run, aside, durable, vhost, publisher, wakes),
+            None => {
+                let crowded = self.append_transient(run, aside.lives, vhost, publisher, wakes);
+                Appended { crowded, ..Appended::default() }
+            }
         }
     }
 
@@ -202,18 +317,20 @@ impl Route {
         lives: Option<&Lives<'_>>,
         vhost: &VirtualHost,
         publisher: &Arc<Mailbox>,
+        wakes: &mut Wakes,
     ) -> bool {
         let (mut crowded, count) = (false, run.count());
         let block = (run.len() >= SHARE_MIN).then(|| run.seal(vhost.account()));
         for shared in &self.queues {
-            crowded |= shared.change(|queue| {
+            let append = |queue: &mut Queue| {
                 shared.expect_times(queue, queue.next_position(), count, lives);
                 match &block {
                     Some(block) => queue.append_block(block.clone(), Places::Nowhere),
                     None => queue.append_run(run, None),
                 }
                 queue.is_crowded(publisher)
-            });
+            };
+            crowded |= shared.change_quietly(append, wakes);
         }
         run.clear();
         crowded
@@ -222,47 +339,52 @@ impl Route {
     fn append_logged(
         &self,
         run: &mut Run,
-        lives: Option<&Lives<'_>>,
+        aside: Aside<'_>,
         durable: &Durable,
         vhost: &VirtualHost,
         publisher: &Arc<Mailbox>,
+        wakes: &mut Wakes,
     ) -> Appended {
         let log = &durable.store.log;
-        if run.len() >= LARGE_MIN {
-            return self.append_large(run, lives, log, vhost, publisher);
+        // What was seen must be in the log before the next message is looked up, and large ones take their time.
+        if run.len() >= LARGE_MIN && aside.seen.is_empty() {
+            return self.append_large(run, aside.lives, log, vhost, publisher, wakes);
         }
-        let [only] = &*self.queues else { return self.append_to_several(run, lives, log, vhost, publisher) };
+        let [only] = &*self.queues else { return self.append_to_several(run, aside, log, vhost, publisher, wakes) };
         let count = run.count();
         let block = (run.len() >= SHARE_MIN).then(|| run.seal(vhost.account()));
         let bytes = block.as_ref().map_or(run.bytes(), |block| block.bytes());
         let crc = log.id.crc(bytes);
-        let appended = only.change(|queue| {
+        let append = |queue: &mut Queue| {
             if queue.is_deleted() {
                 return Appended::default();
             }
             let target = Target { queue: only.id, position: queue.next_position() };
-            let times = only.expect_times(queue, target.position, count, lives);
-            let place = log.enqueue_timed(count, bytes, crc, &[target], &times);
+            let times = only.expect_times(queue, target.position, count, aside.lives);
+            let beside = Beside { times: &times, seen: aside.seen };
+            let place = log.enqueue_with(count, bytes, crc, &[target], beside);
             match &block {
                 Some(block) => queue.append_block(block.clone(), Places::At(vec![(0, place)])),
                 None => queue.append_run(run, Some(place)),
             }
             queue.note_consumed_soon();
             Appended { crowded: queue.is_crowded(publisher), lsn: place.lsn, ..Appended::default() }
-        });
+        };
+        let appended = only.change_quietly(append, wakes);
         run.clear();
         appended
     }
 
     /// Gives the durable queues' messages their positions, and says what is to happen to them when.
-    pub(crate) fn reserve(&self, count: u32, lives: Option<&Lives<'_>>) -> (Vec<Target>, Vec<Time>) {
+    pub(crate) fn reserve(&self, count: u32, lives: Option<&Lives<'_>>, wakes: &mut Wakes) -> (Vec<Target>, Vec<Time>) {
         let (mut targets, mut times) = (Vec::new(), Vec::new());
         for shared in self.queues.iter().filter(|queue| queue.is_durable()) {
-            shared.change(|queue| {
+            let reserve = |queue: &mut Queue| {
                 let position = queue.reserve(count);
                 targets.push(Target { queue: shared.id, position });
                 times.extend(shared.expect_times(queue, position, count, lives));
-            });
+            };
+            shared.change_quietly(reserve, wakes);
         }
         (targets, times)
     }
@@ -275,11 +397,12 @@ impl Route {
         lives: Option<&Lives<'_>>,
         places: &Places,
         publisher: &Arc<Mailbox>,
+        wakes: &mut Wakes,
     ) -> bool {
         let (mut crowded, mut targets) = (false, targets.iter());
         for shared in &self.queues {
             let target = if shared.is_durable() { targets.next() } else { None };
-            crowded |= shared.change(|queue| {
+            let fill = |queue: &mut Queue| {
                 match target {
                     Some(target) => queue.fill(target.position, block.clone(), places.clone()),
                     None => {
@@ -289,7 +412,8 @@ impl Route {
                 }
                 queue.note_consumed_soon();
                 queue.is_crowded(publisher)
-            });
+            };
+            crowded |= shared.change_quietly(fill, wakes);
         }
         crowded
     }
@@ -297,15 +421,17 @@ impl Route {
     fn append_to_several(
         &self,
         run: &mut Run,
-        lives: Option<&Lives<'_>>,
+        aside: Aside<'_>,
         log: &Log,
         vhost: &VirtualHost,
         publisher: &Arc<Mailbox>,
+        wakes: &mut Wakes,
     ) -> Appended {
         let block = run.seal(vhost.account());
-        let (targets, times) = self.reserve(block.count(), lives);
-        let place = log.enqueue_timed(block.count(), block.bytes(), log.id.crc(block.bytes()), &targets, &times);
-        let crowded = self.fill(&block, &targets, lives, &Places::At(vec![(0, place)]), publisher);
+        let (targets, times) = self.reserve(block.count(), aside.lives, wakes);
+        let beside = Beside { times: &times, seen: aside.seen };
+        let place = log.enqueue_with(block.count(), block.bytes(), log.id.crc(block.bytes()), &targets, beside);
+        let crowded = self.fill(&block, &targets, aside.lives, &Places::At(vec![(0, place)]), publisher, wakes);
         Appended { crowded, lsn: place.lsn, ..Appended::default() }
     }
 
@@ -317,15 +443,16 @@ impl Route {
         log: &Log,
         vhost: &VirtualHost,
         publisher: &Arc<Mailbox>,
+        wakes: &mut Wakes,
     ) -> Appended {
         let block = run.seal(vhost.account());
-        let ((targets, times), place) = (self.reserve(block.count(), lives), Arc::default());
+        let ((targets, times), place) = (self.reserve(block.count(), lives, wakes), Arc::default());
         let ticket: Arc<Ticket> = Arc::default();
         let mut parts =
             vec![Part::Enqueue { block: block.clone(), targets: targets.clone(), place: Arc::clone(&place) }];
         parts.extend((!times.is_empty()).then_some(Part::Times(times)));
         log.unit(Unit { parts, then: None, ticket: ticket.clone(), mailbox: publisher.clone() });
-        let crowded = self.fill(&block, &targets, lives, &Places::Later(place), publisher);
+        let crowded = self.fill(&block, &targets, lives, &Places::Later(place), publisher, wakes);
         Appended { crowded, ticket: Some(ticket), ..Appended::default() }
     }
 }
@@ -354,6 +481,10 @@ pub(crate) struct Publisher {
     waiting: Waiting,
     /// Messages that a queue has refused: channels and tags.
     refused: Vec<(u16, u64)>,
+    /// The open run with messages that their producer has numbered: those go to their queues in their order.
+    sequenced: Option<usize>,
+    /// Producer, epoch and the count of fences when it was last looked whether that epoch has ended.
+    looked: Option<(Hash, u64, u64)>,
 }
 
 impl Publisher {
@@ -372,6 +503,8 @@ impl Publisher {
             crowded: false,
             waiting: Waiting::default(),
             refused: Vec::new(),
+            sequenced: None,
+            looked: None,
         }
     }
 
@@ -425,7 +558,7 @@ impl Publisher {
             self.forget_routes();
             self.generation = generation;
         }
-        Ok((Arc::new(Route::new(routed.queues.into())), routed.reads_headers))
+        Ok((Arc::new(Route::through(routed.queues.into(), routed.guard)), routed.reads_headers))
     }
 
     fn forget_routes(&mut self) {
@@ -436,29 +569,38 @@ impl Publisher {
         self.generation = self.vhost.generation();
     }
 
+    /// What the message that was resolved says of itself. 406 if some of that makes no sense, or if its producer's epoch
+    /// has ended.
+    #[inline]
+    pub(crate) fn marks(&mut self, properties: &Properties<'_>) -> Result<Marks> {
+        let life = if properties.expiration.is_some() { life(properties)? } else { None };
+        let seed = self.vhost.dedup().seed();
+        let Some(headers) = properties.headers.filter(|headers| !headers.is_empty()) else {
+            return Ok(Marks { life, delay: None, ttl: None, sequence: None, seed });
+        };
+        let delay = if self.route.delays { check_delay(headers)? } else { None };
+        let ttl = if self.route.guards.is_empty() { None } else { own_ttl(headers)? };
+        Ok(Marks { life, delay, ttl, sequence: self.sequence(headers)?, seed })
+    }
+
     /// Takes the message that was resolved into the run of its route. If a queue refuses it, its channel and tag will be
     /// among [`Publisher::take_refused`].
     #[inline]
-    pub(crate) fn push(
-        &mut self,
-        publish: &Publish<'_>,
-        encoded: &[u8],
-        (life, delay): (Option<u64>, Option<u64>),
-        tag: (u16, u64),
-    ) {
+    pub(crate) fn push(&mut self, publish: &Publish<'_>, encoded: &[u8], marks: &Marks, tag: (u16, u64)) {
         let persistent = publish.properties.delivery_mode == Some(2);
         let logged = persistent && self.route.durable;
         let slot = match self.slot {
             Some(slot) if self.open[slot].logged == logged => slot,
             _ => self.open_run(logged),
         };
+        let slot = if marks.sequence.is_some() { self.in_order(slot, logged) } else { slot };
         // A large body gets a block of its own: it goes to the log in pieces.
         let alone = logged && publish.body.len() >= BLOCK_MAX;
         if alone {
             self.append_slot(slot);
         }
         let Held { run, notes, .. } = &mut self.open[slot];
-        notes.note_times(run.count(), life, delay);
+        notes.note(run.count(), &self.route, publish, marks, tag);
         if self.route.refuses {
             notes.tags.push(tag);
         }
@@ -466,6 +608,19 @@ impl Publisher {
         if run.len() >= RUN_MAX {
             self.append_slot(slot);
         }
+    }
+
+    /// The open run for a message that its producer has numbered; those before it are in their queues, or in the same run.
+    fn in_order(&mut self, slot: usize, logged: bool) -> usize {
+        let other = self.sequenced.is_some_and(|other| other != slot);
+        let slot = if other {
+            self.append_open();
+            self.open_run(logged)
+        } else {
+            slot
+        };
+        self.sequenced = Some(slot);
+        slot
     }
 
     fn append_slot(&mut self, slot: usize) {
@@ -507,8 +662,10 @@ impl Publisher {
             _ => 0,
         };
         let found = self.targets.iter().position(|open| *open == target);
-        let found = found.filter(|&slot| target != 0 || self.open[slot].route.same_queues(&self.route));
-        if found.is_some_and(|slot| self.open[slot].logged != logged) {
+        let found = found.filter(|&slot| target != 0 || self.open[slot].route.is_same(&self.route));
+        let differs =
+            |slot: usize| self.open[slot].logged != logged || self.open[slot].route.exchange() != self.route.exchange();
+        if found.is_some_and(differs) {
             self.append_open();
         }
         let found = found.filter(|&slot| slot < self.open.len());
@@ -537,7 +694,7 @@ impl Publisher {
     }
 
     fn append_open(&mut self) {
-        self.slot = None;
+        (self.slot, self.sequenced) = (None, None);
         self.targets.clear();
         let mut open = std::mem::take(&mut self.open);
         for Held { route, logged, mut run, mut notes } in open.drain(..) {
@@ -590,14 +747,6 @@ pub(crate) fn life(properties: &Properties<'_>) -> Result<Option<u64>> {
         (_, Err(_)) => format!("{{value_too_large, {digits}}}"),
     };
     Err(Error::precondition(format!("invalid expiration '{text}': {why}")))
-}
-
-/// The times that a message has of its own on its way along a route: for how long it may live, and wait.
-#[inline]
-pub(crate) fn own_times(properties: &Properties<'_>, route: &Route) -> Result<(Option<u64>, Option<u64>)> {
-    let life = if properties.expiration.is_some() { life(properties)? } else { None };
-    let delay = if route.delays { check_delay(properties.headers.unwrap_or_default())? } else { None };
-    Ok((life, delay))
 }
 
 /// The routing keys in a CC or BCC header, which is an array of strings.

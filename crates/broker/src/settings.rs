@@ -1,7 +1,9 @@
 //! What a queue's arguments ask for beyond keeping messages, ready to be used.
 
 use crate::dead_letter::Target;
+use crate::dedup::Rule;
 use leveret_wire::table::{Table, Value};
+use std::sync::Arc;
 
 /// A queue's arguments that have an effect.
 #[derive(Debug)]
@@ -21,6 +23,8 @@ pub(crate) struct Settings {
     pub(crate) retry: Option<Retry>,
     /// Quorum semantics: deliveries tell how often the message failed, and a nack is no failure.
     pub(crate) quorum: bool,
+    /// Messages that were published before are left out.
+    pub(crate) dedup: Option<Arc<Rule>>,
     /// One consumer at a time gets messages.
     pub(crate) single_active: bool,
     /// The header whose value is a message's group: one consumer at a time gets messages of a group.
@@ -93,6 +97,7 @@ impl Settings {
             delivery_limit,
             retry: Retry::from_arguments(arguments),
             quorum,
+            dedup: Rule::from_arguments(arguments, false).map(Arc::new),
             delays_for: arguments.get(DELAYS_FOR).as_ref().and_then(Value::as_str).map(Box::from),
             group_header: arguments.get("x-group-header").as_ref().and_then(Value::as_str).map(Box::from),
             single_active: matches!(arguments.get("x-single-active-consumer"), Some(Value::Bool(true))),

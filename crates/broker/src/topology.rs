@@ -3,7 +3,8 @@
 //! `Q` is whatever a queue's name leads to. The engine puts a locked [`crate::queue::Queue`] there; nothing here looks
 //! inside.
 
-use crate::arguments::{check_equal, check_flag};
+use crate::arguments::{check_equal, check_exchange, check_flag};
+use crate::dedup::{self, Guard, Known, Point, Rule};
 use crate::delay::{DELAYED_TYPE, INNER_TYPE, delay_of};
 use crate::error::{Error, Result};
 use crate::filter::Filter;
@@ -36,6 +37,17 @@ pub struct Topology<Q> {
     journal: Vec<(u8, Vec<u8>)>,
     /// Queues that belonged to exchanges which are gone.
     abandoned: Vec<Q>,
+    /// Numbers for exchanges that leave duplicates out.
+    next_point: u64,
+    points: Points,
+}
+
+/// Exchanges that leave duplicates out, for the owner to know.
+#[derive(Debug, Default)]
+pub(crate) struct Points {
+    /// New ones; by what the log knows them, if it does.
+    pub(crate) added: Vec<(Guard, Option<Known>)>,
+    pub(crate) removed: Vec<Point>,
 }
 
 /// A queue as it was declared.
@@ -64,6 +76,9 @@ pub struct Exchange {
     pub kind: ExchangeType,
     /// Messages wait in it before they are routed, if they ask for that.
     pub delayed: bool,
+    /// It leaves out what was published before.
+    pub(crate) guard: Option<Guard>,
+    type_name: &'static str,
     /// Survives a restart.
     pub durable: bool,
     /// Is deleted when the last binding from it is gone.
@@ -112,6 +127,8 @@ pub struct Routed<Q> {
     pub queues: Vec<Q>,
     /// The answer depends on the headers or a filter, so it holds for this message only.
     pub reads_headers: bool,
+    /// The exchange leaves out what was published before.
+    pub(crate) guard: Option<Guard>,
 }
 
 impl<Q: Clone> Topology<Q> {
@@ -129,6 +146,8 @@ impl<Q: Clone> Topology<Q> {
             generation: 0,
             journal: Vec::new(),
             abandoned: Vec::new(),
+            next_point: 1,
+            points: Points::default(),
         };
         let predeclared = [
             ("", ExchangeType::Direct),
@@ -167,6 +186,11 @@ impl<Q: Clone> Topology<Q> {
     /// Queues that belonged to exchanges which were deleted since the last call, for the owner to delete as well.
     pub(crate) fn take_abandoned(&mut self) -> Vec<Q> {
         std::mem::take(&mut self.abandoned)
+    }
+
+    /// Exchanges that leave duplicates out and have come or gone since the last call.
+    pub(crate) fn take_points(&mut self) -> Points {
+        std::mem::take(&mut self.points)
     }
 
     fn note(&mut self, change: &Change<'_>) {
@@ -213,6 +237,7 @@ impl<Q: Clone> Topology<Q> {
         let delayed = declare.kind == DELAYED_TYPE;
         let kind = match delayed {
             true => inner_type(declare.arguments)?,
+            false if declare.kind == dedup::EXCHANGE_TYPE => ExchangeType::Fanout,
             false => ExchangeType::from_name(declare.kind)
                 .ok_or_else(|| Error::precondition(format!("unknown exchange type '{}'", declare.kind)))?,
         };
@@ -232,16 +257,33 @@ impl<Q: Clone> Topology<Q> {
                 return Err(Error::precondition(text));
             }
         };
+        let by_type = declare.kind == dedup::EXCHANGE_TYPE;
+        check_exchange(declare.arguments, declare.name, by_type, &self.vhost)?;
         let arguments = FieldTable::from(declare.arguments);
         let mut exchange =
             Exchange::new(kind, declare.durable, declare.auto_delete, declare.internal, arguments, alternate);
         exchange.delayed = delayed;
+        match (delayed, by_type) {
+            (true, _) => exchange.type_name = DELAYED_TYPE,
+            (_, true) => exchange.type_name = dedup::EXCHANGE_TYPE,
+            _ => {}
+        }
+        if let Some(rule) = Rule::from_arguments(declare.arguments, by_type) {
+            exchange.guard = Some(self.guard(declare.name, exchange.durable, rule));
+        }
         if exchange.durable {
             self.note(&exchange.change(&self.vhost.clone(), declare.name));
         }
         self.exchanges.insert(declare.name.into(), exchange);
         self.generation += 1;
         Ok(())
+    }
+
+    fn guard(&mut self, exchange: &str, durable: bool, rule: Rule) -> Guard {
+        let guard = Guard { point: Point::Exchange(self.next_point), rule: rule.into() };
+        self.next_point += 1;
+        self.points.added.push((guard.clone(), durable.then(|| Known::Exchange(exchange.into()))));
+        guard
     }
 
     /// Deletes an exchange with all its bindings. A missing one is no error (RabbitMQ since 3.2).
@@ -265,6 +307,7 @@ impl<Q: Clone> Topology<Q> {
         while let Some(name) = todo.pop() {
             let Some((name, exchange)) = self.exchanges.remove_entry(&name) else { continue };
             self.generation += 1;
+            self.points.removed.extend(exchange.guard.as_ref().map(|guard| guard.point));
             if exchange.delayed {
                 let queue = self.queues.get(delay_queue(&name).as_str());
                 self.abandoned.extend(queue.map(|queue| queue.handle.clone()));
@@ -471,10 +514,10 @@ impl<Q: Clone> Topology<Q> {
         let (subject, headers) = (Subject::new(properties), properties.headers.unwrap_or_default());
         let delayed = !has_waited && delay_of(headers).is_some();
         let mut walk = Walk { topology: self, subject, delayed, queues: FxHashSet::default(), reads_headers: false };
-        self.exchange(exchange)?;
+        let guard = self.exchange(exchange)?.guard.clone();
         walk.exchange(exchange, keys);
         let queues = walk.queues.iter().filter_map(|name| Some(self.queues.get(name)?.handle.clone())).collect();
-        Ok(Routed { queues, reads_headers: walk.reads_headers || walk.subject.was_filtered() })
+        Ok(Routed { queues, reads_headers: walk.reads_headers || walk.subject.was_filtered(), guard })
     }
 }
 
@@ -572,7 +615,7 @@ impl Exchange {
     }
 
     fn type_name(&self) -> &'static str {
-        if self.delayed { DELAYED_TYPE } else { self.kind.name() }
+        self.type_name
     }
 
     fn new(
@@ -584,7 +627,20 @@ impl Exchange {
         alternate: Option<Arc<str>>,
     ) -> Exchange {
         let (router, bindings) = (Router::new(kind), FxHashSet::default());
-        Exchange { kind, delayed: false, durable, auto_delete, internal, arguments, alternate, router, bindings }
+        let (delayed, guard, type_name) = (false, None, kind.name());
+        Exchange {
+            kind,
+            delayed,
+            guard,
+            type_name,
+            durable,
+            auto_delete,
+            internal,
+            arguments,
+            alternate,
+            router,
+            bindings,
+        }
     }
 
     fn check_equivalent(&self, declare: &ExchangeDeclare<'_>, vhost: &str) -> Result<()> {

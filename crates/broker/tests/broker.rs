@@ -4,6 +4,10 @@
 mod client;
 #[path = "broker/consumers.rs"]
 mod consumers;
+#[path = "broker/dedup.rs"]
+mod dedup;
+#[path = "broker/dedup_disk.rs"]
+mod dedup_disk;
 #[path = "broker/delays.rs"]
 mod delays;
 #[path = "broker/ends.rs"]

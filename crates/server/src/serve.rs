@@ -66,6 +66,9 @@ pub struct ServeArgs {
     /// Bindings per virtual host
     #[arg(long, value_name = "N", default_value_t = Limits::default().max_bindings, help_heading = "Limits")]
     max_bindings: usize,
+    /// Producers whose last sequence is remembered, per virtual host
+    #[arg(long, value_name = "N", default_value_t = Limits::default().max_producers, help_heading = "Limits")]
+    max_producers: usize,
     /// Consumers per channel
     #[arg(long, value_name = "N", default_value_t = Limits::default().max_consumers, help_heading = "Limits")]
     max_consumers: usize,
@@ -116,6 +119,7 @@ impl ServeArgs {
             max_queues: self.max_queues,
             max_exchanges: self.max_exchanges,
             max_bindings: self.max_bindings,
+            max_producers: self.max_producers,
             max_consumers: self.max_consumers,
             max_message_size: self.max_message_size,
             max_transaction_messages: self.max_transaction_messages,

@@ -4,7 +4,7 @@ use super::transaction::Transaction;
 use super::{Channel, Confirms, Mode, REPLY_TO};
 use crate::engine::commit;
 use crate::error::{Error, Result};
-use crate::publisher::{Publish, Published, Waiting, own_times, rewrite};
+use crate::publisher::{Publish, Published, rewrite};
 use crate::session::Session;
 use rustc_hash::FxHashMap;
 
@@ -21,15 +21,21 @@ impl Channel {
             false => None,
         };
         let encoded = rewritten.as_deref().unwrap_or(publish.encoded);
-        let times = own_times(&publish.properties, session.publisher.route())?;
+        let marks = session.publisher.marks(&publish.properties)?;
         if let Mode::Transaction(transaction) = &mut self.mode {
-            transaction.publish(session.publisher.route(), publish, encoded, times, session.broker.limits())?;
+            transaction.publish(session.publisher.route(), publish, encoded, &marks, session.broker.limits())?;
             return Ok(Published::Routed);
         }
         if session.publisher.route().queues.is_empty() {
-            return Ok(Published::Unroutable);
+            return match &marks.sequence {
+                None => Ok(Published::Unroutable),
+                Some(sequence) => {
+                    let tag = (self.number, self.last_published());
+                    session.publisher.note_unrouted(sequence, &publish.properties, tag)
+                }
+            };
         }
-        session.publisher.push(publish, encoded, times, (self.number, self.last_published()));
+        session.publisher.push(publish, encoded, &marks, (self.number, self.last_published()));
         Ok(Published::Routed)
     }
 
@@ -128,14 +134,23 @@ impl Channel {
         let mut planned = FxHashMap::default();
         let runs = &self.transaction()?.runs;
         runs.iter().try_for_each(|held| held.route.check_room(&held.run, &mut planned))?;
-        let Transaction { runs, settled, unroutable, .. } = std::mem::take(self.transaction()?);
         session.flush();
+        let Transaction { runs, settled, unroutable, .. } = std::mem::take(self.transaction()?);
+        let released: Vec<_> = settled.iter().map(|it| (it.run.consumer, it.run.count)).collect();
+        let waiting = match commit(&session.vhost, &session.mailbox, runs, settled) {
+            Ok(waiting) => waiting,
+            Err((error, settled)) => {
+                settled.into_iter().for_each(|settled| self.unacked.insert(settled.run));
+                return Err(error);
+            }
+        };
         for (message, _) in messages(&unroutable) {
             returned(message);
         }
-        settled.iter().for_each(|settled| self.release(&settled.run));
-        let Some(ticket) = commit(&session.vhost, &session.mailbox, runs, settled) else { return Ok(true) };
-        self.committing = Some(Waiting::of(ticket));
+        released.into_iter().for_each(|(consumer, count)| self.release(consumer, count));
+        let Some(waiting) = waiting else { return Ok(true) };
+        session.await_log(&waiting);
+        self.committing = Some(waiting);
         Ok(self.take_committed(session))
     }
 

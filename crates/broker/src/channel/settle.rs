@@ -31,7 +31,7 @@ impl Channel {
     fn note_settled(&mut self, run: Outstanding, how: Settle) {
         // In a transaction the consumer holds them until the commit.
         if !matches!(self.mode, Mode::Transaction(_)) {
-            self.release(&run);
+            self.release(run.consumer, run.count);
         }
         let settled = match &mut self.mode {
             Mode::Transaction(transaction) => transaction.settled_mut(),
@@ -47,10 +47,10 @@ impl Channel {
         settled.push(Settled { run, how });
     }
 
-    /// The consumer of these deliveries, if it is still there, does not hold them any more.
-    pub(super) fn release(&mut self, run: &Outstanding) {
-        if let Some(consumer) = run.consumer.and_then(|number| self.consumers.get_mut(&number)) {
-            consumer.unacked -= run.count;
+    /// The consumer of so many deliveries, if it is still there, does not hold them any more.
+    pub(super) fn release(&mut self, consumer: Option<u32>, count: u64) {
+        if let Some(consumer) = consumer.and_then(|number| self.consumers.get_mut(&number)) {
+            consumer.unacked -= count;
         }
     }
 
@@ -81,7 +81,7 @@ impl Channel {
     pub fn recover(&mut self, session: &mut Session) {
         session.flush();
         for run in self.unacked.take_all() {
-            self.release(&run);
+            self.release(run.consumer, run.count);
             self.settled.push(Settled { run, how: Settle::Requeue });
         }
         self.apply_settled();

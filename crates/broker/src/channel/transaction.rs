@@ -4,7 +4,7 @@ use super::Settled;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::message::{BLOCK_MAX, Run};
-use crate::publisher::{Held, Notes, Publish, Route};
+use crate::publisher::{Held, Marks, Notes, Publish, Route};
 use std::sync::Arc;
 
 /// Publishes and acks since the last commit.
@@ -30,7 +30,7 @@ impl Transaction {
         route: &Arc<Route>,
         publish: &Publish<'_>,
         encoded: &[u8],
-        (life, delay): (Option<u64>, Option<u64>),
+        marks: &Marks,
         limits: &Limits,
     ) -> Result<()> {
         self.messages += 1;
@@ -49,13 +49,12 @@ impl Transaction {
             }
         } else {
             let logged = persistent && route.is_durable();
-            let fits =
-                |last: &Held| last.logged == logged && last.run.len() < BLOCK_MAX && last.route.same_queues(route);
+            let fits = |last: &Held| last.logged == logged && last.run.len() < BLOCK_MAX && last.route.is_same(route);
             if !self.runs.last().is_some_and(fits) {
                 self.runs.push(Held { route: route.clone(), logged, run: Run::default(), notes: Notes::default() });
             }
             let Some(held) = self.runs.last_mut() else { unreachable!("pushed above") };
-            held.notes.note_times(held.run.count(), life, delay);
+            held.notes.note(held.run.count(), &held.route, publish, marks, (0, 0));
             &mut held.run
         };
         run.push(publish.route, encoded, publish.body, persistent);

@@ -1,8 +1,8 @@
 //! What becomes of messages that don't end by an acknowledgement: they come back, expire, are too many, or die.
 
-use super::SharedQueue;
 use super::commit::commit;
 use super::timer::Due;
+use super::{SharedQueue, VirtualHost};
 use crate::channel::{Settle, Settled};
 use crate::dead_letter::{Letter, Reason, letter};
 use crate::delay::delay_of;
@@ -20,6 +20,9 @@ const STEP: usize = 1024 * 1024;
 
 /// And of so many stretches of positions at most.
 const STRETCHES: usize = 4096;
+
+/// So many times are met under one lock, so that nobody waits long for it.
+const AT_ONCE: usize = 1024;
 
 thread_local! {
     /// Queues of which the oldest messages are to be dropped, the first of them now.
@@ -108,15 +111,17 @@ impl SharedQueue {
     /// What is to happen to messages now.
     pub(super) fn meet(self: &Arc<Self>, due: &[Due]) {
         let (mut dead, mut delayed) = (Vec::new(), Vec::new());
-        self.change(|queue| {
-            for &Due { what, position, count } in due {
-                match what {
-                    What::Expire => queue.expire(position, count, &mut dead),
-                    What::Wake if self.is_delay() => queue.take_waiting(position, count, &mut delayed),
-                    What::Wake => queue.wake(position, count),
+        for due in due.chunks(AT_ONCE) {
+            self.change(|queue| {
+                for &Due { what, position, count } in due {
+                    match what {
+                        What::Expire => queue.expire(position, count, &mut dead),
+                        What::Wake if self.is_delay() => queue.take_waiting(position, count, &mut delayed),
+                        What::Wake => queue.wake(position, count),
+                    }
                 }
-            }
-        });
+            });
+        }
         self.bury_all(&dead);
         self.send_delayed(&delayed);
     }
@@ -157,9 +162,10 @@ impl SharedQueue {
             let runs: Vec<_> = excess.iter().map(|it| (it.position, u64::from(it.count))).collect();
             drop(excess);
             self.bury(&runs, Reason::MaxLength);
-            match missing {
-                Some(missing) => drop(self.load(missing)),
-                None => return,
+            let Some(missing) = missing else { return };
+            // What cannot be read closes the queue: nothing of it is dropped any more.
+            if !self.load(missing) && self.check_undamaged().is_err() {
+                return;
             }
         }
     }
@@ -173,7 +179,7 @@ impl SharedQueue {
             at = next;
         }
         if let Some(vhost) = self.vhost.upgrade() {
-            commit(&vhost, &Arc::default(), runs, Vec::new());
+            move_now(&vhost, runs, Vec::new());
         }
     }
 
@@ -209,7 +215,7 @@ impl SharedQueue {
         let (mut out, mut settled, mut bytes) = (Vec::new(), Vec::new(), 0);
         let send = |out: &mut Vec<Held>, settled: &mut Vec<Settled>| {
             if !settled.is_empty() {
-                commit(&vhost, &Arc::default(), std::mem::take(out), std::mem::take(settled));
+                move_now(&vhost, std::mem::take(out), std::mem::take(settled));
             }
         };
         for &(position, count) in runs {
@@ -251,6 +257,12 @@ impl SharedQueue {
     }
 }
 
+/// Lets the broker's own moves take effect.
+fn move_now(vhost: &Arc<VirtualHost>, runs: Vec<Held>, settled: Vec<Settled>) {
+    // Nobody has numbered what the broker moves, so there is no epoch that could have ended.
+    let _ = commit(vhost, &Arc::default(), runs, settled);
+}
+
 /// Adds a message to the last run if that has the same queues, or to a new one.
 pub(super) fn push(
     runs: &mut Vec<Held>,
@@ -261,7 +273,7 @@ pub(super) fn push(
     delay: Option<u64>,
 ) {
     let logged = persistent && route.is_durable();
-    let fits = |last: &Held| last.logged == logged && last.run.len() < BLOCK_MAX && last.route.same_queues(&route);
+    let fits = |last: &Held| last.logged == logged && last.run.len() < BLOCK_MAX && last.route.is_same(&route);
     if !runs.last().is_some_and(fits) {
         runs.push(Held { route: Arc::new(route), logged, run: Run::default(), notes: Notes::default() });
     }

@@ -70,5 +70,9 @@ impl SharedQueue {
             run.push(message.route, &encoded, message.body, message.persistent);
         };
         push(out, route, push_to, message.persistent, life, None);
+        // A client has published it, and its queues see it only now.
+        if let Some(held) = out.last_mut() {
+            held.note_keys(&properties, vhost.dedup().seed());
+        }
     }
 }

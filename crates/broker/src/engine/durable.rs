@@ -1,6 +1,7 @@
 //! What a durable broker has beside one in memory: the store, and which queue has which id in it.
 
 use super::{Broker, Inner, QueueDeclare, SharedQueue, VirtualHost};
+use crate::dedup::Point;
 use crate::log::{
     Change, Contents, Entry, FileSpan, Lsn, OpenError, QueueId, Recovery, Round, Snapshot, Span, Store, View,
     report_lost,
@@ -148,7 +149,13 @@ impl Broker {
                 arguments: found.arguments.as_table(),
             };
             let Some(vhost) = self.vhost(vhost) else { continue };
-            vhost.restore(|topology| topology.declare_exchange(declare))?;
+            let guard = vhost.restore(|topology| {
+                topology.declare_exchange(declare)?;
+                Ok(topology.exchange(name)?.guard.clone())
+            })?;
+            if let (Some(guard), Some(ring)) = (guard, contents.seen.take_exchange(&vhost.name, name)) {
+                vhost.dedup().lock().restore(guard.point, ring);
+            }
         }
         for ((vhost_name, name), found) in std::mem::take(&mut contents.queues) {
             let Some(vhost) = self.vhost(&vhost_name) else { continue };
@@ -171,6 +178,9 @@ impl Broker {
             let handle = vhost.share_queue(name.clone(), found.id, declare, state);
             handle.damaged.store(damaged, Ordering::Relaxed);
             vhost.watch(&handle);
+            if let Some(ring) = contents.seen.take_queue(found.id) {
+                vhost.dedup().lock().restore(Point::Queue(found.id), ring);
+            }
             let (id, durable, owner) = (found.id, true, None);
             let record = QueueRecord { name, id, durable, auto_delete, owner, arguments, handle };
             let handle = record.handle.clone();
@@ -179,6 +189,7 @@ impl Broker {
                 handle.settle_in();
             }
         }
+        self.restore_producers(&mut contents);
         for ((vhost, to), bindings) in &contents.bindings {
             let Some(vhost) = self.vhost(vhost) else { continue };
             for (source, key, arguments) in bindings {
@@ -187,6 +198,14 @@ impl Broker {
             }
         }
         Ok(())
+    }
+
+    fn restore_producers(&self, contents: &mut Contents) {
+        for (vhost, producers) in std::mem::take(&mut contents.seen.producers) {
+            if let Some(vhost) = self.vhost(&vhost) {
+                vhost.dedup().lock().restore_producers(producers, self.inner.limits.max_producers);
+            }
+        }
     }
 
     /// Background work that failed is tried again; a full disk blocks publishers.
@@ -253,6 +272,7 @@ impl VirtualHost {
     ) -> Result<R, OpenError> {
         let mut topology = self.topology.write();
         let result = change(&mut topology);
+        self.follow_points(&mut topology);
         self.generation.store(topology.generation(), Ordering::Release);
         topology.take_journal();
         result
@@ -318,6 +338,11 @@ impl View for Inner {
             vhost.topology.read().say(say)?;
         }
         Ok(())
+    }
+
+    fn seen(&self, say: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        let vhosts: Vec<_> = self.vhosts.read().values().cloned().collect();
+        vhosts.iter().try_for_each(|vhost| vhost.say_seen(say))
     }
 
     fn snapshots(&self, say: &mut dyn FnMut(Snapshot) -> io::Result<()>) -> io::Result<()> {

@@ -1,10 +1,12 @@
 //! A virtual host: AMQP's operations on its exchanges, queues and bindings.
 
+use super::dedup::SharedDedup;
 use super::durable::Durable;
 use super::timer::Timer;
 use super::{Environment, QueueDeclare, QueueStatus, SharedQueue};
 use crate::arguments;
 use crate::dead_letter::Letter;
+use crate::dedup::Point;
 use crate::error::{Error, Result};
 use crate::log::QueueId;
 use crate::mailbox::Event;
@@ -35,6 +37,7 @@ pub struct VirtualHost {
     pub(super) environment: Arc<Environment>,
     pub(super) timer: Arc<Timer>,
     pub(crate) durable: Option<Arc<Durable>>,
+    pub(super) dedup: SharedDedup,
 }
 
 impl VirtualHost {
@@ -69,6 +72,7 @@ impl VirtualHost {
         let mut topology = self.topology.write();
         let result = change(&mut topology);
         let abandoned = topology.take_abandoned();
+        self.follow_points(&mut topology);
         self.generation.store(topology.generation(), Ordering::Release);
         let journal = topology.take_journal();
         if let Some(durable) = self.durable.as_ref().filter(|_| !journal.is_empty()) {
@@ -77,6 +81,14 @@ impl VirtualHost {
         drop(topology);
         self.delete_all(&abandoned);
         result
+    }
+
+    /// Exchanges that leave duplicates out have come or gone.
+    pub(super) fn follow_points(&self, topology: &mut Topology<Arc<SharedQueue>>) {
+        let points = topology.take_points();
+        if !points.added.is_empty() || !points.removed.is_empty() {
+            self.dedup.follow(&points);
+        }
     }
 
     fn delete_all(&self, queues: &[Arc<SharedQueue>]) {
@@ -225,6 +237,7 @@ impl VirtualHost {
             durable.add_queue(queue);
         }
         self.timer.add_queue(queue);
+        self.guard_queue(queue);
         queue.begin_lease();
     }
 
@@ -304,6 +317,9 @@ impl VirtualHost {
             let (ready, remains) = state.delete();
             Ok((ready, remains, state.consumers.drain()))
         })?;
+        if queue.settings.dedup.is_some() {
+            self.dedup.lock().remove(Point::Queue(queue.number));
+        }
         drop(remains);
         for (mailbox, event) in orphans {
             if let Event::Ready { channel, consumer } = event {

@@ -3,7 +3,7 @@
 use super::files::read_exact;
 use super::format::{BATCH_HEAD, BatchHead, LogId, Lsn, RawRecord, lsn};
 use super::record::{
-    self, CHECKPOINT, Change, Checkpoint, FILES, FileRecord, QUEUE_STATE, TIMES, TIMES_FILES, TimesFile,
+    self, CHECKPOINT, Change, Checkpoint, FILES, FileRecord, QUEUE_STATE, SEEN, TIMES, TIMES_FILES, TimesFile,
 };
 use crate::disk::{Disk, DiskFile};
 use crate::times::{self, Time};
@@ -64,6 +64,10 @@ impl Writing {
 
     /// What is to happen at times; sorted, so that it takes little space.
     pub(crate) fn times(&mut self, times: &[Time]) -> io::Result<()> {
+        #[cfg(feature = "mutants")]
+        if crate::mutants::is_on(crate::mutants::Mutant::NoTimes) {
+            return Ok(());
+        }
         for times in times.chunks(TIMES_PER_RECORD) {
             times::encode(times, &mut self.meta);
             self.push(TIMES)?;
@@ -75,6 +79,12 @@ impl Writing {
     pub(crate) fn times_files(&mut self, known: Lsn, files: &[TimesFile]) -> io::Result<()> {
         record::encode_times_files(known, files, &mut self.meta);
         self.push(TIMES_FILES)
+    }
+
+    /// Takes what was seen, as the meta of a record.
+    pub(crate) fn seen(&mut self, meta: &[u8]) -> io::Result<()> {
+        self.meta.extend_from_slice(meta);
+        self.push(SEEN)
     }
 
     fn push(&mut self, kind: u8) -> io::Result<()> {

@@ -4,8 +4,9 @@ use super::format::{Lsn, RawRecord};
 use super::index::Span;
 use super::record::decode_times_files;
 use super::record::{self, Bound, Change, DELIVERED, DONE, ENQUEUE, Enqueue, LARGE, QUEUE_STATE, QueueId, QueueState};
-use super::record::{REQUEUED, Stretch, TIMES, TIMES_FILES, TimesFile, decode_delivered, decode_stretches};
+use super::record::{REQUEUED, SEEN, Stretch, TIMES, TIMES_FILES, TimesFile, decode_delivered, decode_stretches};
 use super::writer::Place;
+use crate::dedup::Found as SeenFound;
 use crate::queue::{FileSpan, Restored};
 use crate::routing::Destination;
 use crate::runs::{Counts, Runs};
@@ -32,6 +33,8 @@ pub(crate) struct Contents {
     pub(crate) times_files: Vec<TimesFile>,
     /// Records below are in these, or have happened.
     times_known: Lsn,
+    /// Keys of messages, and how far producers have come.
+    pub(crate) seen: SeenFound,
 }
 
 /// The address of what is in a checkpoint: none in the log.
@@ -122,6 +125,7 @@ impl Contents {
                     times.for_each(|time| self.time(&time));
                 }
             }
+            SEEN => self.seen.apply(meta)?,
             record::CHUNK | record::CHECKPOINT | record::FILES => {}
             kind => self.change(Change::decode(kind, meta)?),
         }
@@ -162,6 +166,7 @@ impl Contents {
             }
             Change::ExchangeDeleted { vhost, name } => {
                 self.exchanges.remove(&key(vhost, name));
+                self.seen.forget_exchange(vhost, name);
                 self.bindings.remove(&(vhost.to_string(), Destination::Exchange(name.into())));
                 for ((_, _), bound) in self.bindings.iter_mut().filter(|((of, _), _)| of == vhost) {
                     bound.retain(|(source, ..)| source != name);
@@ -176,6 +181,7 @@ impl Contents {
                 self.queues.insert(key(vhost, name), QueueFound { id, auto_delete, arguments: arguments.into() });
             }
             Change::QueueDeleted { id } => {
+                self.seen.forget_queue(id);
                 let Some((vhost, name)) = self.names.remove(&id) else { return };
                 self.messages.remove(&id);
                 let key = (vhost, name);
@@ -200,6 +206,30 @@ impl Contents {
                 }
             }
         }
+    }
+
+    /// Takes what is to happen to messages at times. If there are several at which a message is tried again, it has come
+    /// back since the others: only the last that was said counts.
+    pub(crate) fn take_times(&mut self) -> Packed {
+        let times = std::mem::take(&mut self.times);
+        let retries = |queue: &&QueueFound| queue.arguments.get("x-delayed-retry-min").is_some();
+        let retries: BTreeSet<QueueId> = self.queues.values().filter(retries).map(|queue| queue.id).collect();
+        let tries_again = |time: &Time| time.what == What::Wake && retries.contains(&time.queue);
+        let mut again: Vec<Time> = times.iter().filter(tries_again).collect();
+        if again.is_empty() {
+            return times;
+        }
+        let (mut kept, mut said) = (Packed::default(), BTreeMap::<QueueId, Runs>::new());
+        times.iter().filter(|time| !tries_again(time)).for_each(|time| kept.push(&time));
+        while let Some(time) = again.pop() {
+            let said = said.entry(time.queue).or_default();
+            let news: Vec<_> = said.gaps(time.position, time.count).collect();
+            for (position, count) in news {
+                kept.push(&Time { position, count, ..time });
+                said.insert(position, count);
+            }
+        }
+        kept
     }
 
     /// What an adopted or merged file has of a queue. Where that has gaps, `live` says what is there.

@@ -21,6 +21,7 @@ const QUEUE_DELETED: u8 = 12;
 const BINDING: u8 = 13;
 const UNBOUND: u8 = 14;
 pub(crate) const TIMES: u8 = 15;
+pub(crate) const SEEN: u8 = 16;
 pub(crate) const CHECKPOINT: u8 = 32;
 pub(crate) const QUEUE_STATE: u8 = 33;
 pub(crate) const TIMES_FILES: u8 = 34;

@@ -9,7 +9,8 @@ use super::contents::{Contents, Owned};
 use super::files::{Files, Slot, failed, merged_name, parse_name, read_exact, slot_name};
 use super::format::{LogId, Lsn, RECORD_HEAD, RawRecord, lsn, split};
 use super::index::{self, Index};
-use super::record::{CHUNK, Checkpoint, DONE, ENQUEUE, Enqueue, FileRecord, LARGE, REQUEUED, TIMES, decode_stretches};
+use super::record::decode_stretches;
+use super::record::{CHUNK, Checkpoint, DONE, ENQUEUE, Enqueue, FileRecord, LARGE, REQUEUED, SEEN, TIMES};
 use super::replay;
 use super::scan::{Scan, is_damage, slots};
 use super::store::{self, Store};
@@ -198,7 +199,7 @@ impl Start<'_> {
             times.note_damage();
         }
         let contents = &mut self.scan.contents;
-        for time in std::mem::take(&mut contents.times).iter() {
+        for time in contents.take_times().iter() {
             times.add(&[time]);
             if times.is_crowded() {
                 let mut lives = |time: &Time| !contents.undone(time.queue, time.position, time.count).is_empty();
@@ -359,6 +360,7 @@ impl Start<'_> {
                 }
                 DONE => parts.extend(decode_stretches(&owned.meta).map(|stretches| Part::Done(stretches.collect()))),
                 TIMES => parts.extend(times::decode(&owned.meta).map(|times| Part::Times(times.collect()))),
+                SEEN => parts.push(Part::Seen(owned.meta.clone())),
                 _ => {}
             }
         }

@@ -88,6 +88,9 @@ pub(crate) trait View {
     /// Says all durable topology.
     fn changes(&self, say: &mut dyn FnMut(&Change<'_>) -> io::Result<()>) -> io::Result<()>;
 
+    /// Says what was seen of messages, as metas of records.
+    fn seen(&self, say: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()>;
+
     /// Says the state of all durable queues.
     fn snapshots(&self, say: &mut dyn FnMut(Snapshot) -> io::Result<()>) -> io::Result<()>;
 }
@@ -556,6 +559,7 @@ impl Store {
             snapshot.files.iter().for_each(|(file, bytes)| *living.entry(*file).or_default() += bytes);
             writing.queue(&snapshot.state)
         })?;
+        view.seen(&mut |meta| writing.seen(meta))?;
         // Behind the states: a queue that is deleted in between must not be there without what is gone of it.
         view.changes(&mut |change| writing.change(change))?;
         for listed in &mut keeper.listed {

@@ -7,7 +7,7 @@ use super::Sync;
 use super::files::Files;
 use super::format::{ALIGN, BATCH_HEAD, BatchHead, LogId, Lsn, MORE, RECORD_HEAD, RawRecord, lsn, split};
 use super::record::{self, CHUNK, Change, DELIVERED, DONE, ENQUEUE, Enqueue, LARGE, Piece, QueueId, REQUEUED};
-use super::record::{Stretch, TIMES, Target};
+use super::record::{SEEN, Stretch, TIMES, Target};
 use crate::disk::DiskFile;
 use crate::mailbox::{Event, Mailbox};
 use crate::message::Block;
@@ -76,6 +76,17 @@ pub(crate) enum Part {
     },
     Done(Vec<Stretch>),
     Times(Vec<Time>),
+    /// What was seen by the messages before, as the meta of a record.
+    Seen(Vec<u8>),
+}
+
+/// What is known of messages beside themselves.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Beside<'a> {
+    /// What is to happen to them, and when.
+    pub(crate) times: &'a [Time],
+    /// What was seen by them, as the meta of a record; empty for nothing.
+    pub(crate) seen: &'a [u8],
 }
 
 /// What happens once a unit is durable.
@@ -321,9 +332,17 @@ impl Log {
         })
     }
 
-    /// As [`Log::enqueue`], with what is to happen to the messages at times: both or neither. With no times it is the same.
-    pub(crate) fn enqueue_timed(&self, count: u32, body: &[u8], crc: u32, targets: &[Target], times: &[Time]) -> Place {
-        if times.is_empty() {
+    /// As [`Log::enqueue`], with what else is to be known of the messages: all or nothing.
+    pub(crate) fn enqueue_with(
+        &self,
+        count: u32,
+        body: &[u8],
+        crc: u32,
+        targets: &[Target],
+        beside: Beside<'_>,
+    ) -> Place {
+        let Beside { times, seen } = beside;
+        if times.is_empty() && seen.is_empty() {
             return self.enqueue(count, body, crc, targets);
         }
         let (mut enqueued, mut timed) = (Vec::new(), Vec::new());
@@ -333,9 +352,15 @@ impl Log {
         if self.failure.get().is_some() {
             return NOWHERE;
         }
-        state.reserve(2 * RECORD_HEAD + enqueued.len() + body.len() + timed.len(), self);
+        state.reserve(3 * RECORD_HEAD + enqueued.len() + body.len() + timed.len() + seen.len(), self);
         let place = state.push(self, ENQUEUE, MORE, &enqueued, body, crc);
-        state.push(self, TIMES, 0, &timed, &[], self.id.crc(&[]));
+        let none = self.id.crc(&[]);
+        if !timed.is_empty() {
+            state.push(self, TIMES, if seen.is_empty() { 0 } else { MORE }, &timed, &[], none);
+        }
+        if !seen.is_empty() {
+            state.push(self, SEEN, 0, seen, &[], none);
+        }
         place
     }
 
@@ -346,6 +371,11 @@ impl Log {
             (TIMES, &[], self.id.crc(&[]))
         });
         place.lsn
+    }
+
+    /// Appends what was seen, as the meta of a record.
+    pub(crate) fn seen(&self, seen: &[u8]) -> Lsn {
+        self.copy(SEEN, seen, &[]).lsn
     }
 
     /// Appends that messages are done.
@@ -414,7 +444,9 @@ impl Log {
         }
         let mut state = self.state.lock();
         let is_large = |part: &Part| matches!(part, Part::Enqueue { block, .. } if block.len() >= LARGE_MIN);
-        if unit.parts.iter().any(is_large) {
+        // What was seen must be in the log before the next message is looked up: then all goes there at once.
+        let at_once = unit.parts.iter().any(|part| matches!(part, Part::Seen(_)));
+        if !at_once && unit.parts.iter().any(is_large) {
             let large = Large { pieces: Vec::new(), segment: 0, part: 0, at: 0, restarts: 0, unit };
             self.add_large(large.bytes());
             state.large.push_back(large);
@@ -646,6 +678,7 @@ fn part_bytes(part: &Part) -> usize {
         Part::Enqueue { block, targets, .. } => RECORD_HEAD + 16 + targets.len() * 16 + block.len(),
         Part::Done(stretches) => RECORD_HEAD + stretches.len() * 24,
         Part::Times(times) => RECORD_HEAD + times.len() * times::ITEM_MAX,
+        Part::Seen(seen) => RECORD_HEAD + seen.len(),
     }
 }
 
@@ -760,6 +793,7 @@ impl State {
                 times::encode(times, &mut meta);
                 self.push(log, TIMES, flags, &meta, &[], none)
             }
+            Part::Seen(seen) => self.push(log, SEEN, flags, seen, &[], none),
         }
     }
 

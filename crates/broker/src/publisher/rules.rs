@@ -1,6 +1,7 @@
 //! Publishing to queues that have rules for it: messages that expire, and queues that are full.
 
-use super::{Appended, Notes, Own, Route};
+use super::{Appended, Aside, Notes, Own, Route};
+use crate::consumers::{Wakes, wake};
 use crate::engine::{SharedQueue, VirtualHost};
 use crate::error::{Error, Result};
 use crate::log::QueueId;
@@ -60,10 +61,13 @@ impl Route {
         publisher: &Arc<Mailbox>,
     ) -> Appended {
         let lives = Lives { now: vhost.timer().now(), own: &notes.own };
+        let mut wakes = Wakes::new();
+        let aside = Aside { lives: Some(&lives), seen: &[] };
         let appended = match self.refuses {
-            false => self.append_living(run, Some(&lives), logged, vhost, publisher),
+            false => self.append_living(run, aside, logged, vhost, publisher, &mut wakes),
             true => self.append_where_room_is(run, &notes, &lives, logged, vhost, publisher),
         };
+        wake(wakes);
         run.clear();
         self.drop_excess();
         appended
@@ -72,7 +76,9 @@ impl Route {
     /// Appends a run that nobody could be told was refused: a transaction's, or dead letters.
     pub(crate) fn append_in_any_case(&self, run: &mut Run, notes: &Notes, vhost: &VirtualHost, by: &Arc<Mailbox>) {
         let lives = Lives { now: vhost.timer().now(), own: &notes.own };
-        self.append_living(run, Some(&lives), false, vhost, by);
+        let (mut wakes, aside) = (Wakes::new(), Aside { lives: Some(&lives), seen: &[] });
+        self.append_living(run, aside, false, vhost, by, &mut wakes);
+        wake(wakes);
         self.drop_excess();
     }
 
@@ -111,7 +117,7 @@ impl Route {
         vhost: &VirtualHost,
         publisher: &Arc<Mailbox>,
     ) -> Appended {
-        let (mut appended, mut taken_by_all) = (Appended::default(), run.count());
+        let (mut appended, mut taken_by_all, mut wakes) = (Appended::default(), run.count(), Wakes::new());
         let (refusing, others): (Vec<_>, Vec<_>) =
             self.queues.iter().cloned().partition(|queue| queue.settings.refuses());
         for queue in refusing {
@@ -123,14 +129,17 @@ impl Route {
             if room > 0 {
                 let route = Route::new([queue].into());
                 let own = &lives.own[..lives.own.partition_point(|own| own.number < room)];
-                let lives = Lives { own, ..*lives };
-                let part = route.append_living(&mut run.part(0, room), Some(&lives), logged, vhost, publisher);
+                let aside = Aside { lives: Some(&Lives { own, ..*lives }), seen: &[] };
+                let mut part = run.part(0, room);
+                let part = route.append_living(&mut part, aside, logged, vhost, publisher, &mut wakes);
                 appended.join(part);
             }
         }
         if !others.is_empty() {
-            appended.join(Route::new(others.into()).append_living(run, Some(lives), logged, vhost, publisher));
+            let (route, aside) = (Route::new(others.into()), Aside { lives: Some(lives), seen: &[] });
+            appended.join(route.append_living(run, aside, logged, vhost, publisher, &mut wakes));
         }
+        wake(wakes);
         // Without confirms there is nobody to tell.
         let refused = notes.tags.iter().skip(taken_by_all as usize).filter(|(_, tag)| *tag != 0);
         appended.refused = refused.copied().collect();
@@ -139,7 +148,7 @@ impl Route {
 }
 
 impl Appended {
-    fn join(&mut self, other: Appended) {
+    pub(super) fn join(&mut self, other: Appended) {
         self.crowded |= other.crowded;
         self.lsn = self.lsn.max(other.lsn);
         self.ticket = other.ticket.or(self.ticket.take());

@@ -1,7 +1,7 @@
 //! Messages that leave a queue out of turn, wait for a time, or have come back too often.
 
 use super::lanes::Lanes;
-use super::stored::{inside, take_all};
+use super::stored::take_all;
 use super::{Delivery, Head, Missing, Queue};
 use crate::dead_letter::Reason;
 use crate::log::QueueId;
@@ -92,24 +92,24 @@ impl Queue {
         let mut alive = Vec::new();
         self.alive(position, end, &mut alive);
         self.take_out(position, end, &mut runs);
+        // Those that are taken out as well, until they are gone: a crash may come before that.
         for (first, count) in alive {
             self.overdue.add(first, count);
         }
         for &(position, count) in &runs {
-            self.overdue.remove(position, count);
             dead.push(Dead { position, count, reason: Reason::Expired, counted: true });
         }
         self.unacked += runs.iter().map(|(_, count)| count).sum::<u64>();
         self.note_handed_out();
     }
 
-    /// Messages are seen only now: those whose time has come already expire at the next opportunity.
+    /// Messages are seen only now: what their time has come for already happens at the next opportunity.
     pub(super) fn remind(&mut self, position: u64, count: u64) {
         if self.overdue.len() == 0 {
             return;
         }
+        let what = if self.delays { What::Wake } else { What::Expire };
         for (position, count) in take_all(&mut self.overdue, position, position + count) {
-            let what = if self.delays { What::Wake } else { What::Expire };
             self.times.push(Time { due: 0, what, queue: self.number, position, count });
         }
     }
@@ -122,14 +122,17 @@ impl Queue {
         }
     }
 
-    /// The time of messages has come: takes those that wait, as handed out.
+    /// The time of messages has come: takes those that wait, as handed out. The time of those that cannot be seen yet
+    /// comes again when they can.
     pub(crate) fn take_waiting(&mut self, position: u64, count: u64, out: &mut Vec<(u64, u64)>) {
-        let taken = take_all(&mut self.waiting, position, position + count);
-        if let Some(stored) = &self.stored {
-            // What is not seen yet is reminded when it is.
-            let hidden = inside(&stored.hidden, position, position + count);
-            hidden.into_iter().for_each(|(first, count)| self.overdue.add(first, count));
+        let (mut alive, end) = (Vec::new(), (position + count).min(self.next));
+        if self.deleted || position >= end {
+            return;
         }
+        self.alive(position, end, &mut alive);
+        // Those that are taken, too, until they are gone: a crash may come before that.
+        alive.into_iter().for_each(|(first, count)| self.overdue.add(first, count));
+        let taken = take_all(&mut self.waiting, position, position + count);
         self.unacked += taken.iter().map(|(_, count)| count).sum::<u64>();
         out.extend(taken);
     }
@@ -248,8 +251,12 @@ impl Queue {
         self.bytes = self.bytes.map(|_| body_bytes);
     }
 
-    /// How many of the next messages, whose bodies have these lengths, fit within the queue's limits.
+    /// How many of the next messages, whose bodies have these lengths, fit within the queue's limits. A queue that is
+    /// deleted refuses nothing.
     pub(crate) fn room(&self, rules: &Settings, lengths: impl Iterator<Item = u64>) -> u32 {
+        if self.deleted {
+            return u32::try_from(lengths.count()).unwrap_or(u32::MAX);
+        }
         let (mut messages, mut bytes, mut room) = (self.counted(), self.bytes.unwrap_or(0), 0);
         for length in lengths {
             (messages, bytes) = (messages + 1, bytes + length);
@@ -259,6 +266,12 @@ impl Queue {
             room += 1;
         }
         room
+    }
+
+    /// How many messages, and bytes of bodies, still fit within the queue's limits.
+    pub(crate) fn free(&self, rules: &Settings) -> (u64, u64) {
+        let bytes = rules.max_bytes.saturating_sub(self.bytes.unwrap_or(0));
+        (rules.max_messages.saturating_sub(self.counted()), bytes)
     }
 
     /// Takes the oldest messages that are too many for the queue's limits. Fails with what has to be loaded first.

@@ -9,7 +9,7 @@
 //! declare q|- [passive] [durable] [exclusive] [auto-delete] [x-arg=value ...]      `-` is server-named
 //! exchange e type [passive] [durable] [auto-delete] [internal] [alternate-exchange=e2]
 //! bind q e key [header=value ...]; unbind ...; bind-exchange destination source key; unbind-exchange ...
-//! publish [mandatory] [persistent] q|e/key [cc=a,b] [bcc=c] [reply-to=q] [expiration=ms] [header=value ...] body ...
+//! publish [mandatory] [persistent] q|e/key [cc=a,b] [bcc=c] [reply-to=q] [expiration=ms] [message-id=id] [header=value ...] body ...
 //! consume q [as tag] [prefetch n] [no-ack] [exclusive] [x-priority=n] [x-filter=f]; cancel tag; pause tag; resume tag
 //! qos n [global]; live-prefetch; pull; get q [no-ack]
 //! ack tag [multiple]; nack tag [multiple]; reject tag     (nack and reject: [requeue])
@@ -485,9 +485,12 @@ impl Open {
             }
         }
         let (reply_to, expiration) = (words.taken("reply-to"), words.taken("expiration"));
+        let message_id = words.taken("message-id");
+        let message_id = message_id.as_deref().map(str::as_bytes);
         let headers = Some(words.table.as_table()).filter(|table| !table.is_empty());
         let (reply_to, expiration) = (reply_to.as_deref(), expiration.as_deref());
-        let properties = Properties { headers, reply_to, expiration, delivery_mode, ..Properties::default() };
+        let properties =
+            Properties { headers, reply_to, expiration, message_id, delivery_mode, ..Properties::default() };
         let mut encoded = Vec::new();
         properties.encode(&mut encoded);
         let mut said = Vec::new();

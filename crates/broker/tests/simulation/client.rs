@@ -1,23 +1,23 @@
 //! A connection with three channels - plain, confirming and transactional - each operation done on the broker and on
 //! the model, and compared.
 
-use crate::content::{Address, Content, EXCHANGES, ExchangeName, Id, QUEUES, id_of};
+use crate::content::{Address, Content, DEAD, EXCHANGES, ExchangeName, Id, LATER, QUEUES, past_of};
+use crate::ends::LATE;
+use crate::history::Reason;
 use crate::model::{Event, Model, Place, Seq, State, Target, Unit, UnitId};
 use crate::random::Random;
+use crate::rules::Rules;
 use leveret_broker::message::Message;
 use leveret_broker::{
     Broker, Channel, Consume, Delivery, Error, Event as Word, ExchangeDeclare, Publish, Published, QueueDeclare,
     Session, Settle,
 };
 use leveret_wire::table::{FieldTable, Table};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// What went wrong in an operation.
 pub type Step = Result<(), String>;
-
-/// Messages of an operation that together have so many bytes may be written later than what comes after them.
-const LATE: usize = 60_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -34,6 +34,7 @@ pub struct Conn {
     words: Vec<Word>,
 }
 
+#[derive(Debug)]
 pub struct Chan {
     pub channel: Channel,
     pub mode: Mode,
@@ -43,11 +44,14 @@ pub struct Chan {
     /// Published and not confirmed.
     pub published: VecDeque<PublishedOne>,
     tags: u64,
+    /// Not confirmed, and not to be.
+    refused: BTreeSet<u64>,
     pub transaction: Transaction,
     /// A commit that was not answered.
     pub committing: Option<Committing>,
 }
 
+#[derive(Debug)]
 pub struct Consumer {
     number: u32,
     pub tag: Arc<str>,
@@ -58,21 +62,24 @@ pub struct Consumer {
     pub ready: bool,
 }
 
+#[derive(Debug)]
 pub struct PublishedOne {
     tag: u64,
     id: Id,
     /// The log has it: its confirm means something.
     logged: bool,
+    /// A queue has refused it.
+    refused: bool,
     seq: Seq,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Transaction {
     messages: Vec<(Id, Vec<Target>)>,
     settled: Vec<(Place, Settle, u64)>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Committing {
     unit: UnitId,
     logged: bool,
@@ -111,12 +118,12 @@ impl Conn {
         let (seq, mut body) = (model.seq, Vec::new());
         for content in messages {
             let id = model.contents.len() as Id;
-            model.contents.push(*content);
-            let targets = model.targets(content.address);
+            model.contents.push(content.clone());
+            let targets = model.targets(content);
             model.say(|| {
                 format!(
-                    "    message {id}, {} bytes, to {targets:?}, persistent: {}",
-                    content.length, content.persistent
+                    "    message {id}, {} bytes, to {targets:?}, persistent: {}, life {:?}, delay {:?}",
+                    content.length, content.persistent, content.life, content.delay
                 )
             });
             let chan = &mut self.chans[chan];
@@ -135,10 +142,10 @@ impl Conn {
             expect_that(routed == expected, || format!("message {id} was {routed:?}, expected {expected:?}"))?;
             let event = Event { late: bytes >= LATE, ..model.event() };
             let logged = model.is_logged(content, &targets);
-            model.append(id, &targets, event, State::Ready);
+            let refused = model.publish(id, &targets, event);
             if chan.mode == Mode::Confirm {
                 chan.tags += 1;
-                chan.published.push_back(PublishedOne { tag: chan.tags, id, logged, seq });
+                chan.published.push_back(PublishedOne { tag: chan.tags, id, logged, refused, seq });
             }
         }
         self.session.flush();
@@ -225,8 +232,9 @@ impl Conn {
             model.say(|| format!("    {:?}", model.name(place)));
             match (chan.mode, how) {
                 (Mode::Transaction, _) => chan.transaction.settled.push((place, how, tag)),
-                (_, Settle::Requeue | Settle::Fail) => model.requeue(place, State::Ready),
-                (_, Settle::Ack | Settle::Reject) => model.remove(place, model.event()),
+                (_, Settle::Requeue | Settle::Fail) => model.come_back(place, how == Settle::Fail),
+                (_, Settle::Reject) => model.die(place, Reason::Rejected),
+                (_, Settle::Ack) => model.remove(place, model.event()),
             }
         }
         chan.channel.apply_settled();
@@ -236,8 +244,7 @@ impl Conn {
     pub fn recover(&mut self, chan: usize, model: &mut Model) -> Step {
         let chan = &mut self.chans[chan];
         chan.channel.recover(&mut self.session);
-        chan.held.values().for_each(|&place| model.requeue(place, State::Ready));
-        chan.held.clear();
+        std::mem::take(&mut chan.held).into_values().for_each(|place| model.come_back(place, false));
         Ok(())
     }
 
@@ -249,25 +256,43 @@ impl Conn {
     }
 
     pub fn commit(&mut self, chan: usize, model: &mut Model) -> Step {
+        let number = chan;
         let chan = &mut self.chans[chan];
+        if !model.has_room(&chan.transaction.messages) {
+            model.say(|| "    there is no room for it".to_string());
+            let done = chan.channel.commit(&mut self.session, |_| ());
+            expect_that(done.is_err_and(|error| error.code == 406), || "a full queue takes a transaction".to_string())?;
+            return self.reopen(number, model);
+        }
         let Transaction { messages, settled } = std::mem::take(&mut chan.transaction);
         let done = chan.channel.commit(&mut self.session, |_| ()).map_err(text)?;
         model.say(|| format!("    {} messages, {} settled, done: {done}", messages.len(), settled.len()));
         let bytes: usize = messages.iter().map(|(id, _)| model.contents[*id as usize].length).sum();
         let (unit, late) = (model.units.len(), bytes >= LATE);
-        model.units.push(Unit { seq: model.seq, late, certain: false });
+        model.units.push(Unit::new(model.seq, late));
+        if !done {
+            model.outstanding.push(unit);
+        }
         let event = Event { unit: Some(unit), late, ..model.event() };
         let state = if done { State::Ready } else { State::Waits(unit) };
         let mut logged = false;
         for (id, targets) in messages {
             logged |= model.is_logged(&model.contents[id as usize], &targets);
             model.append(id, &targets, event, state);
+            targets.iter().filter(|_| done).for_each(|&(queue, _)| model.drop_excess(queue));
         }
         for (place, how, _) in settled {
-            logged |= how != Settle::Requeue && model.is_place_logged(place);
+            let failed = how == Settle::Fail;
+            let comes_back = failed || how == Settle::Requeue;
+            logged |= !comes_back && model.is_place_logged(place);
             match how {
-                Settle::Requeue | Settle::Fail => model.requeue(place, state),
-                Settle::Ack | Settle::Reject => model.remove(place, event),
+                _ if comes_back && done => model.come_back(place, failed),
+                _ if comes_back => model.set_state(place, State::Returns(unit, failed)),
+                Settle::Reject => {
+                    model.reject_in(place, event, state);
+                    model.remove(place, event);
+                }
+                _ => model.remove(place, event),
             }
         }
         match done {
@@ -288,6 +313,11 @@ impl Conn {
     /// Takes what is confirmed and committed by now.
     pub fn take_answers(&mut self, model: &mut Model) -> Step {
         for chan in &mut self.chans {
+            let refused = chan.channel.take_refused(&mut self.session);
+            let told = |one: &mut PublishedOne| std::mem::take(&mut one.refused).then_some(one.tag);
+            let expected: Vec<u64> = chan.published.iter_mut().filter_map(told).collect();
+            expect_that(refused == expected, || format!("{refused:?} are refused, expected {expected:?}"))?;
+            chan.refused.extend(refused);
             if let Some((tag, _)) = chan.channel.take_confirm(&self.session) {
                 let first = chan.published.front().map(|first| first.tag);
                 expect_that(first.is_some_and(|first| (first..=chan.tags).contains(&tag)), || {
@@ -296,8 +326,14 @@ impl Conn {
                 model.say(|| format!("    confirmed up to tag {tag}"));
                 while chan.published.front().is_some_and(|one| one.tag <= tag) {
                     let Some(one) = chan.published.pop_front() else { break };
-                    model.confirm(one.id, one.logged.then_some(one.seq));
+                    if !chan.refused.remove(&one.tag) {
+                        model.confirm(one.id, one.logged.then_some(one.seq));
+                    }
                 }
+            }
+            // What was refused has had its answer.
+            while chan.published.front().is_some_and(|one| chan.refused.contains(&one.tag)) {
+                chan.published.pop_front().into_iter().for_each(|one| _ = chan.refused.remove(&one.tag));
             }
             if let Some(Committing { unit, logged }) = chan.committing
                 && chan.channel.take_committed(&self.session)
@@ -311,14 +347,14 @@ impl Conn {
     }
 
     pub fn purge(&mut self, chan: usize, queue: usize, model: &mut Model) -> Step {
-        let ready = match model.queue(queue) {
-            Some(life) if life.waiting.is_empty() => life.ready.clone(),
+        let (ready, delayed) = match model.queue(queue) {
+            Some(life) if life.waiting.is_empty() => (life.ready.clone(), life.delayed.clone()),
             _ => return Ok(()),
         };
         let purged = self.chans[chan].channel.purge_queue(&mut self.session, QUEUES[queue]).map_err(text)?;
         expect_that(purged == ready.len() as u64, || format!("{purged} were purged, {} ready", ready.len()))?;
         let number = model.queue(queue).map_or(0, |life| life.number);
-        ready.into_iter().for_each(|entry| model.remove(Place { queue, number, entry }, model.event()));
+        ready.into_iter().chain(delayed).for_each(|entry| model.remove(Place { queue, number, entry }, model.event()));
         Ok(())
     }
 
@@ -340,9 +376,9 @@ impl Conn {
         }
         let number = model.new_number();
         let chan = &mut self.chans[chan];
-        declare_queue(&mut chan.channel, &mut self.session, queue, durable, number).map_err(text)?;
         model.declare_queue(queue, number, durable);
-        Ok(())
+        let rules = model.world.rules(queue, durable, number);
+        declare_queue(&mut chan.channel, &mut self.session, (queue, durable, number), &rules).map_err(text)
     }
 
     pub fn declare_exchange(&mut self, exchange: usize, model: &mut Model) -> Step {
@@ -363,6 +399,9 @@ impl Conn {
 
     pub fn bind(&mut self, address: Address, queue: usize, model: &mut Model) -> Step {
         if model.queue(queue).is_none() || model.exchange(address.exchange).is_none() {
+            return Ok(());
+        }
+        if matches!(address.exchange, LATER | DEAD) && model.world.is_limited(queue) {
             return Ok(());
         }
         let (source, key) = (EXCHANGES[address.exchange].name, address.binding_key());
@@ -390,15 +429,22 @@ impl Conn {
         old.channel.close(&mut self.session);
         let rolled_back = old.transaction.settled.into_iter().map(|(place, ..)| place);
         for place in old.held.into_values().chain(rolled_back) {
-            model.requeue(place, State::Ready);
+            model.come_back(place, true);
         }
         self.listen();
         Ok(())
     }
 
-    pub fn close(self) {
+    /// What its channels hold returns to its queues.
+    pub fn close(self, model: &mut Model) {
         let Conn { session, chans, .. } = self;
-        session.close(chans.into_iter().map(|chan| chan.channel));
+        let mut channels = Vec::new();
+        for Chan { channel, held, transaction, .. } in chans {
+            let rolled_back = transaction.settled.into_iter().map(|(place, ..)| place);
+            held.into_values().chain(rolled_back).for_each(|place| model.come_back(place, true));
+            channels.push(channel);
+        }
+        session.close(channels.into_iter());
     }
 }
 
@@ -418,6 +464,7 @@ impl Chan {
             consumers: Vec::new(),
             published: VecDeque::new(),
             tags: 0,
+            refused: BTreeSet::new(),
             transaction: Transaction::default(),
             committing: None,
         }
@@ -429,26 +476,29 @@ fn receive(model: &mut Model, from: Target, delivery: &Delivery, at: usize, no_a
     let (queue, number) = from;
     let (message, _) = delivery.block.at(at);
     let (name, removal, seq) = (QUEUES[queue], model.event(), model.seq);
-    let Some(id) = id_of(&message) else { return Err(format!("{name} gives something that was never published")) };
-    check_content(model, id, &message)?;
+    let id = identify(model, &message).map_err(|error| format!("{name} gives {error}"))?;
     let found = model.queue(queue).filter(|life| life.number == number).and_then(|life| {
-        let mut known = life.ready.iter().chain(&life.waiting);
+        // When something late is done is not always known.
+        let is_late = |entry: &&usize| match life.entries[**entry].state {
+            State::Waits(unit) | State::Returns(unit, _) => !model.world.ruled || model.units[unit].late,
+            _ => false,
+        };
+        let mut known = life.ready.iter().chain(life.waiting.iter().filter(is_late));
         known.find(|&&entry| life.entries[entry].id == id).map(|&entry| (life, entry))
     });
     let Some((life, entry)) = found else { return Err(format!("{name} gives message {id}, which is not ready")) };
     if let Some(first) = life.ready.iter().find(|&&first| first != entry && life.precedes(first, entry)) {
         return Err(format!("{name} gives message {id} before message {}", life.entries[*first].id));
     }
-    let flagged = life.entries[entry].flagged;
-    expect_that(flagged == delivery.redelivered, || format!("message {id} in {name} should have flag {flagged}"))?;
-    // A transaction's messages can be seen once it is durable, whether or not its commit was answered.
-    if let (State::Waits(unit), Some(own)) = (life.entries[entry].state, life.entries[entry].enqueued.unit)
-        && unit == own
-    {
-        model.units[unit].certain = true;
-        model.note_durable(model.units[unit].seq);
+    if let State::Waits(unit) | State::Returns(unit, _) = life.entries[entry].state {
+        model.finish_unit(unit, true);
     }
     let place = Place { queue, number, entry };
+    let (flagged, count) = model.entry(place).map_or((false, 0), |entry| (entry.flagged, entry.count()));
+    expect_that(flagged == delivery.redelivered, || format!("message {id} in {name} should have flag {flagged}"))?;
+    expect_that(count == delivery.returned, || {
+        format!("message {id} in {name} came back {} times, expected {count}", delivery.returned)
+    })?;
     model.say(|| format!("    message {id} from {name}, flagged: {flagged}, no_ack: {no_ack}"));
     match no_ack {
         true => model.remove(place, removal),
@@ -459,6 +509,15 @@ fn receive(model: &mut Model, from: Target, delivery: &Delivery, at: usize, no_a
         entry.delivered.get_or_insert(seq);
     }
     Ok(place)
+}
+
+/// The number of a message, which has all that the message under this number should have.
+pub fn identify(model: &Model, message: &Message<'_>) -> Result<Id, String> {
+    let (origin, history) = past_of(message).ok_or("something that was never published")?;
+    let id = model.find(origin, history.clone());
+    let id = id.ok_or_else(|| format!("message {origin} with a history that it does not have: {history:?}"))?;
+    check_content(model, id, message)?;
+    Ok(id)
 }
 
 /// Fails if a message is not what was published under its number.
@@ -482,11 +541,10 @@ fn check_ready(model: &Model, queue: usize, left: u64) -> Step {
 pub fn declare_queue(
     channel: &mut Channel,
     session: &mut Session,
-    queue: usize,
-    durable: bool,
-    number: u32,
+    (queue, durable, number): (usize, bool, u32),
+    rules: &Rules,
 ) -> Result<(), Error> {
-    let arguments = numbered(number);
+    let arguments = rules.arguments(number);
     let (name, exclusive, auto_delete, arguments) = (QUEUES[queue], false, false, arguments.as_table());
     let declare = QueueDeclare { name, durable, exclusive, auto_delete, arguments };
     channel.declare_queue(session, declare).map(|_| ())
@@ -494,7 +552,10 @@ pub fn declare_queue(
 
 /// Declares an exchange whose number is in an argument.
 pub fn declare_exchange(session: &Session, exchange: usize, number: u32) -> Result<(), Error> {
-    let (arguments, ExchangeName { name, kind, durable, .. }) = (numbered(number), &EXCHANGES[exchange]);
+    let (mut arguments, ExchangeName { name, kind, durable, .. }) = (numbered(number), &EXCHANGES[exchange]);
+    if exchange == LATER {
+        arguments.insert("x-delayed-type", "fanout");
+    }
     let (auto_delete, internal, arguments) = (false, false, arguments.as_table());
     let declare = ExchangeDeclare { name, kind, durable: *durable, auto_delete, internal, arguments };
     session.vhost().declare_exchange(declare)

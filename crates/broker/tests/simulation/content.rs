@@ -1,15 +1,19 @@
 //! What is published: every message different, and each recognizable byte for byte.
 
+use crate::history::{History, Reason};
 use crate::random::Random;
 use leveret_broker::message::{Message, encode_route};
 use leveret_wire::properties::Properties;
 use leveret_wire::table::FieldTable;
+use std::rc::Rc;
 use std::sync::LazyLock;
 
-/// Number of a message, given once in a run.
+/// Number of a message, given once in a run. A copy with another history has another one.
 pub type Id = u32;
 
-pub const QUEUES: [&str; 5] = ["q0", "q1", "q2", "q3", "q4"];
+/// The last one is where messages wait for the exchange that delays.
+pub const QUEUES: [&str; 6] = ["q0", "q1", "q2", "q3", "q4", "amq.delayed.later"];
+pub const DELAY_QUEUE: usize = 5;
 
 /// An exchange that runs use.
 pub struct ExchangeName {
@@ -20,16 +24,28 @@ pub struct ExchangeName {
     pub predeclared: bool,
 }
 
-pub const EXCHANGES: [ExchangeName; 5] = [
+/// The exchange that delays.
+pub const LATER: usize = 5;
+/// The exchange for dead letters.
+pub const DEAD: usize = 6;
+
+pub const EXCHANGES: [ExchangeName; 7] = [
     ExchangeName { name: "", kind: "direct", durable: true, predeclared: true },
     ExchangeName { name: "fan", kind: "fanout", durable: true, predeclared: false },
     ExchangeName { name: "topic", kind: "topic", durable: true, predeclared: false },
     ExchangeName { name: "amq.direct", kind: "direct", durable: true, predeclared: true },
     ExchangeName { name: "passing", kind: "fanout", durable: false, predeclared: false },
+    ExchangeName { name: "later", kind: "x-delayed-message", durable: true, predeclared: false },
+    ExchangeName { name: "dead", kind: "fanout", durable: true, predeclared: false },
 ];
 
-/// Keys of bindings of one exchange.
-pub const KEYS: usize = 3;
+/// Keys of bindings of one exchange that looks at keys.
+const KEYS: usize = 3;
+
+/// Keys of bindings of an exchange.
+pub fn keys(exchange: usize) -> usize {
+    if matches!(exchange, 2 | 3) { KEYS } else { 1 }
+}
 
 /// Where a message is published to: index of the exchange and of its key; for the default exchange, of the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,9 +59,9 @@ impl Address {
     pub fn routing_key(self) -> &'static str {
         match self.exchange {
             0 => QUEUES[self.key],
-            1 | 4 => "",
+            1 | 4.. => "",
             2 => ["k0.x", "k1.x", "k2.x"][self.key],
-            _ => ["k0", "k1", "k2"][self.key],
+            3 => ["k0", "k1", "k2"][self.key],
         }
     }
 
@@ -59,21 +75,26 @@ impl Address {
 
     /// All addresses of exchanges that can have bindings.
     pub fn bound() -> impl Iterator<Item = Address> {
-        (1..EXCHANGES.len()).flat_map(|exchange| {
-            let keys = if matches!(exchange, 1 | 4) { 1 } else { KEYS };
-            (0..keys).map(move |key| Address { exchange, key })
-        })
+        (1..EXCHANGES.len()).flat_map(|exchange| (0..keys(exchange)).map(move |key| Address { exchange, key }))
     }
 }
 
-/// A message as it was published.
-#[derive(Clone, Copy, Debug)]
+/// A message as it was published, or as it became on its way.
+#[derive(Clone, Debug)]
 pub struct Content {
-    pub address: Address,
+    /// The exchange that it was sent to last.
+    pub exchange: usize,
+    pub key: &'static str,
     pub length: usize,
     pub persistent: bool,
     /// Which properties it has besides its id.
     pub flavor: u8,
+    /// It expires after so many milliseconds.
+    pub life: Option<u32>,
+    /// An exchange that delays keeps it for so many milliseconds.
+    pub delay: Option<u32>,
+    /// What was published, and what became of it.
+    pub past: Option<(Id, Rc<History>)>,
 }
 
 /// Longest body of a run.
@@ -88,6 +109,11 @@ static NOISE: LazyLock<Vec<u8>> = LazyLock::new(|| {
 const NUMBERED: usize = 8;
 
 impl Content {
+    pub fn new(address: Address, length: usize, persistent: bool, flavor: u8) -> Content {
+        let (exchange, key) = (address.exchange, address.routing_key());
+        Content { exchange, key, length, persistent, flavor, life: None, delay: None, past: None }
+    }
+
     /// A length as they occur: mostly short, now and then one that fills a segment.
     pub fn length(random: &mut Random) -> usize {
         match random.weighted(&[10, 60, 15, 8, 4, 1]) {
@@ -98,6 +124,31 @@ impl Content {
             4 => random.between(12_000, 70_000) as usize,
             _ => random.between(60_000, LENGTH_MAX as u64) as usize,
         }
+    }
+
+    /// The number under which it was published; `id` is its own.
+    pub fn origin(&self, id: Id) -> Id {
+        self.past.as_ref().map_or(id, |(origin, _)| *origin)
+    }
+
+    pub fn history(&self) -> History {
+        self.past.as_ref().map(|(_, history)| History::clone(history)).unwrap_or_default()
+    }
+
+    pub fn has_waited(&self) -> bool {
+        self.past.as_ref().is_some_and(|(_, history)| history.waited)
+    }
+
+    /// What becomes of it when it dies; `to` is where the letter goes.
+    pub fn letter(&self, id: Id, queue: usize, reason: Reason, to: (usize, Option<&'static str>)) -> Content {
+        let past = Some((self.origin(id), Rc::new(self.history().died(queue, reason))));
+        Content { exchange: to.0, key: to.1.unwrap_or(self.key), life: None, past, ..self.clone() }
+    }
+
+    /// What becomes of it when it has waited.
+    pub fn waited(&self, id: Id) -> Content {
+        let past = Some((self.origin(id), Rc::new(History { waited: true, ..self.history() })));
+        Content { past, ..self.clone() }
     }
 
     pub fn body(&self, id: Id, out: &mut Vec<u8>) {
@@ -116,13 +167,14 @@ impl Content {
     }
 
     pub fn route(&self) -> Vec<u8> {
-        encode_route(EXCHANGES[self.address.exchange].name, self.address.routing_key())
+        encode_route(EXCHANGES[self.exchange].name, self.key)
     }
 
-    /// Calls `with` with the properties, decoded and encoded.
+    /// Calls `with` with the properties with which it was published, decoded and encoded.
     pub fn properties<R>(&self, id: Id, with: impl FnOnce(Properties<'_>, &[u8]) -> R) -> R {
         let (number, mut headers, mut encoded) = (id.to_be_bytes(), FieldTable::new(), Vec::new());
-        let mut properties = Properties { message_id: Some(&number), ..Properties::EMPTY };
+        let life = self.life.map(|life| life.to_string());
+        let mut properties = Properties { message_id: Some(&number), expiration: life.as_deref(), ..Properties::EMPTY };
         properties.delivery_mode = if self.persistent { Some(2) } else { [None, Some(1)][self.flavor as usize % 2] };
         if self.flavor % 3 == 1 {
             properties.content_type = Some("application/octet-stream");
@@ -131,28 +183,49 @@ impl Content {
         if self.flavor % 5 == 1 {
             headers.insert("x-tried", i64::from(id));
             headers.insert("note", "a header that is carried along");
-            properties.headers = Some(headers.as_table());
         }
+        if let Some(delay) = self.delay {
+            headers.insert("x-delay", delay as i32);
+        }
+        properties.headers = (!headers.as_table().is_empty()).then(|| headers.as_table());
         properties.encode(&mut encoded);
         with(properties, &encoded)
     }
 
-    /// Whether a message has everything that this one was published with.
+    /// Whether a message has everything that this one was published with, and what was added since.
     pub fn is(&self, id: Id, message: &Message<'_>) -> bool {
-        let body = message.body;
+        let (body, origin) = (message.body, self.origin(id));
         let numbered = body.len() >= NUMBERED;
-        let right_number = || body[..4] == id.to_le_bytes() && body[4..8] == (self.length as u32).to_le_bytes();
+        let right_number = || body[..4] == origin.to_le_bytes() && body[4..8] == (self.length as u32).to_le_bytes();
         body.len() == self.length
             && (!numbered || right_number())
-            && body[if numbered { NUMBERED } else { 0 }..] == *self.noise(id)
+            && body[if numbered { NUMBERED } else { 0 }..] == *self.noise(origin)
             && message.persistent == self.persistent
             && message.route == self.route().as_slice()
-            && self.properties(id, |_, encoded| encoded == message.properties)
+            && self.properties(origin, |published, encoded| match &self.past {
+                None => encoded == message.properties,
+                Some((_, history)) => self.became(&published, history, message),
+            })
+    }
+
+    /// The properties of a message that was moved: nothing is lost of what was published, and the history is right.
+    fn became(&self, published: &Properties<'_>, history: &History, message: &Message<'_>) -> bool {
+        let Ok(found) = Properties::decode(message.properties) else { return false };
+        let (now, before) = (found.headers.unwrap_or_default(), published.headers.unwrap_or_default());
+        let kept =
+            before.iter().filter(|(name, _)| *name != "x-delay").all(|(name, value)| now.get(name) == Some(value));
+        let delay = self.delay.map(|delay| if history.waited { -i64::from(delay) } else { i64::from(delay) });
+        let expected = Properties { headers: found.headers, ..*published };
+        found == expected
+            && kept
+            && now.get("x-delay").and_then(|delay| delay.as_i64()) == delay
+            && History::read(&found).as_ref() == Some(history)
     }
 }
 
-/// The number of a message, by its properties.
-pub fn id_of(message: &Message<'_>) -> Option<Id> {
+/// The number under which a message was published, and what it went through, by its properties.
+pub fn past_of(message: &Message<'_>) -> Option<(Id, History)> {
     let properties = Properties::decode(message.properties).ok()?;
-    Some(Id::from_be_bytes(properties.message_id?.try_into().ok()?))
+    let origin = Id::from_be_bytes(properties.message_id?.try_into().ok()?);
+    Some((origin, History::read(&properties)?))
 }

@@ -1,17 +1,19 @@
 //! One run: from a seed to operations of clients, work of the broker, faults and crashes.
 
-use crate::client::{Conn, Mode, Step};
-use crate::content::{Address, Content, EXCHANGES, KEYS, QUEUES};
+pub use crate::client::Step;
+use crate::client::{Conn, Mode, declare_exchange, text};
+use crate::clocks::Clocks;
+use crate::content::{Address, Content, EXCHANGES, LATER, QUEUES, keys};
 use crate::coverage::{Coverage, FAULTS, Fault, Phase, Site, possible};
 use crate::disk::{Armed, Comeback, SimDisk};
 use crate::inspect::inspect;
 use crate::judge::{Excuse, Found, judge};
 use crate::model::Model;
 use crate::random::Random;
+use crate::rules::World;
 use crate::sites::{SITES, weight};
-use leveret_broker::{Broker, Environment, Limits, OpenError, Recovery, Settle, Storage, Sync};
+use leveret_broker::{Broker, Limits, OpenError, Recovery, Settle, Storage, Sync};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Segments are so small that a run fills many.
 pub const SEGMENT: u32 = 64 * 1024;
@@ -46,7 +48,7 @@ impl Plan {
 pub fn run(plan: Plan) -> Result<Coverage, String> {
     let mut sim = Sim::new(plan);
     sim.begin()?;
-    while sim.operations() < plan.operations {
+    while sim.operations() < plan.operations && !sim.model.confused {
         sim.operation()?;
     }
     sim.end()
@@ -55,12 +57,12 @@ pub fn run(plan: Plan) -> Result<Coverage, String> {
 pub struct Sim {
     plan: Plan,
     pub disk: SimDisk,
-    random: Random,
+    pub random: Random,
     limits: Limits,
     sync: Sync,
     /// Number of queues; the last one is transient.
     queues: usize,
-    counter: Arc<AtomicU64>,
+    pub clocks: Clocks,
     pub model: Model,
     broker: Option<Broker>,
     conns: Vec<Conn>,
@@ -76,15 +78,18 @@ impl Sim {
     pub fn new(plan: Plan) -> Sim {
         let mut random = Random::new(plan.seed);
         let max_memory = random.pick(&[256 << 10, 2 << 20, 1 << 30]);
+        let queues = random.between(4, 5) as usize;
+        let mut model = Model::new(plan.trace);
+        model.world = World::of_seed(plan.seed, queues);
         Sim {
             plan,
             disk: SimDisk::new(plan.seed ^ 0x6469_736b),
             limits: Limits { max_memory, ..Limits::default() },
             sync: Sync::Always,
-            queues: random.between(4, 5) as usize,
+            queues,
             random,
-            counter: Arc::default(),
-            model: Model::new(plan.trace),
+            clocks: Clocks::new(),
+            model,
             broker: None,
             conns: Vec::new(),
             crashes: 0,
@@ -99,8 +104,9 @@ impl Sim {
         if self.plan.trace {
             self.disk.trace();
         }
+        self.next_run();
         self.disk.enter(Phase::Recover);
-        match self.open(&self.disk, false) {
+        match self.open(&self.disk, &self.clocks, false) {
             Ok((broker, _)) if self.disk.death().is_none() => self.serve(broker),
             Err(error) if self.disk.death().is_none() => return Err(format!("an empty disk: {error}")),
             _ => self.crash(None)?,
@@ -119,24 +125,21 @@ impl Sim {
         self.operations
     }
 
-    fn open(&self, disk: &SimDisk, accept_loss: bool) -> Result<(Broker, Recovery), OpenError> {
-        let counter = self.counter.clone();
-        let random = move || u128::from(Random::new(counter.fetch_add(1, Ordering::Relaxed)).next());
-        let (now, elapsed) = (Box::new(|| 1_700_000_000_000), Box::new(|| 0));
-        let environment = Environment { random: Box::new(random), now, elapsed, ticks: true };
+    fn open(&self, disk: &SimDisk, clocks: &Clocks, accept_loss: bool) -> Result<(Broker, Recovery), OpenError> {
         let disk = Arc::new(disk.clone());
         let storage = Storage { sync: self.sync, segment_size: SEGMENT, accept_loss, ..Storage::new(disk) };
-        Broker::recover(self.limits.clone(), environment, storage)
+        Broker::recover(self.limits.clone(), clocks.environment(), storage)
     }
 
     fn serve(&mut self, broker: Broker) {
         self.conns = (0..2).map(|_| Conn::new(&broker)).collect();
         self.broker = Some(broker);
+        self.model.now = self.clocks.now();
         self.stumbled = false;
         self.disk.enter(Phase::Serve);
     }
 
-    fn broker(&self) -> &Broker {
+    pub fn broker(&self) -> &Broker {
         self.broker.as_ref().expect("a broker runs between two crashes")
     }
 
@@ -150,7 +153,7 @@ impl Sim {
             self.conns[0].declare_exchange(exchange, &mut self.model)?;
         }
         for address in Address::bound() {
-            for _ in 0..2 {
+            for _ in 0..if address.exchange >= LATER { 1 } else { 2 } {
                 self.model.seq += 1;
                 let queue = self.random.index(self.queues);
                 self.conns[0].bind(address, queue, &mut self.model)?;
@@ -159,7 +162,7 @@ impl Sim {
         Ok(())
     }
 
-    fn say(&self, what: impl FnOnce() -> String) {
+    pub fn say(&self, what: impl FnOnce() -> String) {
         self.model.say(what);
     }
 
@@ -183,6 +186,7 @@ impl Sim {
     /// Does one thing, and what follows from it.
     pub fn operation(&mut self) -> Step {
         self.model.seq += 1;
+        self.model.moved_bytes = 0;
         self.operations += 1;
         self.disk.enter(Phase::Serve);
         let done = if self.random.below(self.plan.patience) == 0 { self.work() } else { self.client() };
@@ -240,16 +244,50 @@ impl Sim {
 
     fn write_log(&mut self) -> Step {
         let again = self.random.between(1, 3);
-        self.in_phase(Phase::Write, |broker| (0..again).for_each(|_| _ = broker.write_log()));
         self.say(|| format!("write the log {again} times"));
-        self.check_failure()
+        for _ in 0..again {
+            self.write_once();
+        }
+        self.check_failure()?;
+        if !self.model.world.ruled || !self.model.has_late_units() {
+            return Ok(());
+        }
+        // When it is done is known only if all is, and what follows from it must be known.
+        match self.random.chance(30) {
+            true => {
+                self.stumbled = true;
+                Ok(())
+            }
+            false => self.write_everything(),
+        }
+    }
+
+    /// A round of writing; true if it has written, and what waited for that has happened.
+    fn write_once(&mut self) -> bool {
+        let mut wrote = false;
+        self.in_phase(Phase::Write, |broker| wrote = broker.write_log());
+        if wrote {
+            self.model.finish_written();
+        }
+        wrote
     }
 
     fn tend(&mut self) -> Step {
         let again = self.random.between(1, 12);
-        self.in_phase(Phase::Tend, |broker| (0..again).for_each(|_| _ = broker.tend()));
         self.say(|| format!("tend {again} times"));
-        self.check_failure()
+        self.in_phase(Phase::Tend, |broker| (0..again).for_each(|_| _ = broker.tend()));
+        self.check_failure()?;
+        if self.model.outstanding.is_empty() || self.disk.death().is_some() || !self.model.world.ruled {
+            return Ok(());
+        }
+        // A checkpoint writes the log: what has happened by that is known only if all has, or nothing is asked for.
+        match self.random.chance(30) {
+            true => {
+                self.stumbled = true;
+                Ok(())
+            }
+            false => self.write_everything(),
+        }
     }
 
     fn in_phase(&mut self, phase: Phase, act: impl FnOnce(&Broker)) {
@@ -270,6 +308,8 @@ impl Sim {
             return Err("the broker goes on after a failed sync".to_string());
         }
         self.faulted |= !fired.is_empty();
+        // A queue of which something could not be read is closed.
+        self.stumbled |= self.faulted && self.broker().take_damage().iter().any(|text| text.contains("cannot be read"));
         match failure {
             Some(why) if !self.faulted => Err(format!("the broker fails without a reason: {why}")),
             _ => Ok(()),
@@ -280,25 +320,26 @@ impl Sim {
     fn write_everything(&mut self) -> Step {
         self.say(|| "write everything".to_string());
         let mut rounds = 0;
-        self.in_phase(Phase::Write, |broker| {
-            while rounds < 1000 && broker.write_log() {
-                rounds += 1;
-            }
-        });
+        while rounds < 1000 && self.write_once() {
+            rounds += 1;
+        }
         let quiet = !self.disk.has_fired();
         self.check_failure()?;
         if !quiet || self.broker().failure().is_some() || self.disk.is_full() {
+            // Some of what waited may have happened.
+            self.stumbled |= !self.model.outstanding.is_empty();
             return Ok(());
         }
         if rounds == 1000 {
             return Err("the log is never done with writing".to_string());
         }
+        self.model.finish_all();
         self.model.note_all_durable();
         self.conns.iter_mut().try_for_each(|conn| conn.take_answers(&mut self.model))?;
         for conn in &self.conns {
             for chan in &conn.chans {
                 if !chan.published.is_empty() || chan.committing.is_some() {
-                    return Err(format!("everything is written and a channel still waits ({:?})", chan.mode));
+                    return Err(format!("everything is written and a channel still waits: {chan:?}"));
                 }
             }
         }
@@ -322,7 +363,7 @@ impl Sim {
                 let no_ack = random.chance(20);
                 conn.get(chan, queue, no_ack, model)
             }
-            2 if conn.chans[chan].consumers.len() < 3 => {
+            2 if conn.chans[chan].consumers.len() < 3 && !model.world.is_limited(queue) => {
                 let (prefetch, no_ack) = (random.pick(&[0, 1, 10, 100]), random.chance(25));
                 conn.consume(chan, queue, prefetch, no_ack, model)
             }
@@ -334,7 +375,8 @@ impl Sim {
                 }
                 let tag = conn.chans[chan].held.keys().nth(random.index(held)).copied().unwrap_or_default();
                 let multiple = random.chance(40);
-                let how = [Settle::Ack, Settle::Requeue, Settle::Reject][random.weighted(&[70, 20, 10])];
+                let hows = [Settle::Ack, Settle::Requeue, Settle::Reject, Settle::Fail];
+                let how = hows[random.weighted(if model.world.ruled { &[50, 20, 15, 15] } else { &[70, 20, 10] })];
                 conn.settle(chan, tag, multiple, how, model)
             }
             5 if conn.chans[chan].mode == Mode::Transaction => match random.chance(75) {
@@ -359,6 +401,7 @@ impl Sim {
             11 => conn.declare_queue(chan, queue, queue + 1 < self.queues, model),
             12 => self.topology(which),
             13 => conn.reopen(chan, model),
+            14 if model.world.ruled => self.pass_time(),
             _ => Ok(()),
         }
     }
@@ -370,7 +413,7 @@ impl Sim {
             _ => random.between(1, 6),
         };
         let (mut address, scatter) = (self.model.some_address(random, self.queues), random.chance(30));
-        let persistent = random.chance(85);
+        let persistent = random.chance(85) || self.model.world.persistent;
         let mut messages = Vec::new();
         for _ in 0..count {
             if scatter {
@@ -379,7 +422,11 @@ impl Sim {
             // Only a few of many are long.
             let length = if count > 6 { random.below(300) as usize } else { Content::length(random) };
             let flavor = random.below(30) as u8;
-            messages.push(Content { address, length, persistent, flavor });
+            let mut content = Content::new(address, length, persistent, flavor);
+            if self.model.world.ruled {
+                self.model.give_times(random, &mut content);
+            }
+            messages.push(content);
         }
         self.conns[conn].publish(chan, &messages, &mut self.model)
     }
@@ -387,7 +434,7 @@ impl Sim {
     fn topology(&mut self, conn: usize) -> Step {
         let (random, model, conn) = (&mut self.random, &mut self.model, &mut self.conns[conn]);
         let exchange = random.between(1, EXCHANGES.len() as u64 - 1) as usize;
-        let key = if matches!(exchange, 1 | 4) { 0 } else { random.index(KEYS) };
+        let key = random.index(keys(exchange));
         let (address, queue) = (Address { exchange, key }, random.index(self.queues));
         match random.below(5) {
             0 if !EXCHANGES[exchange].predeclared => conn.delete_exchange(exchange, model),
@@ -404,7 +451,7 @@ impl Sim {
             return self.crash(None);
         }
         if self.random.chance(50) {
-            self.conns.drain(..).for_each(Conn::close);
+            self.conns.drain(..).for_each(|conn| conn.close(&mut self.model));
         }
         self.arm(&[Phase::Stop], 80);
         let mut stopped = Ok(());
@@ -415,6 +462,7 @@ impl Sim {
             Ok(()) if self.disk.death().is_none() => {
                 self.model.seq += 1;
                 self.model.note_all_durable();
+                self.model.finish_all();
             }
             Err(error) if quiet && !self.disk.is_full() => return Err(format!("the broker does not stop: {error}")),
             _ => {}
@@ -427,23 +475,27 @@ impl Sim {
         self.crashes += 1;
         let how = how.unwrap_or_else(|| self.some_comeback());
         self.say(|| format!("crash: {how:?}; {}", self.disk.describe()));
+        self.model.suppose_all();
         self.drop_broker();
         self.disk.come_back(how);
+        self.next_run();
         for start in 0..STARTS {
             self.arm(&[Phase::Recover], if start + 1 < STARTS { 40 } else { 0 });
             let copy = self.disk.fork();
             self.disk.enter(Phase::Recover);
-            let opened = self.open(&self.disk, false);
+            let opened = self.open(&self.disk, &self.clocks, false);
             let fired = self.disk.take_fired();
             fired.iter().for_each(|fault| self.say(|| format!("{fault:?}")));
             match opened {
-                Ok((broker, _)) if self.disk.death().is_none() => {
+                // A queue of which something could not be read is closed.
+                Ok((broker, _)) if self.disk.death().is_none() && broker.take_damage().is_empty() => {
                     self.disk.disarm();
                     let found = self.look(&copy, None)?;
                     self.model.adopt(&found);
                     self.faulted = false;
                     self.serve(broker);
                     self.model.declare_predeclared();
+                    self.redeclare_later()?;
                     self.arm(&RUNNING, 90);
                     return Ok(());
                 }
@@ -456,6 +508,12 @@ impl Sim {
             self.disk.come_back(again);
         }
         unreachable!("nothing fails in the last start")
+    }
+
+    /// Of the exchange that delays and its queue only the first may have survived.
+    fn redeclare_later(&mut self) -> Step {
+        let Some(life) = self.model.exchange(LATER) else { return Ok(()) };
+        declare_exchange(&self.conns[0].session, LATER, life.number).map_err(text)
     }
 
     /// The process is gone before the broker could write anything on its way out.
@@ -480,7 +538,8 @@ impl Sim {
 
     /// Starts a broker on a copy of the disk and compares what it has with the model.
     fn look(&self, copy: &SimDisk, flipped: Option<&str>) -> Result<Found, String> {
-        let opened = self.open(copy, false);
+        let clocks = self.clocks.fork();
+        let opened = self.open(copy, &clocks, false);
         let (broker, recovery) = match opened {
             Ok(opened) => opened,
             // What does not even start has not concealed anything.
@@ -490,7 +549,7 @@ impl Sim {
             Err(error) => return Err(format!("a copy does not start: {error}")),
         };
         self.say(|| format!("recovered: {recovery:?}"));
-        let found = inspect(&broker, &recovery, &self.model, flipped.is_some())?;
+        let found = inspect((&broker, &recovery), &clocks, &self.model, flipped.is_some())?;
         judge(&self.model, &found)?;
         Ok(found)
     }
@@ -509,13 +568,15 @@ impl Sim {
     /// What was stored is not what is read: that is found out, or it doesn't matter.
     fn flip(&mut self) -> Step {
         self.model.seq += 1;
+        self.model.suppose_all();
         let how = self.some_comeback();
         self.drop_broker();
         self.disk.come_back(how);
+        self.next_run();
         let Some(flipped) = self.disk.flip() else { return Ok(()) };
         self.say(|| format!("{how:?}, flipped a bit of {flipped}"));
         self.look(&self.disk.fork(), Some(&flipped)).map_err(|error| format!("{error} (flipped {flipped})"))?;
-        let accepting = self.open(&self.disk.fork(), true);
+        let accepting = self.open(&self.disk.fork(), &self.clocks.fork(), true);
         accepting.map(|_| ()).map_err(|error| format!("does not start with accept_loss: {error} (flipped {flipped})"))
     }
 }
@@ -523,8 +584,8 @@ impl Sim {
 /// Phases of a broker that is up.
 const RUNNING: [Phase; 3] = [Phase::Serve, Phase::Write, Phase::Tend];
 
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 15] = [
     "publish", "get", "consume", "pull", "settle", "commit", "answers", "cancel", "recover", "purge", "delete",
-    "declare", "topology", "reopen",
+    "declare", "topology", "reopen", "time",
 ];
-const WEIGHTS: [u32; 14] = [30, 10, 5, 20, 25, 10, 6, 2, 1, 1, 1, 4, 4, 2];
+const WEIGHTS: [u32; 15] = [30, 10, 5, 20, 25, 10, 6, 2, 1, 1, 1, 4, 4, 2, 8];

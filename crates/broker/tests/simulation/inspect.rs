@@ -1,30 +1,42 @@
 //! Looks at everything that a broker has, and spoils it by that: it is to be one that nobody needs any more.
 
-use crate::client::{check_content, declare_exchange, declare_queue, expect_that, text};
-use crate::content::{Address, EXCHANGES, Id, QUEUES, id_of};
-use crate::judge::{Excuse, Found, FoundQueue};
+use crate::client::{declare_exchange, declare_queue, expect_that, identify, text};
+use crate::clocks::Clocks;
+use crate::content::{Address, DELAY_QUEUE, EXCHANGES, LATER, QUEUES, past_of};
+use crate::history::History;
+use crate::judge::{Excuse, Found, FoundMessage, FoundQueue};
 use crate::model::Model;
+use crate::rules::Rules;
 use leveret_broker::message::{Message, encode_route};
-use leveret_broker::{Broker, Channel, Consume, Delivery, Event, Publish, Recovery, Session};
+use leveret_broker::{Broker, Channel, Consume, Delivery, Event, Publish, QueueDeclare, Recovery, Session};
 use leveret_wire::properties::Properties;
 use leveret_wire::table::Table;
 
 /// What a broker has after its start. `damaged` allows it to miss what it reports to be damaged.
-pub fn inspect(broker: &Broker, recovery: &Recovery, model: &Model, damaged: bool) -> Result<Found, String> {
+pub fn inspect(
+    (broker, recovery): (&Broker, &Recovery),
+    clocks: &Clocks,
+    model: &Model,
+    damaged: bool,
+) -> Result<Found, String> {
     let mut look = Look {
         model,
+        broker,
+        clocks,
+        waiting: 0,
         session: broker.open_session(broker.vhost("/").ok_or("the virtual host is gone")?),
-        found: Found { excuse: excuse(recovery)?, ..Found::default() },
+        found: Found { excuse: excuse(recovery)?, now: clocks.now(), ..Found::default() },
         damaged,
         total: 0,
     };
     expect_that(damaged || recovery.damage.is_empty(), || format!("damage that is none: {:?}", recovery.damage))?;
-    for queue in 0..QUEUES.len() {
+    for queue in 0..DELAY_QUEUE {
         look.queue(queue)?;
     }
     for exchange in 0..EXCHANGES.len() {
         look.exchange(exchange)?;
     }
+    look.what_waits(recovery.messages)?;
     Address::bound().try_for_each(|address| look.bindings(address))?;
     let Look { found, total, .. } = look;
     if found.excuse.everything || !found.excuse.queues.is_empty() {
@@ -50,8 +62,15 @@ fn excuse(recovery: &Recovery) -> Result<Excuse, String> {
     Ok(excuse)
 }
 
+/// Where messages come that have waited in the exchange that delays.
+const PROBE: &str = "probe";
+
 struct Look<'a> {
     model: &'a Model,
+    broker: &'a Broker,
+    clocks: &'a Clocks,
+    /// Messages that wait for another attempt, as their queues say.
+    waiting: u64,
     session: Session,
     found: Found,
     damaged: bool,
@@ -67,15 +86,19 @@ impl Look<'_> {
             Err(error) => return self.refused(queue, &error.to_string()),
         };
         let durable = |life: &&crate::model::Queue| {
-            declare_queue(&mut channel, &mut self.session, queue, life.durable, life.number).is_ok()
+            declare_queue(&mut channel, &mut self.session, (queue, life.durable, life.number), &life.rules).is_ok()
         };
         let number = self.model.queues[queue].iter().find(durable).map(|life| life.number);
         let Some(number) = number else { return Err(format!("{} is not as it ever was", QUEUES[queue])) };
         let (excuse, mut messages) = (&self.found.excuse, Vec::new());
         let excused = excuse.everything || excuse.queues.contains(&queue);
+        let mut take = |delivery: &Delivery, message: &Message<'_>| {
+            messages.push(note(delivery, message, self.model)?);
+            Ok(())
+        };
         let drained = match queue % 2 {
-            0 => drain_by_get(&mut channel, &mut self.session, queue, self.model, &mut messages),
-            _ => drain_by_consumer(&mut channel, &mut self.session, queue, self.model, &mut messages),
+            0 => drain_by_get(&mut channel, &mut self.session, QUEUES[queue], &mut take),
+            _ => drain_by_consumer(&mut channel, &mut self.session, QUEUES[queue], &mut take),
         };
         // A consumer of a queue that turns out to be damaged is cancelled, and gets no error.
         let drained = drained.and_then(|()| channel.get(&mut self.session, QUEUES[queue], false).map_err(text));
@@ -88,6 +111,7 @@ impl Look<'_> {
             })?;
         }
         self.total += messages.len() as u64;
+        self.waiting += status.waiting;
         self.found.queues.insert(queue, FoundQueue { number, messages });
         Ok(())
     }
@@ -96,6 +120,85 @@ impl Look<'_> {
     fn refused(&mut self, queue: usize, why: &str) -> Result<(), String> {
         self.found.excuse.queues.insert(queue);
         expect_that(self.damaged && why.contains("damage"), || format!("{}: {why}", QUEUES[queue]))
+    }
+
+    /// Lets time go by and sees what becomes ready, and when. What is held meanwhile does not come back.
+    fn what_waits(&mut self, messages: u64) -> Result<(), String> {
+        let (mut channel, mut ready) = (Channel::new(2), 0);
+        let later = self.found.exchanges.get(&LATER).copied();
+        let queue = later.map(|number| (DELAY_QUEUE, FoundQueue { number, messages: Vec::new() }));
+        self.found.queues.extend(queue);
+        if self.total == messages && !self.damaged {
+            return Ok(());
+        }
+        let delays = later.is_some();
+        if delays {
+            declare_queue_named(&mut channel, &mut self.session, PROBE)?;
+            let vhost = self.session.vhost();
+            let bound = vhost.bind_queue(PROBE, EXCHANGES[LATER].name, "", Table::EMPTY, self.session.id());
+            bound.map_err(text)?;
+        }
+        for at in self.model.dues(self.clocks.now()) {
+            if self.total == messages && !self.damaged {
+                break;
+            }
+            self.clocks.advance(at - self.clocks.now());
+            // What has lost its time comes a step later.
+            for _ in 0..if self.damaged { 3 } else { 1 } {
+                self.broker.tick();
+                while self.broker.write_log() {}
+            }
+            ready += self.what_is_ready(&mut channel, at)?;
+            if delays {
+                self.what_has_waited(&mut channel, at)?;
+            }
+        }
+        expect_that(self.damaged || ready == self.waiting, || {
+            format!("{} wait, and {ready} of them come back", self.waiting)
+        })?;
+        if delays {
+            channel.delete_queue(&mut self.session, PROBE, false, false).map_err(text)?;
+        }
+        Ok(())
+    }
+
+    /// What was handed out in an earlier life comes back now; what was not is something that came just now.
+    fn what_is_ready(&mut self, channel: &mut Channel, at: u64) -> Result<u64, String> {
+        let (mut ready, queues) = (0, self.found.queues.keys().copied().filter(|queue| *queue != DELAY_QUEUE));
+        for queue in queues.collect::<Vec<_>>() {
+            let mut messages = Vec::new();
+            let mut take = |delivery: &Delivery, message: &Message<'_>| {
+                if delivery.redelivered {
+                    messages.push(FoundMessage { waits: Some(at), ..note(delivery, message, self.model)? });
+                }
+                Ok(())
+            };
+            let drained = drain_by_get(channel, &mut self.session, QUEUES[queue], &mut take);
+            if let Err(error) = drained {
+                self.refused(queue, &error)?;
+            }
+            ready += messages.len() as u64;
+            self.total += messages.len() as u64;
+            self.found.queues.entry(queue).or_default().messages.extend(messages);
+        }
+        Ok(ready)
+    }
+
+    fn what_has_waited(&mut self, channel: &mut Channel, at: u64) -> Result<(), String> {
+        let mut messages = Vec::new();
+        let mut take = |_: &Delivery, message: &Message<'_>| {
+            messages.push(FoundMessage {
+                id: note_waited(message, self.model)?,
+                flagged: true,
+                returned: 0,
+                waits: Some(at),
+            });
+            Ok(())
+        };
+        drain_by_get(channel, &mut self.session, PROBE, &mut take)?;
+        self.total += messages.len() as u64;
+        self.found.queues.entry(DELAY_QUEUE).or_default().messages.extend(messages);
+        Ok(())
     }
 
     fn exchange(&mut self, exchange: usize) -> Result<(), String> {
@@ -126,8 +229,8 @@ impl Look<'_> {
             published => _ = published.map_err(text)?,
         }
         self.session.flush();
-        let queues: Vec<usize> = self.found.queues.keys().copied().collect();
-        for queue in queues {
+        let queues = self.found.queues.keys().copied().filter(|queue| *queue != DELAY_QUEUE);
+        for queue in queues.collect::<Vec<_>>() {
             // One that is damaged may refuse.
             let Ok(status) = channel.check_queue(&mut self.session, QUEUES[queue]) else { continue };
             if status.ready > 0 {
@@ -141,28 +244,18 @@ impl Look<'_> {
     }
 }
 
-fn drain_by_get(
-    channel: &mut Channel,
-    session: &mut Session,
-    queue: usize,
-    model: &Model,
-    out: &mut Vec<(Id, bool)>,
-) -> Result<(), String> {
-    while let Some((delivery, ..)) = channel.get(session, QUEUES[queue], false).map_err(text)? {
-        out.push(note(&delivery.block.at(delivery.offset).0, delivery.redelivered, model)?);
+/// What to do with each message.
+type Take<'a> = &'a mut dyn FnMut(&Delivery, &Message<'_>) -> Result<(), String>;
+
+fn drain_by_get(channel: &mut Channel, session: &mut Session, queue: &str, take: Take<'_>) -> Result<(), String> {
+    while let Some((delivery, ..)) = channel.get(session, queue, false).map_err(text)? {
+        take(&delivery, &delivery.block.at(delivery.offset).0)?;
     }
     Ok(())
 }
 
-fn drain_by_consumer(
-    channel: &mut Channel,
-    session: &mut Session,
-    queue: usize,
-    model: &Model,
-    out: &mut Vec<(Id, bool)>,
-) -> Result<(), String> {
-    let consume =
-        Consume { queue: QUEUES[queue], tag: "drain", no_ack: false, exclusive: false, arguments: Table::EMPTY };
+fn drain_by_consumer(channel: &mut Channel, session: &mut Session, queue: &str, take: Take<'_>) -> Result<(), String> {
+    let consume = Consume { queue, tag: "drain", no_ack: false, exclusive: false, arguments: Table::EMPTY };
     channel.consume(session, consume).map_err(text)?;
     let mut events = Vec::new();
     session.mailbox().take(&mut events);
@@ -175,7 +268,7 @@ fn drain_by_consumer(
                 let mut at = delivery.offset;
                 for _ in 0..delivery.count {
                     let (message, next) = delivery.block.at(at);
-                    out.push(note(&message, delivery.redelivered, model)?);
+                    take(delivery, &message)?;
                     at = next;
                 }
             }
@@ -188,8 +281,25 @@ fn drain_by_consumer(
     Ok(())
 }
 
-fn note(message: &Message<'_>, flagged: bool, model: &Model) -> Result<(Id, bool), String> {
-    let id = id_of(message).ok_or("there is a message that nobody published")?;
-    check_content(model, id, message)?;
-    Ok((id, flagged))
+/// A transient queue without rules, under a name that no run uses.
+fn declare_queue_named(channel: &mut Channel, session: &mut Session, name: &str) -> Result<(), String> {
+    let arguments = Rules::default().arguments(0);
+    let (durable, exclusive, auto_delete) = (false, false, false);
+    let declare = QueueDeclare { name, durable, exclusive, auto_delete, arguments: arguments.as_table() };
+    channel.declare_queue(session, declare).map(|_| ()).map_err(text)
+}
+
+fn note(delivery: &Delivery, message: &Message<'_>, model: &Model) -> Result<FoundMessage, String> {
+    let id = identify(model, message)?;
+    Ok(FoundMessage { id, flagged: delivery.redelivered, returned: delivery.returned, waits: None })
+}
+
+/// The number that a message had while it waited.
+fn note_waited(message: &Message<'_>, model: &Model) -> Result<u32, String> {
+    let (origin, history) = past_of(message).ok_or("there is a message that nobody published")?;
+    let id = model.find(origin, History { waited: false, ..history });
+    let id = id.ok_or_else(|| format!("message {origin} waits with a history that it does not have"))?;
+    let waited = model.contents[id as usize].waited(id);
+    expect_that(waited.is(id, message), || format!("message {id} is not what was published, having waited"))?;
+    Ok(id)
 }

@@ -14,13 +14,26 @@ pub struct Found {
     /// Which queues a message for an address comes to.
     pub bindings: BTreeSet<(usize, usize, usize)>,
     pub excuse: Excuse,
+    /// When the broker was started, as it saw that.
+    pub now: u64,
 }
 
 #[derive(Clone, Debug, Default)]
 pub struct FoundQueue {
     pub number: u32,
-    /// Messages in their order, and whether each is flagged as redelivered.
-    pub messages: Vec<(Id, bool)>,
+    /// In their order, as far as they were ready.
+    pub messages: Vec<FoundMessage>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct FoundMessage {
+    pub id: Id,
+    /// As redelivered.
+    pub flagged: bool,
+    /// How often it came back, as its delivery says.
+    pub returned: u64,
+    /// It was not ready before the broker held this to be the time, or not later than its start.
+    pub waits: Option<u64>,
 }
 
 /// What a run has damaged, and the broker has reported: no more is expected of it.
@@ -50,7 +63,7 @@ pub fn judge(model: &Model, found: &Found) -> Result<(), String> {
         if found.excuse.everything || found.excuse.queues.contains(&queue) {
             trial.damaged_queue(queue, found.queues.get(&queue))?;
         } else {
-            trial.queue(queue, found.queues.get(&queue))?;
+            trial.queue(queue, found.queues.get(&queue), found.now)?;
         }
     }
     if !found.excuse.everything {
@@ -109,7 +122,7 @@ impl Trial<'_> {
         }
         if let Some(unit) = event.unit {
             self.vote(unit, false, why)?;
-        } else if !event.late && event.seq < self.high {
+        } else if !self.model.is_late(event) && event.seq < self.high {
             (self.high, self.why_high) = (event.seq, why());
         }
         Ok(())
@@ -150,7 +163,7 @@ impl Trial<'_> {
         match removed {
             None => self.did_not_survive(made, missing),
             Some(removed) if self.model.is_certain(made) => self.survived(removed, missing),
-            Some(_) if made.late => Ok(()),
+            Some(_) if self.model.is_late(made) => Ok(()),
             Some(removed) => {
                 self.doubts.push(Doubt { what: missing(), enqueued: made, removed });
                 Ok(())
@@ -175,13 +188,13 @@ impl Trial<'_> {
         let life = life.ok_or_else(|| format!("{} was never declared like that", QUEUES[queue]))?;
         // What is damaged may be what said that a message is gone.
         let known: BTreeSet<Id> = life.entries.iter().map(|entry| entry.id).collect();
-        match found.messages.iter().find(|(id, _)| !known.contains(id) && !life.before.contains(id)) {
-            Some((id, _)) => Err(format!("message {id} was never in {}", QUEUES[queue])),
+        match found.messages.iter().map(|it| it.id).find(|id| !known.contains(id) && !life.before.contains(id)) {
+            Some(id) => Err(format!("message {id} was never in {}", QUEUES[queue])),
             None => Ok(()),
         }
     }
 
-    fn queue(&mut self, queue: usize, found: Option<&FoundQueue>) -> Result<(), String> {
+    fn queue(&mut self, queue: usize, found: Option<&FoundQueue>, now: u64) -> Result<(), String> {
         let (lives, name) = (&self.model.queues[queue], QUEUES[queue]);
         let what = || format!("{name} as found");
         if let Some(found) = found
@@ -193,7 +206,7 @@ impl Trial<'_> {
             match found.filter(|found| found.number == life.number) {
                 Some(found) => {
                     self.is_present(life.declared, life.deleted, what)?;
-                    self.messages(name, life, found)?;
+                    self.messages(name, life, found, now)?;
                 }
                 None => self.is_absent(life.declared, life.deleted, || format!("{name} number {}", life.number))?,
             }
@@ -201,14 +214,18 @@ impl Trial<'_> {
         Ok(())
     }
 
-    fn messages(&mut self, name: &str, life: &Queue, found: &FoundQueue) -> Result<(), String> {
+    fn messages(&mut self, name: &str, life: &Queue, found: &FoundQueue, now: u64) -> Result<(), String> {
         let places: BTreeMap<Id, usize> = life.entries.iter().enumerate().map(|(at, entry)| (entry.id, at)).collect();
         let mut seen = vec![None; life.entries.len()];
         let mut last: Vec<usize> = Vec::new();
-        for &(id, flagged) in &found.messages {
+        for message in &found.messages {
+            let id = message.id;
             let Some(&place) = places.get(&id) else { return Err(format!("message {id} was never in {name}")) };
-            if seen[place].replace(flagged).is_some() {
+            if seen[place].replace(*message).is_some() {
                 return Err(format!("message {id} is twice in {name}"));
+            }
+            if message.waits.is_some() {
+                continue;
             }
             // Usually places ascend, so that comparing with the last one is enough.
             if last.last().is_some_and(|&before| before > place)
@@ -223,15 +240,58 @@ impl Trial<'_> {
             let persistent = self.model.contents[entry.id as usize].persistent;
             match seen {
                 Some(_) if !persistent => return Err(format!("{} is there and was not persistent", what())),
-                Some(_) => self.is_present(self.model.enqueued(entry), entry.removed, what)?,
+                Some(seen) => {
+                    self.is_present(self.model.enqueued(entry), entry.removed, what)?;
+                    self.returns(entry, seen, what)?;
+                    self.wait(entry, seen, now, what)?;
+                }
                 None if !persistent => {}
                 None => self.is_absent(self.model.enqueued(entry), entry.removed, what)?,
             }
         }
-        for (entry, _) in life.entries.iter().zip(seen).filter(|(_, seen)| *seen == Some(false)) {
+        let unflagged = |seen: &Option<FoundMessage>| seen.is_some_and(|seen| !seen.flagged && seen.waits.is_none());
+        for (entry, _) in life.entries.iter().zip(&seen).filter(|(_, seen)| unflagged(seen)) {
             let since = if entry.was_flagged { Some(0) } else { entry.delivered };
             let what = |since| (since, format!("message {} in {name}, delivered in operation {since}", entry.id));
             self.unflagged.extend(since.map(what));
+        }
+        Ok(())
+    }
+
+    /// It came back as often as is told: the first returns survived, the others did not.
+    fn returns(&mut self, entry: &Entry, seen: &FoundMessage, what: impl Fn() -> String) -> Result<(), String> {
+        let survived = seen.returned.checked_sub(entry.returned).map(|survived| survived as usize);
+        let Some(survived) = survived.filter(|survived| *survived <= entry.returns.len()) else {
+            return Err(format!(
+                "{} came back {} times, expected {} to {}",
+                what(),
+                seen.returned,
+                entry.returned,
+                entry.count()
+            ));
+        };
+        let why = || format!("{} came back {} times", what(), seen.returned);
+        entry.returns[..survived].iter().try_for_each(|event| self.survived(*event, why))?;
+        entry.returns[survived..].iter().try_for_each(|event| self.did_not_survive(*event, why))
+    }
+
+    /// What had to wait does so still, until the time that was said last, and nothing else waits.
+    fn wait(&mut self, entry: &Entry, seen: &FoundMessage, now: u64, what: impl Fn() -> String) -> Result<(), String> {
+        let Some(at) = seen.waits else {
+            let last = entry.waits.last().filter(|_| entry.state == State::Delayed);
+            return last.map_or(Ok(()), |(event, due)| {
+                self.did_not_survive(*event, || format!("{} does not wait until {due}", what()))
+            });
+        };
+        let waits = |(_, due): &(Event, u64)| at == now.max(*due);
+        let (first, last) = (entry.waits.iter().position(waits), entry.waits.iter().rposition(waits));
+        let (Some(first), Some(last)) = (first, last) else {
+            let dues: Vec<u64> = entry.waits.iter().map(|(_, due)| *due).collect();
+            return Err(format!("{} is ready at {at}, expected {dues:?}, after a start at {now}", what()));
+        };
+        self.survived(entry.waits[first].0, || format!("{} waits until {at}", what()))?;
+        for (event, due) in &entry.waits[last + 1..] {
+            self.did_not_survive(*event, || format!("{} is ready at {at} and not at {due}", what()))?;
         }
         Ok(())
     }
@@ -319,7 +379,7 @@ impl Trial<'_> {
             }
         }
         for Doubt { what, enqueued, removed } in std::mem::take(&mut self.doubts) {
-            if !removed.late && !enqueued.late {
+            if !self.model.is_late(removed) && !self.model.is_late(enqueued) {
                 self.gaps.push((enqueued.seq, removed.seq, what));
             }
         }
@@ -349,6 +409,13 @@ fn triple(binding: &Binding) -> (usize, usize, usize) {
 }
 
 impl Model {
+    /// Times at which something could become ready, from now on.
+    pub fn dues(&self, now: u64) -> BTreeSet<u64> {
+        let entries = self.queues.iter().flatten().flat_map(|life| &life.entries);
+        let dues = entries.flat_map(|entry| entry.waits.iter().map(|(_, due)| now.max(*due)));
+        dues.chain([now]).collect()
+    }
+
     /// Goes on with what was found: it is all there is, and durable.
     pub fn adopt(&mut self, found: &Found) {
         self.seq += 1;
@@ -374,10 +441,11 @@ impl Model {
             lives.retain(|life| there.is_some_and(|there| there.number == life.number));
             if let (Some(life), Some(there)) = (lives.last_mut(), there) {
                 (life.declared, life.deleted) = (settled, None);
-                life.adopt(there, settled);
+                life.adopt(there, settled, found.now);
             }
         }
         self.units.clear();
+        self.outstanding.clear();
         self.confirmed.clear();
         self.seq += 1;
         self.note_all_durable();
@@ -385,20 +453,25 @@ impl Model {
 }
 
 impl Queue {
-    fn adopt(&mut self, found: &FoundQueue, settled: Event) {
-        let entry = |&(id, flagged): &(Id, bool)| Entry {
-            id,
-            enqueued: settled,
-            placed_by: settled.seq,
-            removed: None,
-            state: State::Ready,
-            delivered: None,
-            was_flagged: flagged,
-            flagged,
-        };
+    fn adopt(&mut self, found: &FoundQueue, settled: Event, now: u64) {
         self.before.extend(self.entries.iter().map(|entry| entry.id));
-        self.entries = found.messages.iter().map(entry).collect();
-        self.ready = (0..self.entries.len()).collect();
-        self.waiting.clear();
+        let old: BTreeMap<Id, Entry> = self.entries.drain(..).map(|entry| (entry.id, entry)).collect();
+        [&mut self.ready, &mut self.waiting, &mut self.delayed].into_iter().for_each(BTreeSet::clear);
+        for (index, message) in found.messages.iter().enumerate() {
+            let state = if message.waits.is_some() { State::Delayed } else { State::Ready };
+            let mut entry = Entry::new(message.id, settled, state);
+            (entry.flagged, entry.was_flagged, entry.returned) = (message.flagged, message.flagged, message.returned);
+            if let Some(old) = old.get(&message.id) {
+                (entry.expires, entry.was_due, entry.moved) = (old.expires, old.was_due, old.moved);
+            }
+            entry.loose = message.waits.is_some();
+            if let (Some(at), Some(old)) = (message.waits, old.get(&message.id)) {
+                let dues = old.waits.iter().map(|(_, due)| *due).filter(|due| at == now.max(*due));
+                entry.waits.extend(dues.map(|due| (settled, due)));
+                entry.wakes = entry.waits.last().map(|(_, due)| *due);
+            }
+            self.entries.push(entry);
+            self.note_state(index, state);
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! What the judge lets pass and what it does not: a judge that accepts everything finds nothing.
 
 use crate::content::{Address, Content, Id};
-use crate::judge::{Found, FoundQueue, judge};
+use crate::judge::{Found, FoundMessage, FoundQueue, judge};
 use crate::model::{Event, Model, Place, State, Unit};
 use expect_test::{Expect, expect};
 
@@ -28,8 +28,9 @@ impl History {
     fn publish_as(&mut self, queue: usize, event: Event) -> Id {
         let id = self.0.contents.len() as Id;
         let address = Address { exchange: 0, key: queue };
-        self.0.contents.push(Content { address, length: 0, persistent: true, flavor: 0 });
-        let targets = self.0.targets(address);
+        let content = Content::new(address, 0, true, 0);
+        let targets = self.0.targets(&content);
+        self.0.contents.push(content);
         self.0.append(id, &targets, event, State::Ready);
         id
     }
@@ -68,7 +69,7 @@ impl History {
 
     fn commit(&mut self) -> Event {
         let event = self.next();
-        self.0.units.push(Unit { seq: event.seq, late: false, certain: false });
+        self.0.units.push(Unit::new(event.seq, false));
         Event { unit: Some(self.0.units.len() - 1), ..event }
     }
 
@@ -80,7 +81,8 @@ impl History {
     fn check_flagged(&self, first: &[Id], second: &[Id], flagged: bool, expected: Expect) {
         let mut found = Found::default();
         for (queue, ids) in [first, second].into_iter().enumerate() {
-            let messages = ids.iter().map(|&id| (id, flagged)).collect();
+            let message = |&id: &Id| FoundMessage { id, flagged, returned: 0, waits: None };
+            let messages = ids.iter().map(message).collect();
             found.queues.insert(queue, FoundQueue { number: queue as u32 + 1, messages });
         }
         found.exchanges.extend([(0, 0), (3, 0)]);

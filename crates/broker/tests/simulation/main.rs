@@ -5,12 +5,16 @@
 //! The feature `mutants` adds the test of the tests.
 
 mod client;
+mod clocks;
 mod content;
 mod coverage;
+mod dedup;
 mod disk;
 mod disk_tests;
 mod driver;
+mod ends;
 mod exhaustive;
+mod history;
 mod inspect;
 mod judge;
 mod judge_tests;
@@ -18,5 +22,6 @@ mod model;
 #[cfg(feature = "mutants")]
 mod mutants;
 mod random;
+mod rules;
 mod seeds;
 mod sites;

@@ -4,14 +4,16 @@
 //! one is durable, so are all before it. So a crash leaves the events up to some number, and the model has to find one
 //! that explains what is found (`judge.rs`).
 
-use crate::content::{Address, Content, EXCHANGES, Id, KEYS, QUEUES};
+use crate::content::{Address, Content, DELAY_QUEUE, EXCHANGES, Id, LATER, QUEUES, keys};
+use crate::history::History;
 use crate::random::Random;
-use std::collections::BTreeSet;
+use crate::rules::{Rules, World};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Number of an operation.
 pub type Seq = u32;
 
-/// Index of a transaction that was committed.
+/// Index of a transaction that was committed, or of a move.
 pub type UnitId = usize;
 
 /// Something that is in the log, or should be.
@@ -26,7 +28,7 @@ pub struct Event {
     pub certain: bool,
 }
 
-/// A committed transaction.
+/// A committed transaction, or a message that is moved.
 #[derive(Clone, Copy, Debug)]
 pub struct Unit {
     pub seq: Seq,
@@ -34,13 +36,23 @@ pub struct Unit {
     pub certain: bool,
 }
 
+impl Unit {
+    pub fn new(seq: Seq, late: bool) -> Unit {
+        Unit { seq, late, certain: false }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     Ready,
     /// With a channel.
     Held,
-    /// Ready as soon as this transaction is durable.
+    /// There as soon as this transaction is durable.
     Waits(UnitId),
+    /// Held until this transaction gives it back; its consumer has failed, or not.
+    Returns(UnitId, bool),
+    /// Ready when its time has come.
+    Delayed,
     Gone,
 }
 
@@ -60,11 +72,30 @@ pub struct Entry {
     pub was_flagged: bool,
     /// It is to be flagged at its next delivery.
     pub flagged: bool,
+    /// When it expires, in milliseconds since 1970.
+    pub expires: Option<u64>,
+    /// That was while it was held.
+    pub overdue: bool,
+    /// That was, and it may be done again after a restart with another time of day.
+    pub was_due: bool,
+    /// When it is or was tried again, or routed.
+    pub wakes: Option<u64>,
+    /// What said so, and for when: the last one counts.
+    pub waits: Vec<(Event, u64)>,
+    /// How often it had come back when this life began.
+    pub returned: u64,
+    /// And since then.
+    pub returns: Vec<Event>,
+    /// It is a copy: where it is among others of the same operation is not known.
+    pub moved: bool,
+    /// Its place is not known: it waited at a start.
+    pub loose: bool,
 }
 
 /// A queue from its declaration to its deletion.
 #[derive(Clone, Debug)]
 pub struct Queue {
+    pub rules: Rules,
     /// No other queue of the run has it; an argument.
     pub number: u32,
     pub durable: bool,
@@ -78,6 +109,8 @@ pub struct Queue {
     pub ready: BTreeSet<usize>,
     /// Entries that wait for a transaction.
     pub waiting: BTreeSet<usize>,
+    /// Entries that wait for their time.
+    pub delayed: BTreeSet<usize>,
 }
 
 /// An exchange from its declaration to its deletion.
@@ -131,6 +164,17 @@ pub struct Model {
     pub exchanges: Vec<Lives<Exchange>>,
     pub bindings: Vec<Binding>,
     pub units: Vec<Unit>,
+    /// Units that are not known to be durable.
+    pub outstanding: Vec<UnitId>,
+    /// Bytes that were moved in this operation.
+    pub moved_bytes: usize,
+    /// What the broker holds to be the time: milliseconds since 1970.
+    pub now: u64,
+    pub world: World,
+    /// Copies by the number of what was published and their history, and what each was before.
+    pub copies: BTreeMap<(Id, History), (Id, Id)>,
+    /// Two copies cannot be told from each other.
+    pub confused: bool,
     next_number: u32,
 }
 
@@ -147,6 +191,12 @@ impl Model {
             exchanges: vec![Vec::new(); EXCHANGES.len()],
             bindings: Vec::new(),
             units: Vec::new(),
+            outstanding: Vec::new(),
+            moved_bytes: 0,
+            now: 0,
+            world: World::default(),
+            copies: BTreeMap::new(),
+            confused: false,
             next_number: 1,
         };
         model.declare_predeclared();
@@ -186,8 +236,13 @@ impl Model {
 
     /// The event is durable, and it must be so after a crash.
     pub fn is_certain(&self, event: Event) -> bool {
-        let below = if event.late { self.late_durable } else { self.durable };
+        let below = if self.is_late(event) { self.late_durable } else { self.durable };
         event.certain || event.seq < below || event.unit.is_some_and(|unit| self.units[unit].certain)
+    }
+
+    /// Others that came later may be durable before it.
+    pub fn is_late(&self, event: Event) -> bool {
+        event.late || event.unit.is_some_and(|unit| self.units[unit].late)
     }
 
     /// The broker said that something of this operation is durable; so are all operations before it.
@@ -215,7 +270,10 @@ impl Model {
 
     pub fn declare_queue(&mut self, queue: usize, number: u32, durable: bool) {
         let declared = self.event();
+        let rules = if queue == DELAY_QUEUE { Rules::default() } else { self.world.rules(queue, durable, number) };
+        self.say(|| format!("    {} has the rules {rules:?}", QUEUES[queue]));
         self.queues[queue].push(Queue {
+            rules,
             number,
             durable,
             declared,
@@ -224,12 +282,16 @@ impl Model {
             before: BTreeSet::new(),
             ready: BTreeSet::new(),
             waiting: BTreeSet::new(),
+            delayed: BTreeSet::new(),
         });
     }
 
     pub fn declare_exchange(&mut self, exchange: usize, number: u32) {
         let life = Exchange { number, durable: EXCHANGES[exchange].durable, declared: self.event(), deleted: None };
         self.exchanges[exchange].push(life);
+        if exchange == LATER {
+            self.declare_queue(DELAY_QUEUE, number, true);
+        }
     }
 
     pub fn delete_queue(&mut self, queue: usize) {
@@ -245,6 +307,9 @@ impl Model {
         if let Some(life) = self.exchanges[exchange].last_mut().filter(|life| life.deleted.is_none()) {
             life.deleted = Some(event);
             self.remove_bindings(|binding| binding.address.exchange == exchange);
+            if exchange == LATER {
+                self.delete_queue(DELAY_QUEUE);
+            }
         }
     }
 
@@ -278,21 +343,27 @@ impl Model {
 
     /// An address whose exchange is there.
     pub fn some_address(&self, random: &mut Random, queues: usize) -> Address {
-        let exchange = random.weighted(&[50, 15, 15, 15, 5]);
+        let exchange =
+            random.weighted(if self.world.ruled { &[45, 13, 13, 13, 4, 10, 2] } else { &[50, 15, 15, 15, 5] });
         match exchange {
             _ if self.exchange(exchange).is_none() => Address { exchange: 0, key: 0 },
             0 => Address { exchange, key: random.index(queues) },
-            1 | 4 => Address { exchange, key: 0 },
-            _ => Address { exchange, key: random.index(KEYS) },
+            _ => Address { exchange, key: random.index(keys(exchange)) },
         }
     }
 
-    /// Where a message for an address goes now.
-    pub fn targets(&self, address: Address) -> Vec<Target> {
+    /// Where a message goes now.
+    pub fn targets(&self, content: &Content) -> Vec<Target> {
         let number = |queue: usize| self.queue(queue).map(|life| (queue, life.number));
-        match address.exchange {
-            0 => number(address.key).into_iter().collect(),
-            _ => self.bound(address).filter_map(number).collect(),
+        match content.exchange {
+            0 => QUEUES.iter().position(|name| *name == content.key).and_then(number).into_iter().collect(),
+            LATER if content.delay.is_some() && !content.has_waited() => number(DELAY_QUEUE).into_iter().collect(),
+            exchange => {
+                let addresses = (0..keys(exchange)).map(|key| Address { exchange, key });
+                let mut addresses =
+                    addresses.filter(|address| keys(exchange) == 1 || address.routing_key() == content.key);
+                addresses.next().map_or(Vec::new(), |address| self.bound(address).filter_map(number).collect())
+            }
         }
     }
 
@@ -303,20 +374,26 @@ impl Model {
 
     /// Appends a message to its queues, those of them that are still there.
     pub fn append(&mut self, id: Id, targets: &[Target], enqueued: Event, state: State) {
-        let placed_by = if let State::Waits(_) = state { Seq::MAX } else { self.seq };
+        let waits = matches!(state, State::Waits(_));
+        let placed_by = if waits { Seq::MAX } else { self.seq };
+        let (content, now) = (&self.contents[id as usize], self.now);
+        let (moved, life_of_its_own) = (content.past.is_some(), content.life);
+        let wakes = content.delay.map(|delay| now + u64::from(delay));
         for &(queue, number) in targets {
             let Some(life) = self.queue_mut(queue).filter(|life| life.number == number) else { continue };
             let index = life.entries.len();
-            life.entries.push(Entry {
-                id,
-                enqueued,
-                placed_by,
-                removed: None,
-                state,
-                delivered: None,
-                was_flagged: false,
-                flagged: false,
-            });
+            let mut entry = Entry::new(id, enqueued, state);
+            (entry.placed_by, entry.moved) = (placed_by, moved);
+            // A transient queue's messages get their places, and their times, when they can be seen.
+            if life.durable || !waits {
+                entry.expires = life.rules.expires(now, life_of_its_own);
+            }
+            if queue == DELAY_QUEUE {
+                entry.wakes = wakes;
+                entry.waits.extend(wakes.map(|due| (enqueued, due)));
+            }
+            life.entries.push(entry);
+            let state = if queue == DELAY_QUEUE && !waits { State::Delayed } else { state };
             life.note_state(index, state);
         }
     }
@@ -365,34 +442,36 @@ impl Model {
             entry.removed = Some(event);
         }
     }
-
-    /// A message returns to its place, at once or with a transaction.
-    pub fn requeue(&mut self, place: Place, state: State) {
-        self.set_state(place, state);
-        if let Some(entry) = self.entry(place) {
-            entry.flagged = true;
-        }
-    }
-
-    /// A transaction is known to be durable: what waited for it is ready.
-    pub fn finish_unit(&mut self, unit: UnitId, logged: bool) {
-        let seq = self.seq;
-        self.units[unit].certain = true;
-        if logged {
-            self.note_durable(self.units[unit].seq);
-        }
-        for life in self.queues.iter_mut().filter_map(|lives| lives.last_mut()) {
-            for index in life.waiting.clone() {
-                if life.entries[index].state == State::Waits(unit) {
-                    life.entries[index].note_placed(seq);
-                    life.note_state(index, State::Ready);
-                }
-            }
-        }
-    }
 }
 
 impl Entry {
+    pub fn new(id: Id, enqueued: Event, state: State) -> Entry {
+        Entry {
+            id,
+            enqueued,
+            placed_by: enqueued.seq,
+            removed: None,
+            state,
+            delivered: None,
+            was_flagged: false,
+            flagged: false,
+            expires: None,
+            overdue: false,
+            was_due: false,
+            wakes: None,
+            waits: Vec::new(),
+            returned: 0,
+            returns: Vec::new(),
+            moved: false,
+            loose: false,
+        }
+    }
+
+    /// How often it came back.
+    pub fn count(&self) -> u64 {
+        self.returned + self.returns.len() as u64
+    }
+
     pub fn note_placed(&mut self, seq: Seq) {
         self.placed_by = self.placed_by.min(seq);
     }
@@ -403,16 +482,20 @@ impl Queue {
     pub fn precedes(&self, first: usize, second: usize) -> bool {
         let (a, b) = (&self.entries[first], &self.entries[second]);
         let same_unit = a.enqueued.unit.is_some() && a.enqueued.unit == b.enqueued.unit;
-        first < second && (same_unit || a.placed_by <= b.enqueued.seq)
+        let same_moves = (a.moved || b.moved) && a.enqueued.seq == b.enqueued.seq && !a.enqueued.certain;
+        let unordered = same_moves || a.loose || b.loose;
+        first < second && !unordered && (same_unit || a.placed_by <= b.enqueued.seq)
     }
 
     pub fn note_state(&mut self, index: usize, state: State) {
         self.entries[index].state = state;
         self.ready.remove(&index);
         self.waiting.remove(&index);
+        self.delayed.remove(&index);
         match state {
             State::Ready => _ = self.ready.insert(index),
-            State::Waits(_) => _ = self.waiting.insert(index),
+            State::Waits(_) | State::Returns(..) => _ = self.waiting.insert(index),
+            State::Delayed => _ = self.delayed.insert(index),
             State::Held | State::Gone => {}
         }
     }

@@ -9,7 +9,15 @@ const SEEDS: u64 = 300;
 
 #[test]
 fn every_mutant_is_caught() {
-    let mutants = [Mutant::NoFsync, Mutant::NoCrc, Mutant::NoDirSync, Mutant::NoAckRecord, Mutant::EarlyDelete];
+    let mutants = [
+        Mutant::NoFsync,
+        Mutant::NoCrc,
+        Mutant::NoDirSync,
+        Mutant::NoAckRecord,
+        Mutant::EarlyDelete,
+        Mutant::NoMoveDone,
+        Mutant::NoTimes,
+    ];
     let mut survivors = Vec::new();
     for mutant in mutants {
         switch_on(Some(mutant));

@@ -90,6 +90,12 @@ pub fn weight(op: Op, kind: Kind) -> u32 {
 
 /// Sites that are known and reached too seldom to be counted on.
 pub const RARE: &[Site] = &[
+    // What a transaction brings may be too much, and what is dropped for it becomes a letter.
+    at(Phase::Write, Op::Read, Kind::Log),
+    at(Phase::Write, Op::Read, Kind::Merged),
+    at(Phase::Write, Op::Read, Kind::Index),
+    // The bytes of a queue with a limit for them are counted.
+    at(Phase::Recover, Op::Read, Kind::Merged),
     // The beginning of a merged file is written last only if it is larger than what is kept of it in memory.
     at(Phase::Tend, Op::Write, Kind::Merged),
     // Half of a checkpoint that could not be removed when it was written.
@@ -98,7 +104,6 @@ pub const RARE: &[Site] = &[
     at(Phase::Recover, Op::Create, Kind::Index),
     at(Phase::Recover, Op::Extend, Kind::Index),
     at(Phase::Recover, Op::Sync, Kind::Index),
-    at(Phase::Recover, Op::Read, Kind::Merged),
     at(Phase::Recover, Op::Len, Kind::Merged),
 ];
 

@@ -300,6 +300,9 @@ const ARGUMENTS_SHOWN: usize = 10;
 
 /// Says which arguments of a declaration do nothing, so that nobody relies on them.
 fn report_arguments(queue: &str, arguments: Table<'_>) {
+    if arguments.get("x-queue-type").is_some_and(|kind| kind.as_str() == Some("quorum")) {
+        tracing::info!(queue, "a quorum queue has one node here, and one copy of each message");
+    }
     let mut names: Vec<&str> = arguments.iter().map(|(key, _)| key).filter(|key| !has_effect(key)).collect();
     if names.is_empty() {
         return;

@@ -1,6 +1,7 @@
 //! Times in the log, in files and in checkpoints, across restarts.
 
 use super::*;
+use crate::log::Beside;
 use crate::log::index::tests::Memory;
 use crate::log::record::{Change, QueueId, QueueState, Target};
 use crate::log::{Entry, FileKind, FileSpan, Snapshot, Span, View, check};
@@ -49,6 +50,10 @@ impl View for Queues {
             let arguments = arguments.as_table();
             say(&Change::Queue { id, vhost: "/", name: &id.to_string(), auto_delete: false, arguments })
         })
+    }
+
+    fn seen(&self, _: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        Ok(())
     }
 
     fn snapshots(&self, say: &mut dyn FnMut(Snapshot) -> io::Result<()>) -> io::Result<()> {
@@ -117,7 +122,8 @@ fn times_in_the_log_are_there_after_a_restart() {
     {
         let store = open(&disk);
         let body = [0; 40];
-        store.log.enqueue_timed(2, &body, store.log.id.crc(&body), &[target], &[time(50, 3, 5), time(60, 3, 6)]);
+        let times = [time(50, 3, 5), time(60, 3, 6)];
+        store.log.enqueue_with(2, &body, store.log.id.crc(&body), &[target], Beside { times: &times, seen: &[] });
         store.log.times(&[wake]);
         let block = Arc::new(Block::from_disk(vec![0; 300_000], 1, &Account::default()));
         let enqueue = Part::Enqueue { block, targets: vec![target], place: Arc::default() };
