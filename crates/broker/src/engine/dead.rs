@@ -101,7 +101,16 @@ impl SharedQueue {
         let (mut at, end, mut bytes) = (position, position + count, 0);
         while at < end {
             let found = self.look_again(at, end - at, STEP);
-            let Some(last) = found.last() else { break };
+            let Some(last) = found.last() else {
+                // Some may have been given up because they cannot be read.
+                let mut living = Vec::new();
+                self.state.lock().living(at, end - at, &mut living);
+                match living.first() {
+                    Some(&(first, _)) if first > at => at = first,
+                    _ => break,
+                }
+                continue;
+            };
             at = last.position + u64::from(last.count);
             bytes += found.iter().map(Delivery::body_bytes).sum::<u64>();
         }

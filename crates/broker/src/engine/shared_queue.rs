@@ -208,7 +208,7 @@ impl SharedQueue {
             at = found.last().map_or(at, |last| last.position + u64::from(last.count));
             let missing = if complete { None } else { state.missing_at(at) };
             drop(state);
-            if complete || missing.is_some_and(|missing| !self.load(missing)) {
+            if complete || missing.is_some_and(|missing| !self.load(missing)) || self.state.lock().is_gone(at) {
                 break;
             }
         }

@@ -233,6 +233,11 @@ impl Queue {
         lost.iter().map(|(_, count)| count).sum()
     }
 
+    /// A message was forgotten.
+    pub(crate) fn is_gone(&self, position: u64) -> bool {
+        self.stored.as_ref().is_some_and(|stored| stored.gone.run_at(position).is_some())
+    }
+
     /// The position that the next message gets.
     pub(crate) fn next_position(&self) -> u64 {
         self.next

@@ -187,7 +187,8 @@ impl Model {
             let Some(life) = self.queue(queue) else { continue };
             let is_due = |&entry: &usize| {
                 let entry = &life.entries[entry];
-                let wakes = entry.state == State::Delayed && entry.wakes.is_some_and(|wakes| wakes <= now);
+                let wakes = (queue == DELAY_QUEUE || entry.state == State::Delayed)
+                    && entry.wakes.is_some_and(|wakes| wakes <= now);
                 entry.state != State::Gone && (wakes || entry.expires.is_some_and(|expires| expires <= now))
             };
             let due: Vec<usize> = (0..life.entries.len()).filter(is_due).collect();
@@ -272,9 +273,12 @@ impl Model {
                 self.drop_excess(queue);
             }
         }
+        // Without rules nobody has to know when.
+        self.vague = !self.world.ruled;
         for (place, failed) in returns {
             self.come_back(place, failed);
         }
+        self.vague = false;
     }
 
     /// Lets be seen what a queue gets by a unit; true if there was something.

@@ -107,7 +107,7 @@ impl Trial<'_> {
     fn survived(&mut self, event: Event, why: impl Fn() -> String) -> Result<(), String> {
         if let Some(unit) = event.unit {
             self.vote(unit, true, why)?;
-        } else if event.seq > self.low && !event.certain {
+        } else if event.seq > self.low && !event.certain && !event.vague {
             (self.low, self.why_low) = (event.seq, why());
         }
         Ok(())
@@ -122,7 +122,7 @@ impl Trial<'_> {
         }
         if let Some(unit) = event.unit {
             self.vote(unit, false, why)?;
-        } else if !self.model.is_late(event) && event.seq < self.high {
+        } else if !self.model.is_late(event) && !event.vague && event.seq < self.high {
             (self.high, self.why_high) = (event.seq, why());
         }
         Ok(())

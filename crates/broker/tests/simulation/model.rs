@@ -26,6 +26,8 @@ pub struct Event {
     pub late: bool,
     /// The broker said that it is durable.
     pub certain: bool,
+    /// It may have happened earlier.
+    pub vague: bool,
 }
 
 /// A committed transaction, or a message that is moved.
@@ -173,6 +175,8 @@ pub struct Model {
     pub world: World,
     /// Copies by the number of what was published and their history, and what each was before.
     pub copies: BTreeMap<(Id, History), (Id, Id)>,
+    /// What happens now may have happened earlier.
+    pub vague: bool,
     /// Two copies cannot be told from each other.
     pub confused: bool,
     next_number: u32,
@@ -196,6 +200,7 @@ impl Model {
             now: 0,
             world: World::default(),
             copies: BTreeMap::new(),
+            vague: false,
             confused: false,
             next_number: 1,
         };
@@ -221,7 +226,7 @@ impl Model {
 
     /// An event of the operation that is under way.
     pub fn event(&self) -> Event {
-        Event { seq: self.seq, unit: None, late: false, certain: false }
+        Event { seq: self.seq, unit: None, late: false, certain: false, vague: self.vague }
     }
 
     /// An event that needs no log any more.
