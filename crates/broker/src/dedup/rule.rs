@@ -27,7 +27,7 @@ pub(crate) const PERSISTENCE: &str = "x-cache-persistence";
 /// Keys that a window has unless its arguments say otherwise; LavinMQ has 128, which a busy minute goes through.
 const DEFAULT_SIZE: usize = 128 * 1024;
 
-/// Keys that a window may have at most: about 400 MB of memory.
+/// Keys that a window may have at most: about 500 MB of memory.
 pub(crate) const MAX_SIZE: i64 = 10_000_000;
 
 /// Which messages are duplicates.

@@ -92,9 +92,10 @@ const EXPIRE_STEP: usize = 4;
 pub(crate) struct Window {
     size: usize,
     ring: Ring,
-    /// Open addressing with linear probing: the lower 31 bits of a key's number, and one; 0 is a free place. At most half
-    /// of it is taken, and its length is a power of two.
-    table: Vec<u32>,
+    /// Open addressing with linear probing: the lower 31 bits of a key's number, and one; above these the lower 32 bits of
+    /// the key, so that others are told apart without a look at the ring. 0 is a free place. At most half of it is taken,
+    /// and its length is a power of two.
+    table: Vec<u64>,
     taken: usize,
 }
 
@@ -159,7 +160,7 @@ impl Window {
     fn forget_first(&mut self) {
         let Some(seen) = self.ring.keys.front().copied() else { return };
         // Unless it came again after its time, and that is in the table.
-        if let Some(at) = self.find(seen.key).filter(|at| self.table[*at] == entry(self.ring.first)) {
+        if let Some(at) = self.find(seen.key).filter(|at| self.table[*at] == entry(self.ring.first, seen.key)) {
             self.remove(at);
         }
         self.ring.keys.pop_front();
@@ -176,13 +177,13 @@ impl Window {
             self.grow();
         }
         match self.find(seen.key) {
-            Some(at) => self.table[at] = entry(number),
+            Some(at) => self.table[at] = entry(number, seen.key),
             None => {
                 let mut at = seen.key[0] as usize & self.mask();
                 while self.table[at] != 0 {
                     at = (at + 1) & self.mask();
                 }
-                self.table[at] = entry(number);
+                self.table[at] = entry(number, seen.key);
                 self.taken += 1;
             }
         }
@@ -192,7 +193,7 @@ impl Window {
         let len = (self.table.len() * 2).max(16);
         let old = std::mem::replace(&mut self.table, vec![0; len]);
         for entry in old.into_iter().filter(|entry| *entry != 0) {
-            let mut at = self.seen_of(entry).key[0] as usize & self.mask();
+            let mut at = (entry >> 32) as usize & self.mask();
             while self.table[at] != 0 {
                 at = (at + 1) & self.mask();
             }
@@ -206,7 +207,7 @@ impl Window {
         }
         let mut at = key[0] as usize & self.mask();
         while self.table[at] != 0 {
-            if self.seen_at(at).key == key {
+            if self.table[at] >> 32 == key[0] & u64::from(u32::MAX) && self.seen_at(at).key == key {
                 return Some(at);
             }
             at = (at + 1) & self.mask();
@@ -222,7 +223,7 @@ impl Window {
             if self.table[at] == 0 {
                 break;
             }
-            let home = self.seen_at(at).key[0] as usize;
+            let home = (self.table[at] >> 32) as usize;
             let (from_home, from_free) = (at.wrapping_sub(home) & self.mask(), at.wrapping_sub(free) & self.mask());
             if from_home >= from_free {
                 self.table[free] = self.table[at];
@@ -238,17 +239,13 @@ impl Window {
     }
 
     fn seen_at(&self, at: usize) -> Seen {
-        self.seen_of(self.table[at])
-    }
-
-    fn seen_of(&self, entry: u32) -> Seen {
-        let behind = u64::from(entry - 1).wrapping_sub(self.ring.first) & NUMBER;
+        let behind = (self.table[at] - 1).wrapping_sub(self.ring.first) & NUMBER;
         self.ring.keys[behind as usize]
     }
 }
 
-fn entry(number: u64) -> u32 {
-    (number & NUMBER) as u32 + 1
+fn entry(number: u64, key: [u64; 2]) -> u64 {
+    (key[0] << 32) | ((number & NUMBER) + 1)
 }
 
 #[cfg(test)]
