@@ -38,6 +38,10 @@ pub fn inspect(
     }
     look.what_waits(recovery.messages)?;
     Address::bound().try_for_each(|address| look.bindings(address))?;
+    // Nobody but the broker looks at what waits in an exchange.
+    if damaged && broker.take_damage().iter().any(|text| text.contains(QUEUES[DELAY_QUEUE])) {
+        look.found.excuse.queues.insert(DELAY_QUEUE);
+    }
     let Look { found, total, .. } = look;
     if found.excuse.everything || !found.excuse.queues.is_empty() {
         return Ok(found);
