@@ -94,6 +94,9 @@ pub const RARE: &[Site] = &[
     at(Phase::Write, Op::Read, Kind::Log),
     at(Phase::Write, Op::Read, Kind::Merged),
     at(Phase::Write, Op::Read, Kind::Index),
+    at(Phase::Stop, Op::Read, Kind::Log),
+    at(Phase::Stop, Op::Read, Kind::Merged),
+    at(Phase::Stop, Op::Read, Kind::Index),
     // The bytes of a queue with a limit for them are counted.
     at(Phase::Recover, Op::Read, Kind::Merged),
     // The beginning of a merged file is written last only if it is larger than what is kept of it in memory.
