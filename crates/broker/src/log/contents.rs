@@ -105,6 +105,7 @@ impl Contents {
             }),
             REQUEUED => decode_stretches(meta)?.for_each(|it| {
                 let content = self.content(it.queue);
+                content.next = content.next.max(it.position + it.count);
                 if place.lsn >= content.counted {
                     content.returned.add(it.position, it.count);
                 }
@@ -133,8 +134,11 @@ impl Contents {
     }
 
     fn time(&mut self, time: &Time) {
+        let content = self.content(time.queue);
+        // A position that something was said of is not given again, even if its message, a large one, never came.
+        content.next = content.next.max(time.position.saturating_add(time.count));
         if time.what == What::Wake {
-            self.content(time.queue).waiting.add(time.position, time.count);
+            content.waiting.add(time.position, time.count);
         }
         self.times.push(time);
     }
@@ -376,5 +380,22 @@ mod tests {
         let (restored, _) = contents.restore(1);
         let runs = |runs: &Runs| runs.iter().collect::<Vec<_>>();
         assert_eq!((runs(&restored.waiting), runs(&restored.overdue)), (vec![(12, 13)], vec![(33, 5)]));
+    }
+
+    /// A large message is told of before it is there, and may never be: its time must not meet another one.
+    #[test]
+    fn a_position_that_any_record_names_is_not_given_again() {
+        let place = Place { lsn: 1 << 32, length: 100 };
+        let next_after = |kind, meta: &[u8]| {
+            let mut contents = Contents::default();
+            assert!(contents.apply(kind, meta, place));
+            contents.restore(1).0.next
+        };
+        let (mut stretches, mut times) = (Vec::new(), Vec::new());
+        record::encode_stretches(&[Stretch { queue: 1, position: 25, count: 8 }], &mut stretches);
+        times::encode(&[Time { due: 0, what: What::Expire, queue: 1, position: 30, count: 2 }], &mut times);
+        assert_eq!(next_after(DONE, &stretches), 33);
+        assert_eq!(next_after(REQUEUED, &stretches), 33);
+        assert_eq!(next_after(TIMES, &times), 32);
     }
 }
