@@ -138,6 +138,29 @@ pub(crate) struct Marks {
     seed: Seed,
 }
 
+/// Which of the headers that publishing reads a message has: found out in one walk, as most have none of them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Read {
+    /// CC or BCC.
+    copies: bool,
+    bcc: bool,
+    /// Those by which producers number their messages.
+    numbers: bool,
+}
+
+impl Read {
+    #[inline]
+    fn of(headers: Table<'_>) -> Read {
+        let mut read = Read::default();
+        for key in headers.keys() {
+            read.bcc |= key == b"BCC";
+            read.copies |= read.bcc || key == b"CC";
+            read.numbers |= key.starts_with(once::PRODUCER.as_bytes());
+        }
+        read
+    }
+}
+
 /// Times that a message has of its own, in milliseconds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Own {
@@ -469,6 +492,8 @@ pub(crate) struct Publisher {
     /// Exchange and key of the last lookup and what they led to.
     last_key: Vec<u8>,
     route: Arc<Route>,
+    /// Of the message that was looked up last.
+    read: Read,
     /// The open run of `route`.
     slot: Option<usize>,
     cache: FxHashMap<Box<[u8]>, Arc<Route>>,
@@ -496,6 +521,7 @@ impl Publisher {
             targets: Vec::new(),
             last_key: Vec::new(),
             route: Arc::new(Route::new(Box::new([]))),
+            read: Read::default(),
             slot: None,
             cache: FxHashMap::default(),
             cached: 0,
@@ -516,7 +542,8 @@ impl Publisher {
             self.forget_routes();
         }
         let headers = publish.properties.headers.unwrap_or_default();
-        let is_plain = headers.is_empty() || headers.get("CC").is_none() && headers.get("BCC").is_none();
+        self.read = Read::of(headers);
+        let is_plain = !self.read.copies;
         if is_plain && publish.route == self.last_key.as_slice() {
             return Ok(());
         }
@@ -544,6 +571,11 @@ impl Publisher {
     /// Where the last resolved message goes.
     pub(crate) fn route(&self) -> &Arc<Route> {
         &self.route
+    }
+
+    /// The last resolved message has a BCC header, which its consumers are not to see.
+    pub(crate) fn has_bcc(&self) -> bool {
+        self.read.bcc
     }
 
     fn lookup(&mut self, publish: &Publish<'_>, headers: Table<'_>) -> Result<(Arc<Route>, bool)> {
@@ -580,7 +612,8 @@ impl Publisher {
         };
         let delay = if self.route.delays { check_delay(headers)? } else { None };
         let ttl = if self.route.guards.is_empty() { None } else { own_ttl(headers)? };
-        Ok(Marks { life, delay, ttl, sequence: self.sequence(headers)?, seed })
+        let sequence = if self.read.numbers { self.sequence(headers)? } else { None };
+        Ok(Marks { life, delay, ttl, sequence, seed })
     }
 
     /// Takes the message that was resolved into the run of its route. If a queue refuses it, its channel and tag will be

@@ -68,6 +68,17 @@ impl<'a> Table<'a> {
         Entries(self.0)
     }
 
+    /// The keys in the order in which they were sent, as bytes. Values are skipped, so this is as cheap as one
+    /// [`Table::get`].
+    pub fn keys(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let mut rest = self.0;
+        std::iter::from_fn(move || {
+            let (key, behind) = walk::key(rest)?;
+            rest = behind;
+            Some(key)
+        })
+    }
+
     /// The value of the first entry with this key.
     pub fn get(&self, key: &str) -> Option<Value<'a>> {
         walk::find(self.0, key)

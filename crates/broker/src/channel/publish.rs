@@ -16,7 +16,7 @@ impl Channel {
         if let Mode::Confirm(confirms) = &mut self.mode {
             confirms.published += 1;
         }
-        let rewritten = match publish.properties.headers.is_some() || publish.properties.reply_to == Some(REPLY_TO) {
+        let rewritten = match session.publisher.has_bcc() || publish.properties.reply_to == Some(REPLY_TO) {
             true => self.rewritten(publish)?,
             false => None,
         };

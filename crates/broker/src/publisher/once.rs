@@ -17,7 +17,7 @@ use leveret_wire::table::{Table, Value};
 use std::sync::{Arc, OnceLock};
 
 /// The headers by which a producer numbers its messages.
-const PRODUCER: &str = "x-producer";
+pub(super) const PRODUCER: &str = "x-producer";
 const EPOCH: &str = "x-producer-epoch";
 const SEQUENCE: &str = "x-producer-sequence";
 

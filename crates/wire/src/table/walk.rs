@@ -67,6 +67,15 @@ fn skip(reader: &mut Reader<'_>, kind: u8) -> Result<(), Error> {
     Ok(())
 }
 
+/// The key of the first entry of a checked table, and the entries behind it. Its value is not looked at.
+pub(super) fn key(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut reader = Reader(bytes);
+    let key = reader.short_bytes().ok()?;
+    let kind = reader.u8().ok()?;
+    skip(&mut reader, kind).ok()?;
+    Some((key, reader.0))
+}
+
 /// The value of the first entry with this key in a checked table. Others are skipped without being looked at.
 pub(super) fn find<'a>(bytes: &'a [u8], key: &str) -> Option<Value<'a>> {
     let mut reader = Reader(bytes);
