@@ -1,7 +1,7 @@
 //! The only place with locks, wake-ups, threads and shared ownership: the broker, its virtual hosts and its queues.
 //!
-//! Lock order: a virtual host's topology, then what was published before, then a queue, then the log, then a mailbox. No lock is held while a connection
-//! is woken.
+//! Lock order: a virtual host's topology, then what was published before, then a queue, then the log, then a mailbox. No
+//! lock is held while a connection is woken.
 
 mod commit;
 mod dead;

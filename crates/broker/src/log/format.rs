@@ -18,6 +18,21 @@ pub(crate) fn split(lsn: Lsn) -> (u32, u32) {
 /// Batches begin at multiples of this.
 pub(crate) const ALIGN: u32 = 4096;
 
+/// Bytes of a block of an index or of a file of times.
+pub(crate) const BLOCK: usize = 4096;
+
+/// Bytes of its head: checksum and number of items.
+pub(crate) const BLOCK_HEAD: usize = 8;
+
+/// Closes the block that begins at `begin` of a buffer: fills it up, and writes its head.
+pub(crate) fn close_block(log: LogId, buffer: &mut Vec<u8>, begin: usize, count: u32) {
+    buffer.resize(begin + BLOCK, 0);
+    let block = &mut buffer[begin..];
+    block[4..8].copy_from_slice(&count.to_le_bytes());
+    let crc = log.crc(&block[4..]);
+    block[0..4].copy_from_slice(&crc.to_le_bytes());
+}
+
 /// Bytes of a batch header.
 pub(crate) const BATCH_HEAD: usize = 64;
 

@@ -5,15 +5,12 @@
 
 mod writing;
 
-use super::format::{LogId, u32_at, u64_at};
+use super::format::{BLOCK, BLOCK_HEAD, LogId, u32_at, u64_at};
 use super::record::QueueId;
 use crate::disk::{Disk, DiskFile};
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 pub(super) use writing::Writer;
-
-const BLOCK: usize = 4096;
-const BLOCK_HEAD: usize = 8;
 
 const ENTRY: usize = 32;
 const ENTRIES_PER_BLOCK: u64 = 127;

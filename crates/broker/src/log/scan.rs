@@ -3,12 +3,12 @@
 use super::checkpoint;
 use super::contents::{Contents, Group, IN_CHECKPOINT, Owned};
 use super::files::{failed, parse_name, slot_name};
-use super::format::{BatchHead, LogId, Lsn, MORE, RawRecord, lsn, split};
+use super::format::{BLOCK, BatchHead, LogId, Lsn, MORE, RawRecord, lsn, split};
 use super::index::{Entries, Entry, Index, Span};
 use super::record::decode_times_files;
 use super::record::{CHUNK, Checkpoint, ENQUEUE, Enqueue, FileRecord, LARGE, Stretch, TIMES_FILES, TimesFile};
 use super::replay::{self, Chain, Item, Segment};
-use super::timetable::{self, BLOCK, BadBlock};
+use super::timetable::{self, BadBlock};
 use super::writer::Place;
 use super::{Damage, OpenError};
 use crate::disk::Disk;

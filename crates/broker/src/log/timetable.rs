@@ -1,7 +1,7 @@
 //! Files of times: sorted, in blocks each of which can be read without the others (docs/format.md).
 
 use super::files::read_exact;
-use super::format::{LogId, u32_at};
+use super::format::{BLOCK, BLOCK_HEAD, LogId, close_block, u32_at};
 use super::index::create_anew;
 use super::record::TimesFile;
 use super::scan::is_damage;
@@ -10,12 +10,6 @@ use crate::disk::{Disk, DiskFile};
 use crate::times::{Before, Time};
 use std::io;
 use std::sync::Arc;
-
-/// Bytes of a block.
-pub(crate) const BLOCK: usize = 4096;
-
-/// Bytes of its head: checksum and number of items.
-const HEAD: usize = 8;
 
 /// Blocks are gathered to this many bytes before they are written.
 const WRITE: usize = 256 * 1024;
@@ -96,16 +90,12 @@ impl Writer {
 
     fn open(&mut self) {
         (self.begin, self.before) = (self.buffer.len(), Before::default());
-        self.buffer.extend_from_slice(&[0; HEAD]);
+        self.buffer.extend_from_slice(&[0; BLOCK_HEAD]);
     }
 
     fn close(&mut self) {
         if self.count > 0 {
-            self.buffer.resize(self.begin + BLOCK, 0);
-            let block = &mut self.buffer[self.begin..];
-            block[4..8].copy_from_slice(&self.count.to_le_bytes());
-            let crc = self.log.crc(&block[4..]);
-            block[0..4].copy_from_slice(&crc.to_le_bytes());
+            close_block(self.log, &mut self.buffer, self.begin, self.count);
             self.count = 0;
             self.record.blocks += 1;
         }
@@ -217,7 +207,7 @@ impl Reader {
         if u32_at(&bytes, 0) != self.log.crc(&bytes[4..]) {
             return Err(invalid());
         }
-        (self.left, self.bytes, self.at, self.before) = (u32_at(&bytes, 4), bytes, HEAD, Before::default());
+        (self.left, self.bytes, self.at, self.before) = (u32_at(&bytes, 4), bytes, BLOCK_HEAD, Before::default());
         for _ in 0..=self.record.item {
             self.head = self.decode();
         }

@@ -1,8 +1,8 @@
 //! An index being written: its blocks are filled one after the other, and the queues are remembered for the directory.
 
-use super::{BLOCK, BLOCK_HEAD, ENTRIES_PER_BLOCK, Entry, Footer, SPANS_PER_BLOCK, Span, create_anew, name};
+use super::{BLOCK_HEAD, ENTRIES_PER_BLOCK, Entry, Footer, SPANS_PER_BLOCK, Span, create_anew, name};
 use crate::disk::{Disk, DiskFile};
-use crate::log::format::LogId;
+use crate::log::format::{LogId, close_block};
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
@@ -102,11 +102,7 @@ impl Blocks {
 
     fn close(&mut self) {
         if self.count > 0 {
-            self.buffer.resize(self.begin + BLOCK, 0);
-            let block = &mut self.buffer[self.begin..];
-            block[4..8].copy_from_slice(&self.count.to_le_bytes());
-            let crc = self.log.crc(&block[4..]);
-            block[0..4].copy_from_slice(&crc.to_le_bytes());
+            close_block(self.log, &mut self.buffer, self.begin, self.count);
             self.count = 0;
         }
     }

@@ -2,8 +2,8 @@
 
 use super::{Keeper, Store, View};
 use crate::log::files::Files;
-use crate::log::format::LogId;
-use crate::log::timetable::{self, BLOCK, Reader, Writer};
+use crate::log::format::{BLOCK, LogId};
+use crate::log::timetable::{self, Reader, Writer};
 use crate::times::{NEAR, Time, Times};
 use std::io;
 
