@@ -228,6 +228,7 @@ pub fn same(model: &Model, value: Value<'_>) -> bool {
 
 pub fn same_table(entries: &Entries, table: Table<'_>) -> bool {
     entries.len() == table.iter().count()
+        && table.keys().eq(table.iter().map(|(key, _)| key.as_bytes()))
         && entries.iter().zip(table).all(|((a, model), (b, value))| a == b && same(model, value))
 }
 
