@@ -4,7 +4,8 @@ use super::format::{Lsn, RawRecord};
 use super::index::Span;
 use super::record::decode_times_files;
 use super::record::{self, Bound, Change, DELIVERED, DONE, ENQUEUE, Enqueue, LARGE, QUEUE_STATE, QueueId, QueueState};
-use super::record::{REQUEUED, SEEN, Stretch, TIMES, TIMES_FILES, TimesFile, decode_delivered, decode_stretches};
+use super::record::{REQUEUED, REQUEUED_BEFORE, SEEN, Stretch, TIMES, TIMES_FILES, TimesFile};
+use super::record::{decode_delivered, decode_requeued_before, decode_stretches};
 use super::writer::Place;
 use crate::dedup::Found as SeenFound;
 use crate::queue::{FileSpan, Restored};
@@ -103,13 +104,11 @@ impl Contents {
                 content.next = content.next.max(it.position + it.count);
                 content.gone.add(it.position, it.count);
             }),
-            REQUEUED => decode_stretches(meta)?.for_each(|it| {
-                let content = self.content(it.queue);
-                content.next = content.next.max(it.position + it.count);
-                if place.lsn >= content.counted {
-                    content.returned.add(it.position, it.count);
-                }
-            }),
+            REQUEUED => decode_stretches(meta)?.for_each(|it| self.requeued(&it, place.lsn)),
+            REQUEUED_BEFORE => {
+                let (first, stretches) = decode_requeued_before(meta)?;
+                stretches.for_each(|it| self.requeued(&it, first));
+            }
             DELIVERED => decode_delivered(meta)?.for_each(|(queue, upto)| {
                 let content = self.content(queue);
                 content.handed_out = content.handed_out.max(upto);
@@ -131,6 +130,15 @@ impl Contents {
             kind => self.change(Change::decode(kind, meta)?),
         }
         Some(())
+    }
+
+    /// Messages came back, as a record says that had this address at first.
+    fn requeued(&mut self, it: &Stretch, lsn: Lsn) {
+        let content = self.content(it.queue);
+        content.next = content.next.max(it.position + it.count);
+        if lsn >= content.counted {
+            content.returned.add(it.position, it.count);
+        }
     }
 
     fn time(&mut self, time: &Time) {
@@ -283,15 +291,6 @@ impl Contents {
         lost
     }
 
-    /// What of a `requeued` record at this address no checkpoint has counted, as such a record.
-    pub(crate) fn uncounted(&self, meta: &[u8], lsn: Lsn) -> Vec<u8> {
-        let counted = |it: &Stretch| self.messages.get(&it.queue).is_some_and(|content| lsn < content.counted);
-        let (mut rest, stretches) = (Vec::new(), decode_stretches(meta).into_iter().flatten());
-        let stretches: Vec<Stretch> = stretches.filter(|stretch| !counted(stretch)).collect();
-        record::encode_stretches(&stretches, &mut rest);
-        rest
-    }
-
     /// Takes the messages of a queue. Also tells which positions are neither there nor done: transient messages, or lost
     /// ones.
     pub(crate) fn restore(&mut self, queue: QueueId) -> (Restored, Runs) {
@@ -397,5 +396,23 @@ mod tests {
         assert_eq!(next_after(DONE, &stretches), 33);
         assert_eq!(next_after(REQUEUED, &stretches), 33);
         assert_eq!(next_after(TIMES, &times), 32);
+    }
+
+    /// A start writes the end of the log again: to the newer of two checkpoints that is old, to the older one it is not.
+    #[test]
+    fn a_return_that_is_written_again_counts_once_whichever_checkpoint_is_read() {
+        let (mut requeued, place) = (Vec::new(), Place { lsn: 9 << 32, length: 100 });
+        record::encode_stretches(&[Stretch { queue: 1, position: 5, count: 1 }], &mut requeued);
+        let again = record::encode_requeued_before(2 << 32, &requeued);
+        let deliveries = |counted: Lsn, counts: Counts| {
+            let (mut state, mut contents) = (Vec::new(), Contents::default());
+            QueueState { queue: 1, next: 9, counted, counts: Cow::Owned(counts), ..QueueState::default() }
+                .encode(&mut state);
+            assert!(contents.apply(QUEUE_STATE, &state, place) && contents.apply(REQUEUED_BEFORE, &again, place));
+            contents.restore(1).0.returned.get(5, 1).0
+        };
+        let mut one = Counts::default();
+        one.add(5, 1);
+        assert_eq!([deliveries(3 << 32, one), deliveries(1 << 32, Counts::default())], [1, 1]);
     }
 }

@@ -22,6 +22,7 @@ const BINDING: u8 = 13;
 const UNBOUND: u8 = 14;
 pub(crate) const TIMES: u8 = 15;
 pub(crate) const SEEN: u8 = 16;
+pub(crate) const REQUEUED_BEFORE: u8 = 17;
 pub(crate) const CHECKPOINT: u8 = 32;
 pub(crate) const QUEUE_STATE: u8 = 33;
 pub(crate) const TIMES_FILES: u8 = 34;
@@ -123,6 +124,17 @@ pub(crate) fn decode_stretches(meta: &[u8]) -> Option<impl Iterator<Item = Stret
     let valid =
         meta.len().is_multiple_of(24) && stretches.clone().all(|it| it.position.checked_add(it.count).is_some());
     valid.then_some(stretches)
+}
+
+/// Meta of `requeued before`: a `requeued` record that is written again, and the address that it had at first.
+pub(crate) fn encode_requeued_before(first: Lsn, requeued: &[u8]) -> Vec<u8> {
+    [&first.to_le_bytes(), requeued].concat()
+}
+
+/// The first address of a `requeued before` record, and what the record says.
+pub(crate) fn decode_requeued_before(meta: &[u8]) -> Option<(Lsn, impl Iterator<Item = Stretch> + '_)> {
+    let (first, requeued) = meta.split_at_checked(8)?;
+    Some((u64_at(first, 0), decode_stretches(requeued)?))
 }
 
 /// Meta of `delivered`: of one queue, positions below `upto` may have been handed out.

@@ -9,8 +9,8 @@ use super::contents::{Contents, Owned};
 use super::files::{Files, Slot, failed, merged_name, parse_name, read_exact, slot_name};
 use super::format::{LogId, Lsn, RECORD_HEAD, RawRecord, lsn, split};
 use super::index::{self, Index};
-use super::record::decode_stretches;
-use super::record::{CHUNK, Checkpoint, DONE, ENQUEUE, Enqueue, FileRecord, LARGE, REQUEUED, SEEN, TIMES};
+use super::record::{CHUNK, Checkpoint, DONE, ENQUEUE, Enqueue, FileRecord, LARGE};
+use super::record::{REQUEUED, REQUEUED_BEFORE, SEEN, TIMES, decode_stretches, encode_requeued_before};
 use super::replay;
 use super::scan::{Scan, is_damage, slots};
 use super::store::{self, Store};
@@ -304,11 +304,9 @@ impl Start<'_> {
             if let [only] = &mut records[..]
                 && only.kind == REQUEUED
             {
-                // It gets another address, and by that one it would be counted again.
-                only.meta = self.scan.contents.uncounted(&only.meta, only.place.lsn);
-                if only.meta.is_empty() {
-                    continue;
-                }
+                // It gets another address, and by that one it would be counted again where a checkpoint has counted it.
+                only.kind = REQUEUED_BEFORE;
+                only.meta = encode_requeued_before(only.place.lsn, &only.meta);
             }
             match &records[..] {
                 [only] if only.kind != LARGE => {

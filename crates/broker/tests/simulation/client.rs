@@ -267,7 +267,10 @@ impl Conn {
         let Transaction { messages, settled } = std::mem::take(&mut chan.transaction);
         let done = chan.channel.commit(&mut self.session, |_| ()).map_err(text)?;
         model.say(|| format!("    {} messages, {} settled, done: {done}", messages.len(), settled.len()));
-        let bytes: usize = messages.iter().map(|(id, _)| model.contents[*id as usize].length).sum();
+        let rejected = settled.iter().filter(|(_, how, _)| *how == Settle::Reject).map(|(place, ..)| *place);
+        let letters: Vec<Id> = rejected.filter_map(|place| Some(model.entry(place)?.id)).collect();
+        let bytes: usize =
+            messages.iter().map(|(id, _)| id).chain(&letters).map(|id| model.contents[*id as usize].length).sum();
         let (unit, late) = (model.units.len(), bytes >= LATE);
         model.units.push(Unit::new(model.seq, late));
         if !done {
@@ -305,8 +308,7 @@ impl Conn {
     pub fn rollback(&mut self, chan: usize) -> Step {
         let chan = &mut self.chans[chan];
         chan.channel.rollback().map_err(text)?;
-        let Transaction { settled, .. } = std::mem::take(&mut chan.transaction);
-        chan.held.extend(settled.into_iter().map(|(place, _, tag)| (tag, place)));
+        chan.roll_back();
         Ok(())
     }
 
@@ -425,12 +427,10 @@ impl Conn {
     /// Closes a channel and opens another: what it holds returns to its queues.
     pub fn reopen(&mut self, chan: usize, model: &mut Model) -> Step {
         let mode = self.chans[chan].mode;
-        let old = std::mem::replace(&mut self.chans[chan], Chan::new(chan as u16 + 1, mode));
+        let mut old = std::mem::replace(&mut self.chans[chan], Chan::new(chan as u16 + 1, mode));
+        old.roll_back();
         old.channel.close(&mut self.session);
-        let rolled_back = old.transaction.settled.into_iter().map(|(place, ..)| place);
-        for place in old.held.into_values().chain(rolled_back) {
-            model.come_back(place, true);
-        }
+        old.held.into_values().for_each(|place| model.come_back(place, true));
         self.listen();
         Ok(())
     }
@@ -439,10 +439,10 @@ impl Conn {
     pub fn close(self, model: &mut Model) {
         let Conn { session, chans, .. } = self;
         let mut channels = Vec::new();
-        for Chan { channel, held, transaction, .. } in chans {
-            let rolled_back = transaction.settled.into_iter().map(|(place, ..)| place);
-            held.into_values().chain(rolled_back).for_each(|place| model.come_back(place, true));
-            channels.push(channel);
+        for mut chan in chans {
+            chan.roll_back();
+            chan.held.into_values().for_each(|place| model.come_back(place, true));
+            channels.push(chan.channel);
         }
         session.close(channels.into_iter());
     }
@@ -468,6 +468,12 @@ impl Chan {
             transaction: Transaction::default(),
             committing: None,
         }
+    }
+
+    /// Forgets its transaction; what it settled is held again, in the order of its tags.
+    fn roll_back(&mut self) {
+        let Transaction { settled, .. } = std::mem::take(&mut self.transaction);
+        self.held.extend(settled.into_iter().map(|(place, _, tag)| (tag, place)));
     }
 }
 

@@ -114,7 +114,8 @@ pub struct Rules {
 impl Rules {
     fn limit(&mut self, random: &mut Random) {
         self.overflow = match (random.below(4), self.letters) {
-            (0, _) | (1, None) => Overflow::Refuse,
+            // Some letters of an exchange that delays would be in the log, and others wait for those.
+            (0, _) | (1, None | Some((LATER, _))) => Overflow::Refuse,
             (1, Some(_)) => Overflow::RefuseWithLetter,
             _ => Overflow::Drop,
         };
