@@ -4,9 +4,11 @@
 //! calls [`Publisher::flush`] when its input is exhausted, so nothing waits longer than one read of the socket.
 
 mod once;
+mod routes;
 mod rules;
 
 pub(crate) use self::once::{Sorting, check_epochs};
+use self::routes::Routes;
 pub(crate) use self::rules::Lives;
 use crate::arguments::{TIME_MAX, type_name};
 use crate::consumers::{Wakes, wake};
@@ -20,14 +22,10 @@ use crate::message::{BLOCK_MAX, Block, Run, SHARE_MIN, decode_route};
 use crate::queue::Queue;
 use crate::segment::Places;
 use crate::times::Time;
+use crate::topology::Routed;
 use leveret_wire::properties::Properties;
 use leveret_wire::table::{FieldTable, Table, Value};
-use rustc_hash::FxHashMap;
 use std::sync::Arc;
-
-/// Routes kept by exchange and key, each counted with its queues. Ten thousand keys in use fit; beyond it the cache
-/// starts anew.
-const CACHED_ROUTES: usize = 32 * 1024;
 
 /// Runs to different queues that are filled side by side: as many queues as a busy connection publishes to in turn.
 const OPEN_MAX: usize = 128;
@@ -496,9 +494,8 @@ pub(crate) struct Publisher {
     read: Read,
     /// The open run of `route`.
     slot: Option<usize>,
-    cache: FxHashMap<Box<[u8]>, Arc<Route>>,
-    /// Routes in the cache and their queues.
-    cached: usize,
+    /// What was looked up since the topology has this generation.
+    routes: Routes,
     generation: u64,
     /// A queue that was appended to is crowded.
     crowded: bool,
@@ -523,8 +520,7 @@ impl Publisher {
             route: Arc::new(Route::new(Box::new([]))),
             read: Read::default(),
             slot: None,
-            cache: FxHashMap::default(),
-            cached: 0,
+            routes: Routes::default(),
             generation: 0,
             crowded: false,
             waiting: Waiting::default(),
@@ -549,21 +545,17 @@ impl Publisher {
         }
         self.slot = None;
         self.last_key.clear();
-        if is_plain && let Some(route) = self.cache.get(publish.route) {
-            self.route = route.clone();
-            self.last_key.extend_from_slice(publish.route);
+        if is_plain && let Some(known) = self.routes.get(publish.route, &publish.properties) {
+            self.route = known.route.clone();
+            if !known.filtered {
+                self.last_key.extend_from_slice(publish.route);
+            }
             return Ok(());
         }
-        let (route, reads_headers) = self.lookup(publish, headers)?;
-        self.route = route;
-        if is_plain && !reads_headers {
-            let weight = 1 + self.route.queues.len();
-            if self.cached + weight > CACHED_ROUTES {
-                self.cache.clear();
-                self.cached = 0;
-            }
-            self.cached += weight;
-            self.cache.insert(publish.route.into(), self.route.clone());
+        let routed = self.lookup(publish, headers)?;
+        self.route = Arc::new(Route::through(routed.queues.into(), routed.guard));
+        if is_plain && !routed.reads_headers {
+            self.routes.insert(publish.route, routed.answers, self.route.clone());
         }
         Ok(())
     }
@@ -578,7 +570,7 @@ impl Publisher {
         self.read.bcc
     }
 
-    fn lookup(&mut self, publish: &Publish<'_>, headers: Table<'_>) -> Result<(Arc<Route>, bool)> {
+    fn lookup(&mut self, publish: &Publish<'_>, headers: Table<'_>) -> Result<Routed<Arc<SharedQueue>>> {
         let (exchange, key) = decode_route(publish.route)
             .ok_or_else(|| Error::connection(502, "exchange or routing key is not UTF-8"))?;
         let mut keys = vec![key];
@@ -590,12 +582,11 @@ impl Publisher {
             self.forget_routes();
             self.generation = generation;
         }
-        Ok((Arc::new(Route::through(routed.queues.into(), routed.guard)), routed.reads_headers))
+        Ok(routed)
     }
 
     fn forget_routes(&mut self) {
-        self.cache.clear();
-        self.cached = 0;
+        self.routes = Routes::default();
         self.last_key.clear();
         self.slot = None;
         self.generation = self.vhost.generation();
@@ -759,8 +750,7 @@ impl Publisher {
         self.open = Vec::new();
         self.targets = Vec::new();
         self.last_key = Vec::new();
-        self.cache = FxHashMap::default();
-        self.cached = 0;
+        self.routes = Routes::default();
     }
 }
 

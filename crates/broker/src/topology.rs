@@ -125,8 +125,10 @@ pub struct ExchangeDeclare<'a> {
 pub struct Routed<Q> {
     /// Each queue once.
     pub queues: Vec<Q>,
-    /// The answer depends on the headers or a filter, so it holds for this message only.
+    /// The answer depends on the headers, so it holds for this message only.
     pub reads_headers: bool,
+    /// The filters that were asked, see [`Subject::into_answers`]: it holds for messages that they answer alike.
+    pub answers: Vec<(Arc<Filter>, bool)>,
     /// The exchange leaves out what was published before.
     pub(crate) guard: Option<Guard>,
 }
@@ -517,7 +519,7 @@ impl<Q: Clone> Topology<Q> {
         let guard = self.exchange(exchange)?.guard.clone();
         walk.exchange(exchange, keys);
         let queues = walk.queues.iter().filter_map(|name| Some(self.queues.get(name)?.handle.clone())).collect();
-        Ok(Routed { queues, reads_headers: walk.reads_headers || walk.subject.was_filtered(), guard })
+        Ok(Routed { queues, reads_headers: walk.reads_headers, answers: walk.subject.into_answers(), guard })
     }
 }
 

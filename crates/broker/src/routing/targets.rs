@@ -4,19 +4,21 @@ use super::Destination;
 use crate::filter::Filter;
 use leveret_wire::properties::Properties;
 use leveret_wire::table::Table;
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 use std::sync::Arc;
 
-/// The filters of a virtual host's bindings: one for all bindings with the same condition, so that a message is asked once.
+/// The filters of a virtual host's bindings, each with the number of those: one for all bindings with the same condition,
+/// so that a message is asked once.
 #[derive(Debug, Default)]
-pub struct Filters(FxHashSet<Arc<Filter>>);
+pub struct Filters(FxHashMap<Arc<Filter>, u32>);
 
 /// A message on its way through exchanges, and which filters it has met.
 #[derive(Debug)]
 pub struct Subject<'a> {
     properties: &'a Properties<'a>,
-    /// What each filter that was asked has said, by its address.
-    answers: FxHashMap<*const Filter, bool>,
+    /// What each filter that was asked has said, in their order, and by their addresses.
+    answers: Vec<(Arc<Filter>, bool)>,
+    asked: FxHashMap<*const Filter, bool>,
 }
 
 /// Destinations, each with the number of bindings that lead there.
@@ -38,19 +40,18 @@ impl Filters {
         Filter::from_arguments(arguments)
     }
 
-    /// The one that stands for all that are equal to this one.
+    /// A binding more has this filter. Gives the one that stands for all that are equal.
     pub fn shared(&mut self, filter: Filter) -> Arc<Filter> {
-        if let Some(known) = self.0.get(&filter) {
-            return known.clone();
-        }
-        let filter = Arc::new(filter);
-        self.0.insert(filter.clone());
+        let filter = self.0.get_key_value(&filter).map(|(known, _)| known.clone()).unwrap_or_else(|| Arc::new(filter));
+        *self.0.entry(filter.clone()).or_insert(0) += 1;
         filter
     }
 
-    /// Forgets a filter if no binding has it any more.
+    /// A binding less has it.
     pub fn release(&mut self, filter: &Filter) {
-        if self.0.get(filter).is_some_and(|known| Arc::strong_count(known) == 1) {
+        let Some(bindings) = self.0.get_mut(filter) else { return };
+        *bindings -= 1;
+        if *bindings == 0 {
             self.0.remove(filter);
         }
     }
@@ -59,12 +60,13 @@ impl Filters {
 impl<'a> Subject<'a> {
     /// A message with these properties.
     pub fn new(properties: &'a Properties<'a>) -> Subject<'a> {
-        Subject { properties, answers: FxHashMap::default() }
+        Subject { properties, answers: Vec::new(), asked: FxHashMap::default() }
     }
 
-    /// A filter was asked, so the way depends on this message.
-    pub fn was_filtered(&self) -> bool {
-        !self.answers.is_empty()
+    /// The filters that were asked, and what each said. While bindings stay as they are, the first one asked is the same
+    /// for all messages with an exchange and key, and each next one the same for all that were answered alike.
+    pub fn into_answers(self) -> Vec<(Arc<Filter>, bool)> {
+        self.answers
     }
 
     pub(super) fn headers(&self) -> Table<'a> {
@@ -72,8 +74,12 @@ impl<'a> Subject<'a> {
     }
 
     fn meets(&mut self, filter: &Arc<Filter>) -> bool {
-        let properties = self.properties;
-        *self.answers.entry(Arc::as_ptr(filter)).or_insert_with(|| filter.matches(properties))
+        let (properties, answers) = (self.properties, &mut self.answers);
+        *self.asked.entry(Arc::as_ptr(filter)).or_insert_with(|| {
+            let answer = filter.matches(properties);
+            answers.push((filter.clone(), answer));
+            answer
+        })
     }
 }
 
@@ -164,7 +170,7 @@ mod tests {
         }
 
         fn depends_on_the_message(&self, exchange: &str, key: &str) -> bool {
-            self.0.route(exchange, &[key], &Properties::EMPTY).expect("an exchange").reads_headers
+            !self.0.route(exchange, &[key], &Properties::EMPTY).expect("an exchange").answers.is_empty()
         }
     }
 

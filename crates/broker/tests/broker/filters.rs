@@ -143,6 +143,50 @@ fn exchanges_are_bound_with_filters_too() {
 }
 
 #[test]
+fn each_message_goes_by_its_own_answers_also_when_others_went_before() {
+    // Three filters, one of them asked only by those that meet another. Each combination twice, in different orders, then
+    // with a binding less.
+    let all = "publish amq.direct/k a=1 b=1 c=1 abc; publish amq.direct/k a=1 b=1 ab; publish amq.direct/k a=1 c=1 ac
+        publish amq.direct/k a=1 a; publish amq.direct/k b=1 c=1 bc; publish amq.direct/k b=1 b; publish amq.direct/k c=1 c";
+    let again = "publish amq.direct/k b=1 b; publish amq.direct/k a=1 c=1 ac; publish amq.direct/k a=1 b=1 c=1 abc
+        publish amq.direct/k c=1 c; publish amq.direct/k b=1 c=1 bc; publish amq.direct/k a=1 a; publish amq.direct/k a=1 b=1 ab";
+    let script = format!(
+        "exchange e fanout; 1: bind-exchange e amq.direct k x-filter=attributes:a; declare p; 1: bind p amq.direct k x-filter=attributes:b
+        declare q; 1: bind q e '' x-filter=attributes:c
+        {all}; {again}; {}; {}
+        1: unbind q e '' x-filter=attributes:c; {all}",
+        ["get p"; 9].join(";"),
+        ["get q"; 5].join(";"),
+    );
+    check(
+        &script,
+        expect![[r#"
+            publish amq.direct/k a=1 a -> dropped a
+            publish amq.direct/k c=1 c -> dropped c
+            publish amq.direct/k c=1 c -> dropped c
+            publish amq.direct/k a=1 a -> dropped a
+            get p -> abc[a, b, c](1), 7 left
+            get p -> ab[a, b](2), 6 left
+            get p -> bc[b, c](3), 5 left
+            get p -> b[b](4), 4 left
+            get p -> b[b](5), 3 left
+            get p -> abc[a, b, c](6), 2 left
+            get p -> bc[b, c](7), 1 left
+            get p -> ab[a, b](8), 0 left
+            get p -> empty
+            get q -> abc[a, b, c](9), 3 left
+            get q -> ac[a, c](10), 2 left
+            get q -> ac[a, c](11), 1 left
+            get q -> abc[a, b, c](12), 0 left
+            get q -> empty
+            publish amq.direct/k a=1 c=1 ac -> dropped ac
+            publish amq.direct/k a=1 a -> dropped a
+            publish amq.direct/k c=1 c -> dropped c
+        "#]],
+    );
+}
+
+#[test]
 fn dead_letters_are_filtered_by_what_they_say_when_they_arrive() {
     check(
         r#"
