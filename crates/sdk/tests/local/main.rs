@@ -1,0 +1,8 @@
+//! Topics and subscriptions on the broker in this process, with a clock that the tests move.
+
+mod bench;
+mod dead;
+mod delivery;
+mod durable;
+mod refused;
+mod retries;
