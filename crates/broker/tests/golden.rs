@@ -119,7 +119,7 @@ fn every_golden_directory_is_clean_and_has_everything_that_a_directory_can_have(
             assert_eq!((queue.messages, queue.lost), (messages as u64, 0), "format {format}: {}", queue.name);
         }
         assert!(report.replayed > 0 && report.torn > 0, "format {format}: {report:?}");
-        for kind in [FileKind::Segment, FileKind::Adopted, FileKind::Merged, FileKind::Index] {
+        for kind in [FileKind::Segment, FileKind::Adopted, FileKind::Merged, FileKind::Index, FileKind::Times] {
             assert!(kinds(&report, kind) > 0, "format {format} has none of {kind:?}: {:#?}", report.files);
         }
         assert_eq!(kinds(&report, FileKind::Checkpoint), 2, "format {format}: {:#?}", report.files);

@@ -13,11 +13,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Bytes of a segment: small, so that a small directory has many.
 const SEGMENT: u32 = 32 * 1024;
 
+/// Times in memory: so few that a few messages fill a file.
+const NEAR_TIMES: usize = 4;
+
 /// The log learns in steps of so many positions what may have been handed out.
 const HANDED_OUT_STEP: u64 = 1024;
 
 /// Milliseconds after which what waits in the queues of the script is ready again; nothing has expired then.
-pub const RETRY: u64 = 3_600_000;
+pub const RETRY: u64 = 3_700_000;
 
 /// A broker without threads, with a connection to each virtual host.
 pub struct Bench {
@@ -75,6 +78,7 @@ impl Bench {
         let disk = Arc::new(MemoryDisk::of(image));
         let mut storage = Storage::new(disk.clone());
         storage.segment_size = SEGMENT;
+        storage.near_times = NEAR_TIMES;
         let clock = Arc::new(AtomicU64::new(0));
         let time = || {
             let clock = clock.clone();

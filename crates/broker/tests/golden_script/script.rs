@@ -170,7 +170,11 @@ fn change(bench: &mut Bench) {
 
 /// What expires, waits, and is known when it comes again.
 fn know(bench: &mut Bench, first: u32, returned: [u32; 2]) {
-    bench.publish("/", direct(&["brief"]), true, 700 + first..704 + first);
+    for number in 700 + first..704 + first {
+        // Each at another time.
+        bench.advance(1);
+        bench.publish("/", direct(&["brief"]), true, number..number + 1);
+    }
     bench.publish("/", direct(&["retried"]), true, 710 + first..714 + first);
     bench.take("/", "retried", 3);
     bench.settle("/", "retried", returned, Settle::Requeue);
