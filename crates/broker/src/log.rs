@@ -30,6 +30,7 @@ pub(crate) use writer::{Beside, LARGE_MIN, Log, Part, Place, Round, Ticket, Unit
 pub(crate) use crate::queue::{FileSpan, Snapshot};
 
 use crate::disk::{Directory, Disk};
+use crate::times::NEAR;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -49,14 +50,17 @@ pub struct Storage {
     pub sync: Sync,
     /// Bytes of a segment of the log.
     pub segment_size: u32,
+    /// How many times, of expiry or of a delay, are kept in memory, about; at least 4. The later ones are in files.
+    pub near_times: usize,
     /// Start although segments or files are missing, and serve damaged queues without what is damaged.
     pub accept_loss: bool,
 }
 
 impl Storage {
-    /// With the defaults: sync always, segments of 32 MiB.
+    /// With the defaults: sync always, segments of 32 MiB, 65,536 times in memory.
     pub fn new(disk: Arc<dyn Disk>) -> Storage {
-        Storage { disk, sync: Sync::Always, segment_size: 32 * 1024 * 1024, accept_loss: false }
+        let segment_size = 32 * 1024 * 1024;
+        Storage { disk, sync: Sync::Always, segment_size, near_times: NEAR, accept_loss: false }
     }
 
     /// In a directory of the file system, which is made if it is missing, with the defaults.

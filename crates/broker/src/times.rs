@@ -68,13 +68,18 @@ impl Time {
     }
 }
 
-/// More than this in memory is written to a file, or what of it has lost its messages is dropped.
-/// Fewer in unit tests, which are to have many files.
+/// More than this in memory is written to a file, or what of it has lost its messages is dropped; unless
+/// [`crate::Storage::near_times`] says otherwise. Fewer in unit tests, which are to have many files.
 pub(crate) const NEAR: usize = if cfg!(test) { 64 } else { 64 * 1024 };
 
+/// No fewer than that: a quarter of them is to be something.
+const NEAR_MIN: usize = 4;
+
 /// What is to happen at times: the next of it in memory, the rest in files.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Times {
+    /// So many may be in memory.
+    most: usize,
     /// What is in files, and what was taken. Held while a block is read; before `near`, never by who adds.
     far: Mutex<Far>,
     /// Held for moments; no other lock is taken under it.
@@ -83,6 +88,12 @@ pub(crate) struct Times {
     changed: Condvar,
     /// Some were lost, and nobody was told yet.
     damaged: AtomicBool,
+}
+
+impl Default for Times {
+    fn default() -> Times {
+        Times::with_near(NEAR)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -99,9 +110,17 @@ struct Near {
 }
 
 impl Times {
-    /// Of a broker in memory; a start adds what it has found.
-    pub(crate) fn new() -> Times {
-        Times::default()
+    /// With about so many in memory; a start adds what it has found.
+    pub(crate) fn with_near(most: usize) -> Times {
+        let most = most.max(NEAR_MIN);
+        let far = Mutex::new(Far::new(most as u64 / 2));
+        let (near, changed, damaged) = (Mutex::default(), Condvar::new(), AtomicBool::new(false));
+        Times { most, far, near, changed, damaged }
+    }
+
+    /// So many may be in memory.
+    pub(crate) fn most(&self) -> usize {
+        self.most
     }
 
     /// Adds some. To be called when their positions are given to messages, before the log's record of them is appended: a
@@ -227,7 +246,7 @@ impl Times {
     pub(crate) fn drop_dead(&self, lives: &mut dyn FnMut(&Time) -> bool) {
         let crowded = {
             let near = self.near.lock();
-            near.len() > NEAR.max(2 * near.left)
+            near.len() > self.most.max(2 * near.left)
         };
         if crowded {
             let mut later = self.take_later();
@@ -252,7 +271,7 @@ impl Times {
 
     /// There are more in memory than should be.
     pub(crate) fn is_crowded(&self) -> bool {
-        self.near.lock().len() > NEAR
+        self.near.lock().len() > self.most
     }
 
     /// Takes the later part of those in memory, sorted and without what is there twice. It has to be given back, by
@@ -263,7 +282,7 @@ impl Times {
             let last = near.last.take().map(Reverse);
             let mut all = std::mem::take(&mut near.heap).into_vec();
             all.extend(last);
-            let middle = all.len().min(NEAR / 2);
+            let middle = all.len().min(self.most / 2);
             if middle < all.len() {
                 all.select_nth_unstable_by_key(middle, |Reverse(time)| *time);
             }
@@ -418,7 +437,7 @@ mod tests {
 
     #[test]
     fn what_is_due_is_taken_earliest_first() {
-        let times = Times::new();
+        let times = Times::default();
         times.add(&[time(30, 1, 0), time(10, 1, 5)]);
         times.add(&[time(20, 2, 0)]);
         assert_eq!(times.next(), Some(10));
@@ -431,7 +450,7 @@ mod tests {
 
     #[test]
     fn neighbours_with_the_same_time_are_one() {
-        let times = Times::new();
+        let times = Times::default();
         times.add(&[time(5, 1, 0), time(5, 1, 1)]);
         times.add(&[time(5, 1, 2), time(5, 1, 4), time(5, 2, 5)]);
         let joined = Time { count: 3, ..time(5, 1, 0) };
@@ -440,7 +459,7 @@ mod tests {
 
     #[test]
     fn a_broker_in_memory_drops_what_has_lost_its_messages() {
-        let times = Times::new();
+        let times = Times::default();
         for index in 0..10_000 {
             times.add(&[time(10_000 - index, 1, 2 * index)]);
             times.drop_dead(&mut |time| time.position % 1000 == 0);
@@ -452,7 +471,7 @@ mod tests {
 
     #[test]
     fn who_waits_is_woken_by_what_is_earlier() {
-        let times = Times::new();
+        let times = Times::default();
         times.add(&[time(50, 1, 0)]);
         times.wait(None);
         times.add(&[time(40, 1, 0)]);

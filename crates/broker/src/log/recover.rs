@@ -192,7 +192,7 @@ impl Start<'_> {
 
     /// What is to happen at times: what does not fit into memory goes to files at once.
     fn restore_times(&mut self, readers: Vec<Reader>, files: &Files) -> Result<Arc<Times>, OpenError> {
-        let (log, times) = (self.scan.log, Arc::new(Times::new()));
+        let (log, times) = (self.scan.log, Arc::new(Times::with_near(self.storage.near_times)));
         readers.into_iter().for_each(|reader| times.add_file(reader));
         self.scan.lose_times(&times.take_bad());
         if self.scan.unnamed || self.scan.lost_times {

@@ -1,6 +1,6 @@
 //! What is in files, and what was taken.
 
-use super::{NEAR, Time};
+use super::Time;
 use crate::log::{BadBlock, Reader};
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -16,6 +16,8 @@ const BAD_MAX: usize = 1000;
 
 #[derive(Debug, Default)]
 pub(super) struct Far {
+    /// About so many are in a file that was not merged.
+    written: u64,
     /// Those that know what comes next, the earliest first.
     readers: BinaryHeap<ByHead>,
     /// Those that have to read a block for that.
@@ -55,6 +57,10 @@ impl PartialEq for ByHead {
 impl Eq for ByHead {}
 
 impl Far {
+    pub(super) fn new(written: u64) -> Far {
+        Far { written, ..Far::default() }
+    }
+
     /// Adds a way through a file.
     pub(super) fn push(&mut self, reader: Reader) {
         self.unread.push(reader);
@@ -119,6 +125,7 @@ impl Far {
             return None;
         }
         let mut sizes = [0; 16];
+        let size = |reader: &Reader| size(reader, self.written);
         let chosen = self.readers().map(size).find(|&size| {
             sizes[size] += 1;
             sizes[size] == MERGE_FILES
@@ -152,7 +159,6 @@ impl Far {
 }
 
 /// How large a file is, as a power.
-fn size(reader: &Reader) -> usize {
-    let written = (reader.record().entries / (NEAR as u64 / 2)).max(1);
-    written.ilog(MERGE_FILES as u64) as usize
+fn size(reader: &Reader, written: u64) -> usize {
+    (reader.record().entries / written).max(1).ilog(MERGE_FILES as u64) as usize
 }

@@ -4,11 +4,11 @@ use super::{Keeper, Store, View};
 use crate::log::files::Files;
 use crate::log::format::{BLOCK, LogId};
 use crate::log::timetable::{self, Reader, Writer};
-use crate::times::{NEAR, Time, Times};
+use crate::times::{Time, Times};
 use std::io;
 
-/// Fewer than this are not worth a file.
-const FILE_MIN: usize = NEAR / 4;
+/// Fewer than this part of what may be in memory are not worth a file.
+const FILE_PART: usize = 4;
 
 impl Store {
     /// A step of this work; false if there is nothing to do.
@@ -104,7 +104,7 @@ pub(in crate::log) fn spill(
 ) -> io::Result<bool> {
     let mut later = times.take_later();
     later.retain(lives);
-    if later.len() < FILE_MIN {
+    if later.len() < times.most() / FILE_PART {
         times.put_back(later);
         return Ok(false);
     }
