@@ -101,6 +101,8 @@ impl SubscriptionSpec {
 pub struct Backlog {
     /// Can be delivered.
     pub ready: u64,
+    /// Were delivered, and are not settled.
+    pub unsettled: u64,
     /// Wait for their next attempt.
     pub waiting: u64,
     /// Ended in the dead-letter queue.

@@ -109,7 +109,7 @@ impl Driver for LocalDriver {
         Box::pin(async {
             let queue = self.client.queue_status(&spec.queue()).map_err(engine)?;
             let dead = self.client.queue_status(&spec.dead_queue()).map_err(engine)?;
-            Ok(Backlog { ready: queue.ready, waiting: queue.waiting, dead: dead.ready })
+            Ok(Backlog { ready: queue.ready, unsettled: queue.unacked, waiting: queue.waiting, dead: dead.ready })
         })
     }
 

@@ -4,5 +4,6 @@ mod bench;
 mod dead;
 mod delivery;
 mod durable;
+mod example;
 mod refused;
 mod retries;
