@@ -505,7 +505,7 @@ impl Channel {
 fn filter(consume: &Consume<'_>) -> Result<Option<Filter>> {
     Filter::from_arguments(consume.arguments).map_err(|why| {
         let (tag, queue) = (consume.tag, consume.queue);
-        Error::precondition(format!("invalid arg 'x-filter' for consumer '{tag}' of queue '{queue}': {why}"))
+        Error::precondition(format!("invalid arg 'x-filter': {why} (consumer '{tag}' of queue '{queue}')"))
     })
 }
 

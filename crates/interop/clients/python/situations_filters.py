@@ -232,10 +232,10 @@ def syntax(case):
 
 
 ERRORS = [
-    ("attributes.a foo", "filter: expected '=', '!=', '<', '<=', '>' or '>=' at byte 13, found 'foo'"),
-    ("attributes.a", "filter: expected '=', '!=', '<', '<=', '>' or '>=' at byte 12, found the end"),
-    ("", "filter: expected 'attributes', 'properties', 'hasPrefix', 'NOT', '-' or '(' at byte 0, found the end"),
-    ("attributes:a,b", "filter: expected 'AND', 'OR' or the end at byte 12, found ','"),
+    ("attributes.a foo", "expected '=', '!=', '<', '<=', '>' or '>=' at byte 13, found 'foo'"),
+    ("attributes.a", "expected '=', '!=', '<', '<=', '>' or '>=' at byte 12, found the end"),
+    ("", "expected 'attributes', 'properties', 'hasPrefix', 'NOT', '-' or '(' at byte 0, found the end"),
+    ("attributes:a,b", "expected 'AND', 'OR' or the end at byte 12, found ','"),
     (5, "expected a string, received one of type 'signedint'"),
     (True, "expected a string, received one of type 'bool'"),
     (["attributes:a"], "expected a string, received one of type 'array'"),
@@ -249,8 +249,8 @@ PLACES = [
 ]
 
 
-def binding(exchange, destination="queue '{n}'"):
-    return f"invalid arg 'x-filter' for binding from exchange '{exchange}' to {destination} in vhost '/': "
+def binding(text, exchange, destination="queue '{n}'"):
+    return f"invalid arg 'x-filter': {text} (binding from exchange '{exchange}' to {destination} in vhost '/')"
 
 
 @situation("filter-binding-errors")
@@ -260,12 +260,12 @@ def binding_errors(case):
     for filter, text in ERRORS:
         arguments = {"x-filter": filter}
         refused(case, lambda ch: ch.queue_bind(queue, "amq.direct", case.n, arguments=arguments), "50/20",
-                binding("amq.direct") + text)
+                binding(text, "amq.direct"))
     # An error's text has at most 255 bytes, which two long names fill.
     for filter, text in ERRORS[3:]:
         arguments = {"x-filter": filter}
         refused(case, lambda ch: ch.exchange_bind(exchange, "amq.direct", case.n, arguments=arguments), "40/30",
-                binding("amq.direct", "exchange '{n}.exchange'") + text)
+                binding(text, "amq.direct", "exchange '{n}.exchange'"))
     publish(case, "amq.direct", case.n, *REGIONS)
     equal(case.bodies(queue), [])
     case.ch.exchange_delete(exchange)
@@ -278,7 +278,7 @@ def error_places(case):
         arguments = {"x-filter": filter}
         said = answer(case, lambda ch: ch.queue_bind(queue, "amq.direct", case.n, arguments=arguments))
         case.observe(f"{filter}: {said}")
-        if not said.startswith("channel 406") or f" at byte {place}" not in said or "filter: expected" not in said:
+        if not said.startswith("channel 406") or f" at byte {place}" not in said or "x-filter': expected" not in said:
             wrong.append(f"{filter}: expected an error at byte {place}, got {said}")
     equal(wrong, [])
 
@@ -288,8 +288,7 @@ def too_long(case):
     filter = 'attributes.a != "' + "x" * (1025 - 18) + '"'
     queue = case.queue()
     refused(case, lambda ch: ch.queue_bind(queue, "amq.direct", case.n, arguments={"x-filter": filter}), "50/20",
-            binding("amq.direct") + "filter: expected the end, as a filter has at most 1024 bytes, at byte 1024, found 1 "
-            "more")
+            binding("expected the end, as a filter has at most 1024 bytes, at byte 1024, found 1 more", "amq.direct"))
 
 
 @situation("filter-consumer")
@@ -357,7 +356,7 @@ def consumer_errors(case):
     for filter, text in ERRORS:
         arguments = {"x-filter": filter}
         refused(case, lambda ch: ch.consume(queue, print, tag="t", arguments=arguments), "60/20",
-                "invalid arg 'x-filter' for consumer 't' of queue '{n}': " + text)
+                f"invalid arg 'x-filter': {text} (consumer 't' of queue '{{n}}')")
 
 
 @situation("filter-consumer-limit")

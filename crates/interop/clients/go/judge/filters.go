@@ -80,9 +80,9 @@ var filterErrors = []struct {
 	filter any
 	text   string
 }{
-	{"attributes.a foo", "filter: expected '=', '!=', '<', '<=', '>' or '>=' at byte 13, found 'foo'"},
+	{"attributes.a foo", "expected '=', '!=', '<', '<=', '>' or '>=' at byte 13, found 'foo'"},
 	{"attributes:a OR attributes:b AND attributes:c",
-		"filter: expected 'OR', or parentheses around what OR joins, at byte 29, found 'AND'"},
+		"expected 'OR', or parentheses around what OR joins, at byte 29, found 'AND'"},
 	{int64(5), "expected a string, received one of type 'long'"},
 	{[]byte("attributes:a"), "expected a string, received one of type 'binary'"},
 }
@@ -170,7 +170,7 @@ var filters = own([]situation{
 		queue := c.queue("", nil)
 		for _, row := range filterErrors {
 			c.refused(func(ch *amqp.Channel) error { return ch.QueueBind(queue, "k", "amq.topic", false, filter(row.filter)) },
-				"invalid arg 'x-filter' for binding from exchange 'amq.topic' to queue '{n}' in vhost '/': "+row.text)
+				"invalid arg 'x-filter': "+row.text+" (binding from exchange 'amq.topic' to queue '{n}' in vhost '/')")
 		}
 	}},
 	{"filter-consumer", func(c *testCase) {
@@ -194,7 +194,7 @@ var filters = own([]situation{
 		for _, row := range filterErrors {
 			c.refused(func(ch *amqp.Channel) error {
 				return onlyError(ch.Consume(queue, "t", false, false, false, false, filter(row.filter)))
-			}, "invalid arg 'x-filter' for consumer 't' of queue '{n}': "+row.text)
+			}, "invalid arg 'x-filter': "+row.text+" (consumer 't' of queue '{n}')")
 		}
 	}},
 })
