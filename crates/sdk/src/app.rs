@@ -4,6 +4,7 @@ use crate::bus::Bus;
 use crate::driver::{Received, Receiver, Settlement, SubscriptionSpec};
 use crate::error::{BoxError, Error, Result};
 use crate::handler::{Context, Handler, States};
+use crate::message::Outgoing;
 use crate::outcome::{Events, Outcome};
 use crate::subscription::Subscription;
 use std::any::type_name;
@@ -201,9 +202,11 @@ impl<T: Send + 'static, A: 'static, H: Handler<T, A>> Route for Handled<T, H, A>
             let how = match subscription.topic().codec().decode(&message.body) {
                 Err(error) => Settlement::Dead { reason: "undecodable", error: error.to_string() },
                 Ok(event) => {
-                    let context = Context { meta: message.meta, states, bus };
-                    let ended = attempt_to(subscription, handler.handle(event, &context)).await;
-                    settlement(ended, attempt, subscription)
+                    let context = Context { meta: message.meta, states, bus: bus.clone() };
+                    let (outcome, events) = attempt_to(subscription, handler.handle(event, &context)).await;
+                    let events = events.into_messages();
+                    let outcome = prepare(&bus, &events).await.map_or_else(Outcome::Retry, |()| outcome);
+                    settlement(outcome, events, attempt, subscription)
                 }
             };
             report(&how, subscription, &id.to_string(), attempt);
@@ -239,10 +242,16 @@ async fn attempt_to<T>(
     }
 }
 
-fn settlement<T>((outcome, events): (Outcome, Events), attempt: u32, subscription: &Subscription<T>) -> Settlement {
+/// Lets events of a handler be published.
+async fn prepare(bus: &Bus, events: &[Outgoing]) -> std::result::Result<(), BoxError> {
+    bus.check(events)?;
+    Ok(bus.declare_topics(events).await?)
+}
+
+fn settlement<T>(outcome: Outcome, events: Vec<Outgoing>, attempt: u32, subscription: &Subscription<T>) -> Settlement {
     let spec = subscription.spec();
     let (error, after) = match outcome {
-        Outcome::Done => return Settlement::Done(events.into_messages()),
+        Outcome::Done => return Settlement::Done(events),
         Outcome::Dead(error) => return Settlement::Dead { reason: "rejected", error: error.to_string() },
         Outcome::Retry(error) => (error, None),
         Outcome::RetryAfter(error, after) => (error, Some(after).filter(|_| !spec.ordered)),

@@ -128,22 +128,15 @@ impl Bus {
 
     pub(crate) async fn publish(&self, messages: Vec<Outgoing>) -> Result<Vec<MessageId>, PublishError> {
         let Some(first) = messages.first() else { return Ok(Vec::new()) };
-        let topic = TopicSpec { name: first.topic, exactly_once: first.exactly_once };
-        if messages.iter().any(|message| message.delay.is_some()) {
-            let delays = self.driver().capabilities().delay;
-            require(delays, "delays", &format!("topic '{}'", topic.name))
-                .map_err(|error| PublishError::Invalid(error.to_string()))?;
-        }
-        let known = self.topics().contains_key(topic.name);
+        let topic = first.topic;
+        self.check(&messages)?;
         let published = async {
-            if !known {
-                self.declare_topic(&topic).await?;
-            }
+            self.declare_topics(&messages).await?;
             self.driver().publish(&messages).await
         };
         match published.await {
             Ok(unheard) => {
-                self.note_unheard(topic.name, unheard);
+                self.note_unheard(topic, unheard);
                 Ok(messages.into_iter().map(|message| message.id).collect())
             }
             Err(error) => {
@@ -151,6 +144,28 @@ impl Bus {
                 Err(PublishError::Unconfirmed { error, message: Box::new(message) })
             }
         }
+    }
+
+    /// Whether the engine can carry messages as they ask for.
+    pub(crate) fn check(&self, messages: &[Outgoing]) -> Result<(), PublishError> {
+        let Some(delayed) = messages.iter().find(|message| message.delay.is_some()) else { return Ok(()) };
+        let delays = self.driver().capabilities().delay;
+        let checked = require(delays, "delays", &format!("topic '{}'", delayed.topic));
+        checked.map_err(|error| PublishError::Invalid(error.to_string()))
+    }
+
+    /// Makes those topics of messages that are not known yet.
+    pub(crate) async fn declare_topics(&self, messages: &[Outgoing]) -> Result<()> {
+        let mut last = None;
+        for message in messages {
+            // They are mostly of one topic.
+            if last == Some(message.topic) || self.topics().contains_key(message.topic) {
+                last = Some(message.topic);
+                continue;
+            }
+            self.declare_topic(&TopicSpec { name: message.topic, exactly_once: message.exactly_once }).await?;
+        }
+        Ok(())
     }
 
     fn note_unheard(&self, topic: &'static str, count: u64) {

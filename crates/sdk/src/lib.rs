@@ -47,6 +47,8 @@ mod name;
 mod outcome;
 mod retry;
 mod subscription;
+#[cfg(feature = "local")]
+pub mod testing;
 mod topic;
 
 pub use app::{App, Running};

@@ -1,38 +1,8 @@
-//! A bus whose broker's time goes by only when a test says so.
+//! What the tests look at, and how they wait for it.
 
 use leveret::Bus;
-use leveret::local::LocalDriver;
-use leveret_broker::{Broker, Environment, Limits};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-
-pub struct Bench {
-    pub bus: Bus,
-    broker: Broker,
-    clock: Arc<AtomicU64>,
-}
-
-impl Bench {
-    pub fn new() -> Bench {
-        let clock = Arc::new(AtomicU64::new(1_700_000_000_000));
-        let (now, elapsed, system) = (clock.clone(), clock.clone(), Environment::system());
-        let environment = Environment {
-            random: system.random,
-            now: Box::new(move || now.load(Ordering::Relaxed)),
-            elapsed: Box::new(move || elapsed.load(Ordering::Relaxed)),
-            ticks: true,
-        };
-        let broker = Broker::new(Limits::default(), environment);
-        Bench { bus: Bus::with_driver(LocalDriver::new(&broker, false)), broker, clock }
-    }
-
-    /// Lets time go by, and what is due happen.
-    pub fn advance(&self, by: Duration) {
-        self.clock.fetch_add(by.as_millis() as u64, Ordering::Relaxed);
-        while self.broker.tick() {}
-    }
-}
 
 /// What handlers have seen.
 #[derive(Clone, Debug, Default)]

@@ -7,3 +7,4 @@ mod durable;
 mod example;
 mod refused;
 mod retries;
+mod testing;

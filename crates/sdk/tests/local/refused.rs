@@ -1,6 +1,6 @@
 //! What makes no sense is refused before anything starts.
 
-use crate::bench::Bench;
+use leveret::testing::TestBus;
 use leveret::{App, Bus, RetryPolicy, State, Subscription, Topic};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ async fn start(app: App) -> String {
 #[tokio::test]
 async fn applications_that_lack_something() {
     async fn needs(_: u32, State(_): State<Duration>) {}
-    let bus = Bench::new().bus;
+    let bus = TestBus::new().bus().clone();
     let text = "a handler needs State<core::time::Duration>: give one to App::state before it starts";
     assert_eq!(start(App::new(&bus).handle(&SUBSCRIPTION, needs)).await, text);
     let app = App::new(&bus).handle(&SUBSCRIPTION, handle).handle(&SUBSCRIPTION, handle);
@@ -30,7 +30,7 @@ async fn subscriptions_that_differ_from_what_is_there() {
     static OTHER: Subscription<u32> = TOPIC.subscription("s").retry(RetryPolicy::NEVER);
     static FILTERED: Subscription<u32> = TOPIC.subscription("s").filter("attributes:a");
     static WRONG: Subscription<u32> = TOPIC.subscription("wrong").filter("a = b");
-    let bus = Bench::new().bus;
+    let bus = TestBus::new().bus().clone();
     bus.declare(&SUBSCRIPTION).await.expect("declared");
     bus.declare(&SUBSCRIPTION).await.expect("the same");
     for other in [&OTHER, &FILTERED, &WRONG] {
@@ -41,7 +41,7 @@ async fn subscriptions_that_differ_from_what_is_there() {
 
 #[tokio::test]
 async fn events_that_no_engine_could_carry() {
-    let bus = Bench::new().bus;
+    let bus = TestBus::new().bus().clone();
     bus.declare(&SUBSCRIPTION).await.expect("declared");
     let refused = |error: leveret::PublishError| error.to_string();
     let text = "an event of topic 't': it has 5 bytes, the topic allows 4";

@@ -1,0 +1,329 @@
+//! Tests of applications: the real broker in memory, whose time goes by when a test says so.
+
+use crate::bus::Bus;
+use crate::dead::Dead;
+use crate::driver::{
+    Backlog, Capabilities, Driver, Receipt, Received, Receiver, Settlement, SubscriptionSpec, TopicSpec, Work,
+};
+use crate::error::{PublishError, Result};
+use crate::local::LocalDriver;
+use crate::message::{MessageId, Outgoing};
+use crate::subscription::Subscription;
+use crate::topic::{Target, Topic};
+use leveret_broker::{Broker, Environment, Limits};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long [`TestBus::settle`] waits for handlers, by the clock on the wall.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Between two looks.
+const STEP: Duration = Duration::from_millis(1);
+
+/// A bus of its own for a test. Whatever has to wait, waits for [`TestBus::advance`] or [`TestBus::settle`]: eight attempts with
+/// growing delays take no time.
+///
+/// ```
+/// use leveret::testing::TestBus;
+/// use leveret::{App, Subscription, Topic};
+///
+/// static SIGNUPS: Topic<String> = Topic::new("signups");
+/// static EMAIL: Subscription<String> = SIGNUPS.subscription("email");
+///
+/// async fn down(_: String) -> Result<(), &'static str> {
+///     Err("the mail server is down")
+/// }
+///
+/// #[tokio::main]
+/// async fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let test = TestBus::new();
+///     let app = App::new(test.bus()).handle(&EMAIL, down).start().await?;
+///     SIGNUPS.publish(&test, &"ann".to_string()).await?;
+///     test.settle().await;
+///
+///     let dead = test.dead(&EMAIL).await?;
+///     assert_eq!((dead[0].attempts, dead[0].error.as_deref()), (10, Some("the mail server is down")));
+///     assert!(test.handled(&EMAIL).is_empty());
+///     app.drain().await?;
+///     Ok(())
+/// }
+/// ```
+#[derive(Debug)]
+pub struct TestBus {
+    bus: Bus,
+    broker: Broker,
+    clock: Arc<AtomicU64>,
+    record: Arc<Record>,
+}
+
+/// What has happened on a bus.
+#[derive(Debug, Default)]
+struct Record {
+    published: Mutex<Vec<Entry>>,
+    handled: Mutex<Vec<Entry>>,
+    subscriptions: Mutex<Vec<SubscriptionSpec>>,
+    numbers: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    number: u64,
+    /// Of a topic, or of a queue.
+    name: String,
+    body: Vec<u8>,
+}
+
+impl Default for TestBus {
+    fn default() -> TestBus {
+        TestBus::new()
+    }
+}
+
+impl TestBus {
+    /// A bus with nothing on it.
+    pub fn new() -> TestBus {
+        let clock = Arc::new(AtomicU64::new(1_700_000_000_000));
+        let (now, elapsed) = (clock.clone(), clock.clone());
+        let environment = Environment {
+            now: Box::new(move || now.load(Ordering::Relaxed)),
+            elapsed: Box::new(move || elapsed.load(Ordering::Relaxed)),
+            ticks: true,
+            ..Environment::system()
+        };
+        let (broker, record) = (Broker::new(Limits::default(), environment), Arc::<Record>::default());
+        let bus = Bus::with_driver(Recorder { driver: LocalDriver::new(&broker, false), record: record.clone() });
+        TestBus { bus, broker, clock, record }
+    }
+
+    /// The bus, for [`App::new`](crate::App::new) and all else.
+    pub fn bus(&self) -> &Bus {
+        &self.bus
+    }
+
+    /// Lets time go by for the broker: what is due by then becomes ready.
+    pub fn advance(&self, by: Duration) {
+        self.clock.fetch_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        while self.broker.tick() {}
+    }
+
+    /// Waits until everything that was published is handled or dead, and lets the time go by that this takes.
+    /// Delayed events that are not due yet stay where they are.
+    ///
+    /// # Panics
+    /// If that takes longer than half a minute on the wall: a subscription has messages and no handler, or its handler hangs.
+    pub async fn settle(&self) {
+        loop {
+            let waiting = self.idle().await;
+            let Some(longest) = waiting else { return };
+            self.advance(longest);
+        }
+    }
+
+    /// Waits until nothing is ready or being handled. The longest wait there may be for what waits; `None` if nothing does.
+    async fn idle(&self) -> Option<Duration> {
+        let start = Instant::now();
+        loop {
+            let (mut busy, mut longest) = (None, None);
+            let subscriptions = lock(&self.record.subscriptions).clone();
+            for spec in &subscriptions {
+                let backlog = self.bus.driver().backlog(spec).await.unwrap_or_default();
+                if backlog.ready + backlog.unsettled > 0 {
+                    busy = Some((spec.queue(), backlog));
+                }
+                if backlog.waiting > 0 {
+                    longest = longest.max(Some(spec.retry.max));
+                }
+            }
+            let Some((queue, backlog)) = busy else { return longest };
+            assert!(start.elapsed() < PATIENCE, "subscription '{queue}' does not come to rest: {backlog:?}");
+            tokio::time::sleep(STEP).await;
+        }
+    }
+
+    /// The events of a topic that were published, in their order.
+    ///
+    /// # Panics
+    /// If one does not decode.
+    pub fn published<T>(&self, topic: &Topic<T>) -> Vec<T> {
+        events(&self.record.published, topic.name(), topic)
+    }
+
+    /// The events that a subscription has handled, in the order in which that succeeded.
+    ///
+    /// # Panics
+    /// If one does not decode.
+    pub fn handled<T>(&self, subscription: &Subscription<T>) -> Vec<T> {
+        events(&self.record.handled, &subscription.spec().queue(), subscription.topic())
+    }
+
+    /// The dead letters of a subscription.
+    ///
+    /// # Errors
+    /// As [`Bus::dead`].
+    pub async fn dead<T>(&self, subscription: &Subscription<T>) -> Result<Vec<Dead<T>>> {
+        self.bus.dead(subscription, u16::MAX).await
+    }
+}
+
+impl<'a> Target for &'a TestBus {
+    type Taking = Work<'a, Result<MessageId, PublishError>>;
+
+    fn take(self, message: Result<Outgoing, PublishError>) -> Self::Taking {
+        self.bus.take(message)
+    }
+}
+
+fn events<T>(of: &Mutex<Vec<Entry>>, name: &str, topic: &Topic<T>) -> Vec<T> {
+    let decode = |entry: &Entry| topic.codec().decode(&entry.body).unwrap_or_else(|error| panic!("an event: {error}"));
+    lock(of).iter().filter(|entry| entry.name == name).map(decode).collect()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing that is done with it can panic halfway.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Notes what goes through it.
+#[derive(Debug)]
+struct Recorder {
+    driver: LocalDriver,
+    record: Arc<Record>,
+}
+
+impl Driver for Recorder {
+    fn capabilities(&self) -> Capabilities {
+        self.driver.capabilities()
+    }
+
+    fn declare_topic<'a>(&'a self, topic: &'a TopicSpec) -> Work<'a, Result<()>> {
+        self.driver.declare_topic(topic)
+    }
+
+    fn declare_subscription<'a>(&'a self, spec: &'a SubscriptionSpec) -> Work<'a, Result<()>> {
+        Box::pin(async {
+            self.driver.declare_subscription(spec).await?;
+            let mut known = lock(&self.record.subscriptions);
+            if !known.contains(spec) {
+                known.push(spec.clone());
+            }
+            Ok(())
+        })
+    }
+
+    fn publish<'a>(&'a self, messages: &'a [Outgoing]) -> Work<'a, Result<u64>> {
+        Box::pin(async {
+            let unheard = self.driver.publish(messages).await?;
+            _ = self.record.publish(messages);
+            Ok(unheard)
+        })
+    }
+
+    fn receive<'a>(&'a self, spec: &'a SubscriptionSpec, dead: bool, most: u16) -> Work<'a, Result<Box<dyn Receiver>>> {
+        Box::pin(async move {
+            let receiver = self.driver.receive(spec, dead, most).await?;
+            let queue = (!dead).then(|| spec.queue());
+            Ok(Box::new(Recorded { receiver, record: self.record.clone(), queue }) as Box<dyn Receiver>)
+        })
+    }
+
+    fn backlog<'a>(&'a self, spec: &'a SubscriptionSpec) -> Work<'a, Result<Backlog>> {
+        self.driver.backlog(spec)
+    }
+
+    fn close(&self) -> Work<'_, Result<()>> {
+        self.driver.close()
+    }
+}
+
+impl Record {
+    fn entry(&self, name: &str, body: Vec<u8>) -> Entry {
+        Entry { number: self.numbers.fetch_add(1, Ordering::Relaxed), name: name.to_string(), body }
+    }
+
+    /// Gives the number of the entry.
+    fn handled_by(&self, queue: &str, body: Vec<u8>) -> u64 {
+        let entry = self.entry(queue, body);
+        let number = entry.number;
+        lock(&self.handled).push(entry);
+        number
+    }
+
+    /// Gives the numbers of the entries.
+    fn publish(&self, messages: &[Outgoing]) -> Vec<u64> {
+        let entries: Vec<_> = messages.iter().map(|it| self.entry(it.topic, it.body.clone())).collect();
+        let numbers = entries.iter().map(|entry| entry.number).collect();
+        lock(&self.published).extend(entries);
+        numbers
+    }
+}
+
+/// A receiver whose receipts note what was done.
+struct Recorded {
+    receiver: Box<dyn Receiver>,
+    record: Arc<Record>,
+    /// `None` for dead letters.
+    queue: Option<String>,
+}
+
+struct Noted {
+    receipt: Box<dyn Receipt>,
+    record: Arc<Record>,
+    queue: String,
+    body: Vec<u8>,
+}
+
+impl Recorded {
+    fn wrap(&self, received: &mut [Received]) {
+        let Some(queue) = &self.queue else { return };
+        for received in received {
+            let (record, queue, body) = (self.record.clone(), queue.clone(), received.message.body.clone());
+            let receipt = std::mem::replace(&mut received.receipt, Box::new(Settled));
+            received.receipt = Box::new(Noted { receipt, record, queue, body });
+        }
+    }
+}
+
+impl Receiver for Recorded {
+    fn next<'a>(&'a mut self, out: &'a mut Vec<Received>) -> Work<'a, Result<bool>> {
+        Box::pin(async move {
+            let begin = out.len();
+            let more = self.receiver.next(out).await?;
+            self.wrap(&mut out[begin..]);
+            Ok(more)
+        })
+    }
+
+    fn try_next(&mut self, out: &mut Vec<Received>) -> Result<()> {
+        let begin = out.len();
+        let tried = self.receiver.try_next(out);
+        self.wrap(&mut out[begin..]);
+        tried
+    }
+}
+
+impl Receipt for Noted {
+    fn settle(self: Box<Self>, how: Settlement) -> Work<'static, Result<()>> {
+        Box::pin(async move {
+            let Noted { receipt, record, queue, body } = *self;
+            let Settlement::Done(events) = how else { return receipt.settle(how).await };
+            // Before it is settled: whoever sees the queue empty sees this, too.
+            let (handled, published) = (record.handled_by(&queue, body), record.publish(&events));
+            let settled = receipt.settle(Settlement::Done(events)).await;
+            if settled.is_err() {
+                lock(&record.handled).retain(|it| it.number != handled);
+                lock(&record.published).retain(|it| !published.contains(&it.number));
+            }
+            settled
+        })
+    }
+}
+
+/// In the place of a receipt that was taken out.
+struct Settled;
+
+impl Receipt for Settled {
+    fn settle(self: Box<Self>, _: Settlement) -> Work<'static, Result<()>> {
+        Box::pin(async { Ok(()) })
+    }
+}
