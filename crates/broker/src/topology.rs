@@ -229,6 +229,11 @@ impl<Q: Clone> Topology<Q> {
         self.exchanges.get(name).is_some_and(|exchange| exchange.durable)
     }
 
+    /// The names of exchanges in which messages wait before they are routed.
+    pub(crate) fn delayed_exchanges(&self) -> Vec<Arc<str>> {
+        self.exchanges.iter().filter(|(_, exchange)| exchange.delayed).map(|(name, _)| name.clone()).collect()
+    }
+
     /// The exchange of this name, or 404.
     pub fn exchange(&self, name: &str) -> Result<&Exchange> {
         self.exchanges.get(name).ok_or_else(|| Error::not_found("exchange", name, &self.vhost))

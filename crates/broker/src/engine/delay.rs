@@ -1,9 +1,11 @@
 //! Messages that wait before they are routed: each exchange of type `x-delayed-message` has a queue for them.
 
 use super::dead::push;
+use super::durable::limits_too_low;
 use super::{QueueDeclare, SharedQueue, VirtualHost};
 use crate::delay::{DELAYED_TYPE, negate};
 use crate::error::Result;
+use crate::log::OpenError;
 use crate::message::Message;
 use crate::publisher::{Held, life};
 use crate::settings::DELAYS_FOR;
@@ -15,18 +17,36 @@ use std::sync::Arc;
 impl VirtualHost {
     /// Gives an exchange that delays messages a queue for them, unless it has one.
     pub(super) fn declare_delay_queue(&self, declare: &ExchangeDeclare<'_>) -> Result<()> {
-        if declare.kind != DELAYED_TYPE {
-            return Ok(());
+        match declare.kind {
+            DELAYED_TYPE => self.make_delay_queue(declare.name, declare.durable),
+            _ => Ok(()),
         }
-        let name = delay_queue(declare.name);
+    }
+
+    /// Of a queue that a start has found: it belongs to an exchange that is gone, and a crash came before its own end.
+    pub(super) fn has_lost_exchange(&self, arguments: &FieldTable) -> bool {
+        let Some(exchange) = arguments.get(DELAYS_FOR) else { return false };
+        let is_there =
+            |name: &str| self.topology.read().exchange(name).is_ok_and(|exchange| exchange.delayed && exchange.durable);
+        !exchange.as_str().is_some_and(is_there)
+    }
+
+    /// Gives queues to exchanges that a start has found without, because a crash came in between.
+    pub(super) fn restore_delay_queues(&self) -> std::result::Result<(), OpenError> {
+        let delayed = self.topology.read().delayed_exchanges();
+        delayed.iter().try_for_each(|name| self.make_delay_queue(name, true)).map_err(limits_too_low)
+    }
+
+    fn make_delay_queue(&self, exchange: &str, durable: bool) -> Result<()> {
+        let name = delay_queue(exchange);
         self.change(|topology| {
             if topology.queue(&name).is_ok() {
                 return Ok(());
             }
-            let arguments = FieldTable::new().with(DELAYS_FOR, declare.name);
+            let arguments = FieldTable::new().with(DELAYS_FOR, exchange);
             let queue = QueueDeclare {
                 name: &name,
-                durable: declare.durable,
+                durable,
                 exclusive: false,
                 auto_delete: false,
                 arguments: arguments.as_table(),

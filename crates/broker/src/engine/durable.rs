@@ -2,6 +2,7 @@
 
 use super::{Broker, Inner, QueueDeclare, SharedQueue, VirtualHost};
 use crate::dedup::Point;
+use crate::error::Error;
 use crate::log::{
     Change, Contents, Entry, FileSpan, Lsn, OpenError, QueueId, Recovery, Round, Snapshot, Span, Store, View,
     report_lost,
@@ -159,6 +160,12 @@ impl Broker {
         }
         for ((vhost_name, name), found) in std::mem::take(&mut contents.queues) {
             let Some(vhost) = self.vhost(&vhost_name) else { continue };
+            if vhost.has_lost_exchange(&found.arguments) {
+                let mut meta = Vec::new();
+                let kind = Change::QueueDeleted { id: found.id }.encode(&mut meta);
+                durable.write_changes(&[(kind, meta)]);
+                continue;
+            }
             let (mut restored, unknown) = contents.restore(found.id);
             recovery.messages += restored.live.len();
             report_lost(&vhost_name, &name, &restored.lost, "found at an earlier start", &mut recovery.damage);
@@ -188,6 +195,10 @@ impl Broker {
             if !damaged {
                 handle.settle_in();
             }
+        }
+        for vhost in self.inner.vhosts.read().values() {
+            vhost.restore_delay_queues()?;
+            recovery.queues += vhost.topology.read().handles().len() as u64;
         }
         self.restore_producers(&mut contents);
         for ((vhost, to), bindings) in &contents.bindings {
@@ -275,9 +286,13 @@ impl VirtualHost {
         self.follow_points(&mut topology);
         self.generation.store(topology.generation(), Ordering::Release);
         topology.take_journal();
-        result
-            .map_err(|error| OpenError::Missing(format!("the broker's limits are too low for what is stored: {error}")))
+        result.map_err(limits_too_low)
     }
+}
+
+/// What is stored does not fit.
+pub(super) fn limits_too_low(error: Error) -> OpenError {
+    OpenError::Missing(format!("the broker's limits are too low for what is stored: {error}"))
 }
 
 impl View for Inner {

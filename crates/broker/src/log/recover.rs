@@ -102,7 +102,7 @@ pub(crate) fn recover(storage: &Storage, id: u64, account: &Account) -> Result<R
     start.remove_orphans(&names, &others, &listed, checkpoint.number, &held, &files)?;
     let times = start.restore_times(readers, &files)?;
     let Scan { contents, unnamed, replayed, torn, damage, .. } = start.scan;
-    let recovery = Recovery { queues: contents.queues.len() as u64, messages: 0, replayed, torn, damage };
+    let recovery = Recovery { queues: 0, messages: 0, replayed, torn, damage };
     let store = Store::new(storage, log, files, checkpoint, listed, end.sealed, contents.highest_queue, held, times);
     Ok(Recovered { store, contents, recovery, unnamed, missing })
 }
