@@ -119,6 +119,13 @@ impl Dedup {
         self.windows.get(&point).is_some_and(|guarded| guarded.window.has(key, now))
     }
 
+    /// See [`Window::warm`].
+    pub(crate) fn warm(&self, point: Point, keys: impl Iterator<Item = Hash>) {
+        if let Some(guarded) = self.windows.get(&point) {
+            guarded.window.warm(keys);
+        }
+    }
+
     /// Remembers a key that is new to the point; one that is gone remembers nothing.
     pub(crate) fn see(
         &mut self,

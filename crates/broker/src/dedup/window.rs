@@ -127,6 +127,24 @@ impl Window {
         self.find([key as u64, (key >> 64) as u64]).is_some_and(|at| self.seen_at(at).until() > now)
     }
 
+    /// Brings into the caches what looking up and remembering these keys will need. The table is larger than they are, and
+    /// places in it that are read one after the other, each before a decision, cost a wait for memory each; read like this
+    /// the waits overlap.
+    pub(crate) fn warm(&self, keys: impl Iterator<Item = Hash>) {
+        if self.table.is_empty() {
+            return;
+        }
+        let (mut read, mut count) = (0, 0);
+        for key in keys {
+            read |= self.table[key as usize & self.mask()];
+            count += 1;
+        }
+        // As many are forgotten.
+        let forgotten = (self.ring.keys.len() + count).saturating_sub(self.size);
+        self.ring.keys.iter().take(forgotten).for_each(|seen| read |= self.table[seen.key[0] as usize & self.mask()]);
+        std::hint::black_box(read);
+    }
+
     /// Remembers a key. To be called for one that it does not have.
     pub(crate) fn add(&mut self, seen: Seen, now: u64) {
         if self.ring.keys.len() >= self.size {

@@ -74,6 +74,10 @@ impl Sorting<'_> {
     /// Decides about each message of a run, and remembers those that go on. `rooms` are of queues that may refuse.
     fn sort(&mut self, route: &Route, run: &Run, notes: &Notes, rooms: &mut [Room]) -> Sorted {
         let (mut sorted, mut keys, mut sequences) = (Sorted::default(), &notes.keys[..], &notes.sequences[..]);
+        for (guard, (it, _)) in (0..).zip(&route.guards) {
+            let of_guard = keys.iter().filter(|keyed| keyed.guard == guard);
+            self.dedup.warm(it.point, of_guard.map(|keyed| keyed.key));
+        }
         let mut lengths = body_lengths(run.bytes(), if rooms.is_empty() { 0 } else { run.count() });
         for number in 0..run.count() {
             let own_keys = take_of(&mut keys, |keyed| keyed.number == number);

@@ -1,7 +1,7 @@
 //! Messages that leave a queue out of turn, wait for a time, or have come back too often.
 
 use super::lanes::Lanes;
-use super::stored::take_all;
+use super::stored::{inside, take_all};
 use super::{Delivery, Head, Missing, Queue};
 use crate::dead_letter::Reason;
 use crate::log::QueueId;
@@ -197,7 +197,8 @@ impl Queue {
             }
         }
         let mut alive = Vec::new();
-        for (first, count) in take_all(&mut self.overdue, position, position + count) {
+        // They stay overdue until they are gone: a crash may come before that.
+        for (first, count) in inside(&self.overdue, position, position + count) {
             dead.push(Dead { position: first, count, reason: Reason::Expired, counted: false });
         }
         let mut at = position;

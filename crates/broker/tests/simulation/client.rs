@@ -84,6 +84,16 @@ pub struct Transaction {
     settled: Vec<(Place, Settle, u64)>,
 }
 
+impl Transaction {
+    /// Bytes of what it publishes, and of what becomes a letter by it.
+    fn bytes(&self, model: &mut Model) -> usize {
+        let rejected = self.settled.iter().filter(|(_, how, _)| *how == Settle::Reject).map(|(place, ..)| *place);
+        let letters: Vec<Id> = rejected.filter_map(|place| Some(model.entry(place)?.id)).collect();
+        let ids = self.messages.iter().map(|(id, _)| id).chain(&letters);
+        ids.map(|id| model.contents[*id as usize].length).sum()
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 pub struct Committing {
     unit: UnitId,
@@ -289,14 +299,16 @@ impl Conn {
             expect_that(done.is_err_and(|error| error.code == 406), || "a full queue takes a transaction".to_string())?;
             return self.reopen(number, model);
         }
+        let late = chan.transaction.bytes(model) >= LATE;
+        let is_limited = |&(queue, _): &Target| model.world.is_limited(queue);
+        if late && chan.transaction.messages.iter().flat_map(|(_, targets)| targets).any(is_limited) {
+            // When it takes effect is not known, and so it is not what is too much then.
+            return self.rollback(number);
+        }
         let Transaction { messages, settled } = std::mem::take(&mut chan.transaction);
         let done = chan.channel.commit(&mut self.session, |_| ()).map_err(text)?;
         model.say(|| format!("    {} messages, {} settled, done: {done}", messages.len(), settled.len()));
-        let rejected = settled.iter().filter(|(_, how, _)| *how == Settle::Reject).map(|(place, ..)| *place);
-        let letters: Vec<Id> = rejected.filter_map(|place| Some(model.entry(place)?.id)).collect();
-        let bytes: usize =
-            messages.iter().map(|(id, _)| id).chain(&letters).map(|id| model.contents[*id as usize].length).sum();
-        let (unit, late) = (model.units.len(), bytes >= LATE);
+        let unit = model.units.len();
         model.units.push(Unit::new(model.seq, late));
         if !done {
             model.outstanding.push(unit);

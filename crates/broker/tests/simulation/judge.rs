@@ -508,6 +508,8 @@ impl Queue {
             if let (Some(at), Some(old)) = (waits, old.get(&message.id)) {
                 let dues = old.waits.iter().map(|(_, due)| *due).filter(|due| at == now.max(*due));
                 entry.waits.extend(dues.map(|due| (settled, due)));
+                // If several have passed, nobody knows which of them was said last, as far as that survived.
+                entry.was_due |= entry.waits.len() > 1;
                 entry.wakes = entry.waits.last().map(|(_, due)| *due);
             }
             self.entries.push(entry);

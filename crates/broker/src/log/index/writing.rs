@@ -3,6 +3,7 @@
 use super::{BLOCK_HEAD, ENTRIES_PER_BLOCK, Entry, Footer, SPANS_PER_BLOCK, Span, create_anew, name};
 use crate::disk::{Disk, DiskFile};
 use crate::log::format::{LogId, close_block};
+use crate::log::writer::sync_file;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
@@ -69,7 +70,7 @@ impl Writer {
         let footer = Footer { entries: u64::from(self.entries), queues: self.spans.len() as u64, directory };
         self.blocks.buffer.extend_from_slice(&footer.encode(self.log, self.number));
         self.blocks.flush(&*self.file, 0)?;
-        self.file.sync()?;
+        sync_file(&*self.file)?;
         Ok(self.spans)
     }
 }

@@ -3,6 +3,7 @@
 use super::super::format::{LogId, RECORD_HEAD, RawRecord, lsn};
 use super::super::index::create_anew;
 use super::super::record::{ENQUEUE, Enqueue, Target};
+use super::super::writer::sync_file;
 use super::{MergeError, failed, name};
 use crate::disk::{Disk, DiskFile};
 use std::sync::Arc;
@@ -106,7 +107,7 @@ impl Output {
     pub(super) fn finish(&mut self) -> Result<u64, MergeError> {
         self.flush()?;
         if self.at > 0 {
-            self.file.sync().map_err(failed(&self.what))?;
+            sync_file(&*self.file).map_err(failed(&self.what))?;
         }
         Ok(self.at)
     }
@@ -151,7 +152,7 @@ impl Output {
             self.at += self.buffer.len() as u64;
             self.buffer.clear();
             if self.at - self.synced >= SYNCED {
-                self.file.sync().map_err(failed(&self.what))?;
+                sync_file(&*self.file).map_err(failed(&self.what))?;
                 self.synced = self.at;
             }
         }

@@ -4,7 +4,6 @@ use super::{Holder, LaneId, Mask};
 use leveret_wire::table::Value;
 use rustc_hash::FxHashMap;
 use std::hash::{DefaultHasher, Hasher};
-use std::io::Write;
 
 /// Names a key in the memory of its queue.
 pub(super) type KeyId = u32;
@@ -135,11 +134,43 @@ pub(super) fn write_name(value: Value<'_>, out: &mut Vec<u8>) -> bool {
             }
         }
         // It is all that `as_i64` has not.
-        Value::U64(number) => drop(write!(out, "{number}")),
+        Value::U64(number) => push_decimal(number, out),
         other => match other.as_i64() {
-            Some(number) => drop(write!(out, "{number}")),
+            Some(number) => {
+                out.extend((number < 0).then_some(b'-'));
+                push_decimal(number.unsigned_abs(), out);
+            }
             None => return false,
         },
     }
     true
+}
+
+/// What `write!` does, at a third of its cost: it is done for each message.
+fn push_decimal(number: u64, out: &mut Vec<u8>) {
+    let (mut digits, mut first, mut rest) = ([0; 20], 20, number);
+    while first == 20 || rest > 0 {
+        first -= 1;
+        digits[first] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    out.extend_from_slice(&digits[first..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_integer_is_the_key_that_its_digits_are() {
+        let name = |value| {
+            let mut name = Vec::new();
+            write_name(value, &mut name).then(|| String::from_utf8(name).expect("digits"))
+        };
+        for number in [0, 7, 10, 1999, -1, i64::MIN, i64::MAX] {
+            assert_eq!(name(Value::I64(number)), Some(number.to_string()));
+        }
+        assert_eq!(name(Value::U64(u64::MAX)), Some(u64::MAX.to_string()));
+        assert_eq!((name(Value::I8(-5)), name(Value::Bool(true))), (Some("-5".to_string()), None));
+    }
 }
