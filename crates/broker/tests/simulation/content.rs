@@ -213,7 +213,7 @@ impl Content {
         }
         // A number and its digits are the same key.
         match self.group() {
-            Some(group) if self.flavor % 2 == 0 => headers.insert(GROUP, i64::from(group)),
+            Some(group) if self.flavor.is_multiple_of(2) => headers.insert(GROUP, i64::from(group)),
             Some(group) => headers.insert(GROUP, group.to_string().as_str()),
             None => {}
         }

@@ -195,11 +195,11 @@ impl Model {
 
     /// Deletes the queues that nobody has used for as long as they may be.
     pub fn end_leases(&mut self) {
-        for queue in 0..QUEUES.len() {
+        for (queue, name) in QUEUES.iter().enumerate() {
             let Some(life) = self.queue(queue) else { continue };
             let expires = life.rules.expires.filter(|_| life.consumers.is_empty());
             if expires.is_some_and(|expires| life.used + expires <= self.now) {
-                self.say(|| format!("    nobody uses {}: it ends", QUEUES[queue]));
+                self.say(|| format!("    nobody uses {name}: it ends"));
                 self.delete_queue(queue);
             }
         }
