@@ -116,8 +116,9 @@ fn readme_session(run: &Run) -> Result<Outcome> {
 }
 
 fn interop(run: &Run) -> Result<Outcome> {
-    let broker = Broker::leveret(run, &run.release_binary("leveret-server", "leveret")?)?;
-    run.command(judge(run)?.args(["--url", &broker.url()]))?;
+    let binary = run.release_binary("leveret-server", "leveret")?;
+    let broker = Broker::leveret(run, &binary)?;
+    run.command(judge(run)?.args(["--url", &broker.url()]).arg("--leveret-binary").arg(binary))?;
     broker.stop()?;
     run.missing_in_log()
 }
@@ -146,9 +147,11 @@ fn compare(run: &Run) -> Result<Outcome> {
         install_package(run, "rabbitmq-server")?;
     }
     let rabbitmq = rabbitmq_binary().context("the package rabbitmq-server has no start script")?;
-    let leveret = Broker::leveret(run, &run.release_binary("leveret-server", "leveret")?)?;
+    let binary = run.release_binary("leveret-server", "leveret")?;
+    let leveret = Broker::leveret(run, &binary)?;
     let rabbitmq = Broker::rabbitmq(run, &rabbitmq)?;
-    run.command(judge(run)?.args(["compare", "--leveret", &leveret.url(), "--rabbitmq", &rabbitmq.url()]))?;
+    let brokers = ["compare", "--leveret", &leveret.url(), "--rabbitmq", &rabbitmq.url()];
+    run.command(judge(run)?.args(brokers).arg("--leveret-binary").arg(binary))?;
     leveret.stop()?;
     rabbitmq.stop()?;
     run.missing_in_log()

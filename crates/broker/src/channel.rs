@@ -179,7 +179,7 @@ impl Channel {
         session.flush();
         let name = self.resolve_queue(name)?;
         if name == REPLY_TO {
-            return Ok(QueueStatus { name: name.into(), ready: 0, waiting: 0, consumers: 1 });
+            return Ok(QueueStatus { name: name.into(), ready: 0, waiting: 0, unacked: 0, consumers: 1 });
         }
         let status = session.vhost.queue_status(name, session.id)?;
         self.last_queue = Some(status.name.clone());
@@ -505,7 +505,7 @@ impl Channel {
 fn filter(consume: &Consume<'_>) -> Result<Option<Filter>> {
     Filter::from_arguments(consume.arguments).map_err(|why| {
         let (tag, queue) = (consume.tag, consume.queue);
-        Error::precondition(format!("invalid arg 'x-filter' for consumer '{tag}' of queue '{queue}': {why}"))
+        Error::precondition(format!("invalid arg 'x-filter': {why} (consumer '{tag}' of queue '{queue}')"))
     })
 }
 

@@ -439,6 +439,8 @@ pub struct QueueStatus {
     pub ready: u64,
     /// Messages that wait for their next attempt.
     pub waiting: u64,
+    /// Messages that were handed out, and are not settled.
+    pub unacked: u64,
     /// Number of consumers.
     pub consumers: usize,
 }

@@ -27,7 +27,7 @@ use std::hash::{Hash, Hasher};
 /// assert!(!filter.matches(&Properties::EMPTY));
 ///
 /// let error = Filter::parse("attributes.region foo").expect_err("an operator is missing");
-/// assert_eq!(error.to_string(), "filter: expected '=', '!=', '<', '<=', '>' or '>=' at byte 18, found 'foo'");
+/// assert_eq!(error.to_string(), "expected '=', '!=', '<', '<=', '>' or '>=' at byte 18, found 'foo'");
 /// # Ok::<(), leveret_broker::FilterError>(())
 /// ```
 ///
@@ -245,7 +245,7 @@ impl fmt::Debug for Filter {
 
 impl fmt::Display for FilterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "filter: expected {} at byte {}, found {}", self.expected, self.position, self.found)
+        write!(f, "expected {} at byte {}, found {}", self.expected, self.position, self.found)
     }
 }
 

@@ -590,7 +590,8 @@ fn refuse_filter(source: &str, to: &Destination, vhost: &str, why: &str) -> Erro
         Destination::Exchange(name) => ("exchange", name),
     };
     let binding = format!("binding from exchange '{source}' to {kind} '{name}' in vhost '{vhost}'");
-    Error::precondition(format!("invalid arg 'x-filter' for {binding}: {why}"))
+    // What is wrong comes first: a reply's text has at most 255 bytes, and names may be long.
+    Error::precondition(format!("invalid arg 'x-filter': {why} ({binding})"))
 }
 
 fn bound<'a>(vhost: &'a str, to: &Destination, binding: &'a Binding) -> Bound<'a> {

@@ -119,7 +119,7 @@ fn every_golden_directory_is_clean_and_has_everything_that_a_directory_can_have(
             assert_eq!((queue.messages, queue.lost), (messages as u64, 0), "format {format}: {}", queue.name);
         }
         assert!(report.replayed > 0 && report.torn > 0, "format {format}: {report:?}");
-        for kind in [FileKind::Segment, FileKind::Adopted, FileKind::Merged, FileKind::Index] {
+        for kind in [FileKind::Segment, FileKind::Adopted, FileKind::Merged, FileKind::Index, FileKind::Times] {
             assert!(kinds(&report, kind) > 0, "format {format} has none of {kind:?}: {:#?}", report.files);
         }
         assert_eq!(kinds(&report, FileKind::Checkpoint), 2, "format {format}: {:#?}", report.files);
@@ -160,9 +160,9 @@ fn the_newest_golden_directory_has_every_kind_of_record_where_a_start_reads_it()
     }
     let in_transactions = |kinds: &BTreeSet<(u8, bool)>| kinds.iter().any(|(_, more)| *more);
     let all = |kinds: &BTreeSet<(u8, bool)>| kinds.iter().map(|(kind, _)| *kind).collect::<BTreeSet<_>>();
-    assert_eq!(all(&log), [1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 13, 14].into(), "in log and merged files");
+    assert_eq!(all(&log), [1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17].into(), "in log and merged files");
     assert!(in_transactions(&log), "no transaction is left");
-    assert_eq!(all(&snapshot), [7, 8, 9, 11, 13, 32, 33, 34].into(), "in checkpoints");
+    assert_eq!(all(&snapshot), [7, 8, 9, 11, 13, 15, 16, 32, 33, 34].into(), "in checkpoints");
 }
 
 #[test]

@@ -7,12 +7,22 @@ use crate::verdict::{Judgement, Verdict};
 /// A row of differences.txt.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Known {
-    /// The situation's name.
+    /// The situation's name, or the beginning of several and `*`.
     pub situation: String,
     /// A client's name, or `*` for all.
     pub client: String,
     /// Why the brokers differ and may.
     pub reason: String,
+}
+
+impl Known {
+    fn explains(&self, situation: &str, client: &str) -> bool {
+        let named = match self.situation.strip_suffix('*') {
+            Some(beginning) => situation.starts_with(beginning),
+            None => self.situation == situation,
+        };
+        named && (self.client == "*" || self.client == client)
+    }
 }
 
 /// Reads `situation | client or * | reason` rows; `#` begins a comment.
@@ -61,9 +71,7 @@ pub fn differences(left: &[Judgement], right: &[Judgement], known: &[Known]) -> 
             seen.push(situation);
             let (ours, theirs) = (answers(left, situation), answers(right, situation));
             if ours != theirs {
-                let row = known
-                    .iter()
-                    .find(|row| row.situation == *situation && (row.client == "*" || row.client == left.client));
+                let row = known.iter().find(|row| row.explains(situation, &left.client));
                 found.push(Difference {
                     situation: situation.clone(),
                     client: left.client.clone(),
@@ -79,10 +87,8 @@ pub fn differences(left: &[Judgement], right: &[Judgement], known: &[Known]) -> 
 
 /// Rows that explain nothing any more, because the brokers agree there. Only a run of all clients can tell.
 pub fn stale<'a>(known: &'a [Known], differences: &[Difference]) -> Vec<&'a Known> {
-    let explains = |row: &Known, difference: &Difference| {
-        difference.situation == row.situation && (row.client == "*" || row.client == difference.client)
-    };
-    known.iter().filter(|row| !differences.iter().any(|difference| explains(row, difference))).collect()
+    let needed = |row: &Known| differences.iter().any(|found| row.explains(&found.situation, &found.client));
+    known.iter().filter(|row| !needed(row)).collect()
 }
 
 /// Reasons for failures may name times and addresses, so of a verdict only its kind is compared.
@@ -119,6 +125,17 @@ mod tests {
         assert_eq!(found[0].reason.as_deref(), Some("newer brokers answer so"));
         assert_eq!(differences(&ours, &theirs, &rows[1..])[0].reason, None);
         assert_eq!(stale(&rows, &found), [&rows[1]]);
+    }
+
+    #[test]
+    fn a_row_may_explain_all_situations_that_begin_alike() {
+        let ours = judged(&["ok pika group-get", "ok pika group-order", "ok pika grouped"]);
+        let theirs = judged(&["skip pika group-get: none", "skip pika group-order: none", "skip pika grouped: none"]);
+        let rows = known("group-* | * | they have no groups\nfilter-* | * | nor filters").unwrap();
+        let reasons: Vec<bool> =
+            differences(&ours, &theirs, &rows).iter().map(|found| found.reason.is_some()).collect();
+        assert_eq!(reasons, [true, true, false]);
+        assert_eq!(stale(&rows, &differences(&ours, &theirs, &rows)), [&rows[1]]);
     }
 
     #[test]

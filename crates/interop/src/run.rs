@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -26,6 +26,8 @@ pub struct Broker {
     pub name: String,
     /// `amqp://user:password@host:port`
     pub url: String,
+    /// The executable, for scripts that start brokers of their own to kill them.
+    pub binary: Option<PathBuf>,
 }
 
 /// Installs what the clients need; returns why a language's clients can't run, per language.
@@ -92,6 +94,9 @@ fn judge(layout: &Layout, client: &Client, broker: &Broker, logs: &Path, slots: 
     } else {
         let mut command = client.command(layout, &broker.url);
         command.env("INTEROP_BROKER", &broker.name);
+        if let Some(binary) = &broker.binary {
+            command.env("INTEROP_LEVERET", binary);
+        }
         let mut messages = Vec::new();
         let exit = process::lines(&mut command, &log, LIMIT, |line| {
             if judgement.add(line) {

@@ -215,9 +215,9 @@ pub enum Value<'a> {
     I32(i32),
     /// `i`
     U32(u32),
-    /// `l`
+    /// `l`, and `L`, which RabbitMQ and its clients read and write as signed, too.
     I64(i64),
-    /// `L`
+    /// Only inserted, see [`FieldTable`].
     U64(u64),
     /// `f`
     F32(f32),

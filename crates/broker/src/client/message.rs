@@ -118,7 +118,7 @@ impl Message {
         self.settle(true, Settle::Ack)
     }
 
-    /// It could not be processed now: with `requeue` it goes back to its place in the queue, as if it were dropped;
+    /// It could not be processed now: with `requeue` it goes back to its place in the queue, as basic.nack gives it back;
     /// without, it is rejected.
     ///
     /// # Errors

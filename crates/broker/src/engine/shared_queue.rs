@@ -234,6 +234,6 @@ impl SharedQueue {
     pub(super) fn status(&self) -> QueueStatus {
         let queue = self.state.lock();
         let (ready, waiting, consumers) = (queue.ready(), queue.waiting(), queue.consumers.len());
-        QueueStatus { name: self.name.clone(), ready, waiting, consumers }
+        QueueStatus { name: self.name.clone(), ready, waiting, unacked: queue.unacked(), consumers }
     }
 }

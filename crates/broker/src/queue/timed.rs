@@ -77,6 +77,11 @@ impl Queue {
         std::mem::take(&mut self.times)
     }
 
+    /// Messages that were handed out, and are not settled.
+    pub(crate) fn unacked(&self) -> u64 {
+        self.unacked
+    }
+
     /// Messages that wait for their time.
     pub(crate) fn waiting(&self) -> u64 {
         self.waiting.len()

@@ -231,11 +231,11 @@ fn a_bad_filter_is_refused_and_binds_nothing() {
         1: unbind q amq.direct k x-filter=attributes.a
         "#,
         expect![[r#"
-            1: bind q amq.direct k x-filter=attributes.a -> Channel 406 invalid arg 'x-filter' for binding from exchange 'amq.direct' to queue 'q' in vhost '/': filter: expected '=', '!=', '<', '<=', '>' or '>=' at byte 12, found the end
-            1: bind q amq.headers k x-filter=5 -> Channel 406 invalid arg 'x-filter' for binding from exchange 'amq.headers' to queue 'q' in vhost '/': expected a string, received one of type 'long'
-            bind q amq.topic k x-filter=true -> Channel 406 invalid arg 'x-filter' for binding from exchange 'amq.topic' to queue 'q' in vhost '/': expected a string, received one of type 'bool'
-            1: bind-exchange e amq.fanout '' x-filter=attributes:a,b -> Channel 406 invalid arg 'x-filter' for binding from exchange 'amq.fanout' to exchange 'e' in vhost '/': filter: expected 'AND', 'OR' or the end at byte 12, found ','
-            1: bind q amq.fanout '' x-filter= -> Channel 406 invalid arg 'x-filter' for binding from exchange 'amq.fanout' to queue 'q' in vhost '/': filter: expected 'attributes', 'properties', 'hasPrefix', 'NOT', '-' or '(' at byte 0, found the end
+            1: bind q amq.direct k x-filter=attributes.a -> Channel 406 invalid arg 'x-filter': expected '=', '!=', '<', '<=', '>' or '>=' at byte 12, found the end (binding from exchange 'amq.direct' to queue 'q' in vhost '/')
+            1: bind q amq.headers k x-filter=5 -> Channel 406 invalid arg 'x-filter': expected a string, received one of type 'long' (binding from exchange 'amq.headers' to queue 'q' in vhost '/')
+            bind q amq.topic k x-filter=true -> Channel 406 invalid arg 'x-filter': expected a string, received one of type 'bool' (binding from exchange 'amq.topic' to queue 'q' in vhost '/')
+            1: bind-exchange e amq.fanout '' x-filter=attributes:a,b -> Channel 406 invalid arg 'x-filter': expected 'AND', 'OR' or the end at byte 12, found ',' (binding from exchange 'amq.fanout' to exchange 'e' in vhost '/')
+            1: bind q amq.fanout '' x-filter= -> Channel 406 invalid arg 'x-filter': expected 'attributes', 'properties', 'hasPrefix', 'NOT', '-' or '(' at byte 0, found the end (binding from exchange 'amq.fanout' to queue 'q' in vhost '/')
             publish mandatory amq.direct/k back -> returned back
             publish mandatory amq.fanout/k back -> returned back
         "#]],

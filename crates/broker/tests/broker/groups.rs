@@ -210,8 +210,8 @@ fn a_filter_that_is_none_is_refused() {
     check(
         "declare q; consume q as a x-filter=attributes.a; consume q as a x-filter=5; declare q passive",
         expect![[r#"
-            consume q as a x-filter=attributes.a -> Channel 406 invalid arg 'x-filter' for consumer 'a' of queue 'q': filter: expected '=', '!=', '<', '<=', '>' or '>=' at byte 12, found the end
-            consume q as a x-filter=5 -> Channel 406 invalid arg 'x-filter' for consumer 'a' of queue 'q': expected a string, received one of type 'long'
+            consume q as a x-filter=attributes.a -> Channel 406 invalid arg 'x-filter': expected '=', '!=', '<', '<=', '>' or '>=' at byte 12, found the end (consumer 'a' of queue 'q')
+            consume q as a x-filter=5 -> Channel 406 invalid arg 'x-filter': expected a string, received one of type 'long' (consumer 'a' of queue 'q')
             declare q passive -> q: 0 ready, 0 consumers
         "#]],
     );

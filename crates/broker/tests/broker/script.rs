@@ -464,7 +464,7 @@ impl Open {
                     .declare_queue(session, QueueDeclare { name, durable, exclusive, auto_delete, arguments })?
             }
         };
-        let QueueStatus { name: known, ready, waiting, consumers } = status;
+        let QueueStatus { name: known, ready, waiting, consumers, .. } = status;
         Ok(match (passive, name) {
             (true, _) if waiting > 0 => format!("{known}: {ready} ready, {waiting} waiting, {consumers} consumers"),
             (true, _) => format!("{known}: {ready} ready, {consumers} consumers"),

@@ -8,18 +8,27 @@ use leveret_wire::properties::Properties;
 use leveret_wire::table::{FieldTable, Table};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Bytes of a segment: small, so that a small directory has many.
 const SEGMENT: u32 = 32 * 1024;
 
+/// Times in memory: so few that a few messages fill a file.
+const NEAR_TIMES: usize = 4;
+
 /// The log learns in steps of so many positions what may have been handed out.
 const HANDED_OUT_STEP: u64 = 1024;
+
+/// Milliseconds after which what waits in the queues of the script is ready again; nothing has expired then.
+pub const RETRY: u64 = 3_700_000;
 
 /// A broker without threads, with a connection to each virtual host.
 pub struct Bench {
     pub broker: Broker,
     pub recovery: Recovery,
     disk: Arc<MemoryDisk>,
+    /// Milliseconds since the start, and since 1970.
+    clock: Arc<AtomicU64>,
     sides: BTreeMap<String, Side>,
     /// By virtual host and name.
     queues: BTreeMap<(String, String), Queue>,
@@ -42,6 +51,8 @@ struct Queue {
     entries: BTreeMap<u64, Entry>,
     /// Positions that were not handed out since the last start.
     fresh: BTreeSet<u64>,
+    /// What is returned waits.
+    retries: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +62,7 @@ struct Entry {
     returned: u64,
     /// Its delivery tag, while it is not settled.
     held: Option<u64>,
+    waiting: bool,
 }
 
 /// A message as the log is to remember it: `to` names its queues.
@@ -66,10 +78,15 @@ impl Bench {
         let disk = Arc::new(MemoryDisk::of(image));
         let mut storage = Storage::new(disk.clone());
         storage.segment_size = SEGMENT;
-        let environment =
-            Environment { random: Box::new(|| 7), now: Box::new(|| 0), elapsed: Box::new(|| 0), ticks: true };
+        storage.near_times = NEAR_TIMES;
+        let clock = Arc::new(AtomicU64::new(0));
+        let time = || {
+            let clock = clock.clone();
+            Box::new(move || clock.load(Ordering::Relaxed))
+        };
+        let environment = Environment { random: Box::new(|| 7), now: time(), elapsed: time(), ticks: true };
         let (broker, recovery) = Broker::recover(Limits::default(), environment, storage).expect("it can be opened");
-        Bench { broker, recovery, disk, sides: BTreeMap::new(), queues: BTreeMap::new() }
+        Bench { broker, recovery, disk, clock, sides: BTreeMap::new(), queues: BTreeMap::new() }
     }
 
     pub fn side(&mut self, vhost: &str) -> &mut Side {
@@ -86,9 +103,15 @@ impl Bench {
         self.queues.entry((vhost.to_string(), queue.to_string())).or_default()
     }
 
-    /// A queue was declared.
-    pub fn expect_queue(&mut self, vhost: &str, queue: &str) {
-        self.queue(vhost, queue);
+    /// A queue was declared; `retries` if what is returned to it waits.
+    pub fn expect_queue(&mut self, vhost: &str, queue: &str, retries: bool) {
+        self.queue(vhost, queue).retries = retries;
+    }
+
+    /// Lets so many milliseconds go by.
+    pub fn advance(&self, by: u64) {
+        self.clock.fetch_add(by, Ordering::Relaxed);
+        while self.broker.tick() {}
     }
 
     /// Forgets a queue that is to be deleted.
@@ -132,7 +155,7 @@ impl Bench {
         for queue in to {
             let queue = self.queue(vhost, queue);
             for number in numbers.clone() {
-                queue.entries.insert(queue.next, Entry { number, persistent, returned: 0, held: None });
+                queue.entries.insert(queue.next, Entry { number, persistent, returned: 0, held: None, waiting: false });
                 queue.fresh.insert(queue.next);
                 queue.next += 1;
             }
@@ -152,7 +175,7 @@ impl Bench {
         let got = side.channel.get(&mut side.session, name, false).expect("it is there");
         let (delivery, tag, _) = got.expect("there is one more");
         let queue = self.queue(vhost, name);
-        let ready = queue.entries.iter_mut().find(|(_, entry)| entry.held.is_none());
+        let ready = queue.entries.iter_mut().find(|(_, entry)| entry.held.is_none() && !entry.waiting);
         let (&position, entry) = ready.expect("there is one more");
         let message = delivery.block.at(delivery.offset).0;
         assert_eq!((number(&message), delivery.returned), (entry.number, entry.returned), "{name}");
@@ -169,11 +192,15 @@ impl Bench {
     pub fn settle(&mut self, vhost: &str, name: &str, numbers: impl IntoIterator<Item = u32>, how: Settle) {
         for number in numbers {
             let queue = self.queue(vhost, name);
+            let retries = queue.retries;
             let (&position, entry) =
                 queue.entries.iter_mut().find(|(_, entry)| entry.number == number).expect("it is in the queue");
             let tag = entry.held.take().expect("it was taken");
             match how {
-                Settle::Requeue | Settle::Fail => entry.returned += 1,
+                Settle::Requeue | Settle::Fail => {
+                    entry.returned += 1;
+                    entry.waiting = retries;
+                }
                 Settle::Ack | Settle::Reject => drop(queue.entries.remove(&position)),
             }
             self.side(vhost).channel.settle(tag, false, how).expect("it was delivered");
@@ -256,8 +283,10 @@ impl Bench {
                 number: entry.number,
                 redelivered: position < queue.delivered,
                 returned: entry.returned,
+                waiting: entry.waiting,
             });
-            kept.collect()
+            let (waiting, ready) = kept.partition::<Vec<_>, _>(|kept| kept.waiting);
+            [ready, waiting].concat()
         };
         self.queues.iter().map(|(name, queue)| (name.clone(), kept(queue))).collect()
     }
@@ -274,24 +303,47 @@ impl Bench {
             queue.next = queue.next.max(queue.delivered);
             queue.entries.retain(|_, entry| entry.persistent);
             queue.entries.values_mut().for_each(|entry| entry.held = None);
-            queue.fresh = queue.entries.keys().copied().collect();
+            let ready = queue.entries.iter().filter(|(_, entry)| !entry.waiting);
+            queue.fresh = ready.map(|(&position, _)| position).collect();
         }
         Bench { queues, ..Bench::open(&disk.image()) }
     }
 
-    /// Everything in the queues that `expected` names. It is handed out by that.
+    /// Everything in the queues that `expected` names, and when the time for that has come, what waits. It is handed out
+    /// by that.
     pub fn look(&mut self, expected: &Contents) -> Found {
-        let look = |(vhost, name): &(String, String)| {
-            let (side, mut seen) = (self.side(vhost), Vec::new());
-            while let Some((delivery, ..)) =
-                side.channel.get(&mut side.session, name, false).unwrap_or_else(|error| panic!("{name}: {error}"))
-            {
-                let number = number(&delivery.block.at(delivery.offset).0);
-                seen.push(Kept { number, redelivered: delivery.redelivered, returned: delivery.returned });
+        let mut found = Found::new();
+        for waiting in [false, true] {
+            for (vhost, name) in expected.queues.keys() {
+                let seen = self.empty(vhost, name, waiting);
+                found.entry((vhost.clone(), name.clone())).or_default().extend(seen);
             }
-            ((vhost.clone(), name.clone()), seen)
-        };
-        expected.queues.keys().map(look).collect()
+            self.advance(RETRY);
+        }
+        found
+    }
+
+    /// Takes all that is ready in a queue.
+    fn empty(&mut self, vhost: &str, name: &str, waiting: bool) -> Vec<Kept> {
+        let (side, mut seen) = (self.side(vhost), Vec::new());
+        while let Some((delivery, ..)) =
+            side.channel.get(&mut side.session, name, false).unwrap_or_else(|error| panic!("{name}: {error}"))
+        {
+            let number = number(&delivery.block.at(delivery.offset).0);
+            seen.push(Kept { number, redelivered: delivery.redelivered, returned: delivery.returned, waiting });
+        }
+        seen
+    }
+
+    /// How many messages expire in so many milliseconds, of those that were taken and are given back.
+    pub fn expired(&mut self, vhost: &str, name: &str, after: u64) -> u64 {
+        let side = self.side(vhost);
+        side.channel.settle(0, true, Settle::Requeue).expect("some were taken");
+        side.channel.apply_settled();
+        let ready = |side: &mut Side| side.channel.check_queue(&mut side.session, name).expect("it is there").ready;
+        let before = ready(side);
+        self.advance(after);
+        before - ready(self.side(vhost))
     }
 }
 
@@ -305,10 +357,16 @@ pub fn body(number: u32) -> Vec<u8> {
     number.to_le_bytes().repeat(words)
 }
 
-/// Some messages have headers.
-fn headers(number: u32) -> FieldTable {
+/// Some messages have headers, and some are numbered by a producer.
+pub fn headers(number: u32) -> FieldTable {
     let (none, text) = (FieldTable::default(), number.to_string());
-    if number.is_multiple_of(5) { none.with("number", text.as_str()).with("kept", number as i32) } else { none }
+    match number {
+        900..1000 => {
+            none.with("x-producer", "p").with("x-producer-epoch", 2).with("x-producer-sequence", number as i32)
+        }
+        _ if number.is_multiple_of(5) => none.with("number", text.as_str()).with("kept", number as i32),
+        _ => none,
+    }
 }
 
 /// The properties of a message, decoded and encoded; they say which it is, too.

@@ -1,9 +1,9 @@
 //! What a directory should hold, in words: a line each for what was declared, where messages are routed, and what is in
 //! a queue. The same lines declare it and are checked.
 
-use crate::bench::{Bench, body, properties};
+use crate::bench::{Bench, body, headers, properties};
 use leveret_broker::{ExchangeDeclare, QueueDeclare};
-use leveret_wire::table::{FieldTable, Table};
+use leveret_wire::table::{FieldTable, Table, Value};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -27,6 +27,8 @@ pub struct Kept {
     pub redelivered: bool,
     /// How often it was returned to the queue.
     pub returned: u64,
+    /// It waits for its next attempt.
+    pub waiting: bool,
 }
 
 impl Contents {
@@ -73,23 +75,27 @@ impl Contents {
 /// The line of a queue.
 fn messages((vhost, queue): &(String, String), kept: &[Kept]) -> String {
     let mut text = format!("messages {vhost} {queue}");
-    for Kept { number, redelivered, returned } in kept {
+    for Kept { number, redelivered, returned, waiting } in kept {
         let flag = if *redelivered { "!" } else { "" };
         let returned = if *returned > 0 { format!("x{returned}") } else { String::new() };
-        write!(text, " {number}{flag}{returned}").expect("strings take everything");
+        let waiting = if *waiting { "~" } else { "" };
+        write!(text, " {number}{flag}{returned}{waiting}").expect("strings take everything");
     }
     text
 }
 
 impl Kept {
-    /// `7!x2`: message 7, flagged, returned twice.
+    /// `7!x2~`: message 7, flagged, returned twice, waiting.
     fn parse(word: &str) -> Kept {
+        let waiting = word.ends_with('~');
+        let word = word.trim_end_matches('~');
         let (rest, returned) = word.split_once('x').unwrap_or((word, "0"));
         let number = rest.trim_end_matches('!');
         Kept {
             number: number.parse().expect("the number of a message"),
             redelivered: rest.ends_with('!'),
             returned: returned.parse().expect("a count"),
+            waiting,
         }
     }
 }
@@ -104,7 +110,12 @@ impl<'a> Line<'a> {
     fn new(line: &'a str) -> Line<'a> {
         let (pairs, words): (Vec<&str>, Vec<&str>) = line.split(' ').partition(|word| word.contains('='));
         let pairs = pairs.into_iter().filter_map(|pair| pair.split_once('='));
-        let arguments = pairs.fold(FieldTable::default(), |table, (key, value)| table.with(key, value));
+        let value = |text: &'a str| match text.parse::<i64>() {
+            Ok(number) => Value::I64(number),
+            Err(_) if text == "true" => Value::Bool(true),
+            Err(_) => Value::LongString(text.as_bytes()),
+        };
+        let arguments = pairs.fold(FieldTable::default(), |table, (key, text)| table.with(key, value(text)));
         Line { words, arguments }
     }
 
@@ -151,7 +162,8 @@ pub fn declare(bench: &mut Bench, line: &str) {
         "exchange" => vhost.declare_exchange(line.exchange(line.word(3))),
         "queue" => {
             let declared = side.channel.declare_queue(&mut side.session, line.queue(arguments)).map(|_| ());
-            bench.expect_queue(line.word(1), line.word(2));
+            let retries = line.arguments.get("x-delayed-retry-min").is_some();
+            bench.expect_queue(line.word(1), line.word(2), retries);
             declared
         }
         "bind" if line.word(4) == "queue" => {
@@ -166,13 +178,24 @@ pub fn declare(bench: &mut Bench, line: &str) {
 /// Whether a line is true: those of [`declare`], and
 ///
 /// - `route VHOST EXCHANGE KEY [KEY=VALUE ...] to QUEUE ...`, with the pairs as headers
+/// - `again VHOST EXCHANGE KEY NUMBER to QUEUE ...`, which publishes message NUMBER: to nobody if it was there before
+/// - `expires VHOST QUEUE MILLISECONDS NUMBER`: so many messages have expired then
 /// - `absent VHOST exchange|queue NAME`
 ///
 /// Leaves messages in the queues.
 pub fn check(bench: &mut Bench, text: &str, queues: &[(String, String)]) {
     let line = Line::new(text);
-    if line.word(0) == "route" {
-        return check_route(bench, text, &line, queues);
+    match line.word(0) {
+        "route" => return check_route(bench, text, &line, queues, (0, &line.arguments, 5)),
+        "again" => {
+            let number = line.word(4).parse().expect("the number of a message");
+            return check_route(bench, text, &line, queues, (number, &headers(number), 6));
+        }
+        "expires" => {
+            let number = |at: usize| line.word(at).parse::<u64>().expect("a number");
+            return assert_eq!(bench.expired(line.word(1), line.word(2), number(3)), number(4), "{text}");
+        }
+        _ => {}
     }
     assert!(bench.broker.vhost(line.word(1)).is_some(), "there is no virtual host for: {text}");
     let side = bench.side(line.word(1));
@@ -202,8 +225,14 @@ pub fn check(bench: &mut Bench, text: &str, queues: &[(String, String)]) {
     }
 }
 
-/// Publishes and looks at which queues have more than before.
-fn check_route(bench: &mut Bench, text: &str, line: &Line<'_>, queues: &[(String, String)]) {
+/// Publishes a message, by number and headers, and looks at which queues have more than before: those from a word on.
+fn check_route(
+    bench: &mut Bench,
+    text: &str,
+    line: &Line<'_>,
+    queues: &[(String, String)],
+    (number, headers, first): (u32, &FieldTable, usize),
+) {
     let vhost = line.word(1);
     let queues: Vec<&str> = queues.iter().filter(|(of, _)| of == vhost).map(|(_, name)| name.as_str()).collect();
     let ready = |bench: &mut Bench| -> Vec<u64> {
@@ -212,13 +241,12 @@ fn check_route(bench: &mut Bench, text: &str, line: &Line<'_>, queues: &[(String
         queues.iter().map(status).collect()
     };
     let before = ready(bench);
-    let headers = line.arguments.as_table();
-    properties(0, false, headers, |properties, encoded| {
-        bench.publish_raw(vhost, line.word(2), line.word(3), properties, encoded, &body(0));
+    properties(number, false, headers.as_table(), |properties, encoded| {
+        bench.publish_raw(vhost, line.word(2), line.word(3), properties, encoded, &body(number));
     });
     let grown = ready(bench).into_iter().zip(before).map(|(after, before)| after - before);
     let mut got: Vec<&str> = queues.iter().zip(grown).flat_map(|(name, by)| vec![*name; by as usize]).collect();
-    let mut wanted = line.words[5..].to_vec();
+    let mut wanted = line.words[first..].to_vec();
     got.sort_unstable();
     wanted.sort_unstable();
     assert_eq!(got, wanted, "{text}");

@@ -11,6 +11,7 @@ exchange / orders topic
 exchange / audit fanout internal
 exchange / parts headers auto-delete
 exchange / noted direct note=kept
+exchange / first topic x-message-deduplication=true
 queue / plain
 queue / gaps
 queue / returned
@@ -21,6 +22,11 @@ queue / large
 queue / filled
 queue / fresh
 queue / purged
+queue / brief x-message-ttl=36000000
+queue / retried x-delayed-retry-min=3600000
+queue / once x-message-deduplication=true x-cache-size=100
+queue / of-first
+queue / numbered
 queue / letters auto-delete x-dead-letter-exchange=audit x-dead-letter-routing-key=dead
 bind / orders # exchange audit
 bind / orders orders.*.eu queue plain
@@ -29,6 +35,7 @@ bind / parts - queue gaps x-match=all colour=red size=xl
 bind / amq.fanout - queue fan-1
 bind / amq.fanout - queue fan-2
 bind / amq.fanout - queue fan-3
+bind / first # queue of-first
 bind / amq.direct heavy queue large
 bind / amq.direct heavy queue fan-3
 exchange tenant orders fanout
@@ -62,9 +69,21 @@ route / - fresh to fresh
 route tenant orders - to tenant-2
 route tenant - plain to plain
 route late orders - to plain
+again / - once 722 to
+again / - once 729 to
+again / - once 730 to once
+again / first any 741 to
+again / first any 749 to
+again / first any 722 to of-first
+again / - numbered 900 to
+again / - numbered 909 to
+again / - numbered 910 to numbered
 absent / exchange over
 absent / queue over
-absent tenant queue gaps";
+absent tenant queue gaps
+expires / brief 36000000 8";
+
+const FIRST: Sent = Sent { exchange: "first", key: "k", to: &["of-first"] };
 
 const FAN: Sent = Sent { exchange: "amq.fanout", key: "", to: &["fan-1", "fan-2", "fan-3"] };
 
@@ -81,6 +100,8 @@ pub fn run() -> (Image, Contents) {
     let mut bench = bench.restart(false);
     change(&mut bench);
     let mut bench = bench.restart(true);
+    hesitate(&mut bench);
+    let mut bench = bench.restart(false);
     let image = end(&mut bench);
     let topology = [DECLARED, DECLARED_LATE, PROMISED].into_iter().flat_map(str::lines).map(str::to_string).collect();
     (image, Contents { topology, queues: bench.contents(), ..Contents::default() })
@@ -141,9 +162,34 @@ fn change(bench: &mut Bench) {
     bench.publish("/", direct(&["purged"]), true, 230..232);
     bench.publish("tenant", Sent { exchange: "orders", key: "", to: &["tenant-2"] }, true, 300..305);
     bench.publish("tenant", direct(&["plain"]), true, 305..310);
+    know(bench, 0, [711, 712]);
     bench.transact("/", "gaps", &[("plain", 400), ("gaps", 401), ("fresh", 402)], true);
     bench.transact("/", "fan-1", &[("plain", 403), ("large", 404)], false);
     bench.tend();
+}
+
+/// What expires, waits, and is known when it comes again.
+fn know(bench: &mut Bench, first: u32, returned: [u32; 2]) {
+    for number in 700 + first..704 + first {
+        // Each at another time.
+        bench.advance(1);
+        bench.publish("/", direct(&["brief"]), true, number..number + 1);
+    }
+    bench.publish("/", direct(&["retried"]), true, 710 + first..714 + first);
+    bench.take("/", "retried", 3);
+    bench.settle("/", "retried", returned, Settle::Requeue);
+    bench.publish("/", direct(&["once"]), true, 720 + first..725 + first);
+    bench.publish("/", FIRST, true, 740 + first..745 + first);
+    bench.publish("/", direct(&["numbered"]), true, 900 + first..905 + first);
+    bench.broker.write_log();
+}
+
+/// What is returned last is written again by the next start.
+fn hesitate(bench: &mut Bench) {
+    bench.take("/", "returned", 2);
+    bench.broker.write_log();
+    bench.settle("/", "returned", [210], Settle::Requeue);
+    bench.broker.write_log();
 }
 
 /// A segment that is adopted and stays, what has to be replayed, and a torn end.
@@ -167,6 +213,7 @@ fn end(bench: &mut Bench) -> Image {
     bench.settle("/", "returned", [210], Settle::Ack);
     bench.transact("tenant", "plain", &[("tenant-2", 510), ("plain", 511)], true);
     bench.publish("tenant", direct(&["plain"]), true, 512..514);
+    know(bench, 5, [713, 715]);
     bench.broker.write_log();
     let before = bench.image();
     // Once more, for the image only: power fails when the first sector is written.

@@ -11,6 +11,9 @@ from pika import spec
 
 from report import BrokerError, Report, Skip, finish
 from situations import run_all
+from situations_filters import FILTERS
+from situations_groups import GROUPS
+from situations_once import ONCE
 
 CLOSED = {"channel": pika.exceptions.ChannelClosedByBroker, "connection": pika.exceptions.ConnectionClosedByBroker}
 PROPERTIES = "content_type content_encoding headers delivery_mode priority correlation_id reply_to expiration"
@@ -63,7 +66,7 @@ class Channel:
     def __init__(self, connection, channel):
         self.connection, self.channel = connection, channel
         self.returns, self.order, self.cancelled = [], [], []
-        self.confirms, self.acked = False, 0
+        self.confirms, self.acked, self.nacked = False, 0, 0
         channel.add_on_return_callback(self._returned)
         channel.add_on_cancel_callback(lambda frame: self.cancelled.append(frame.method.consumer_tag))
 
@@ -78,11 +81,11 @@ class Channel:
     def exchange_delete(self, name, if_unused=False):
         self.channel.exchange_delete(name, if_unused)
 
-    def exchange_bind(self, destination, source, key):
-        self.channel.exchange_bind(destination, source, key)
+    def exchange_bind(self, destination, source, key, arguments=None):
+        self.channel.exchange_bind(destination, source, key, arguments)
 
-    def exchange_unbind(self, destination, source, key):
-        self.channel.exchange_unbind(destination, source, key)
+    def exchange_unbind(self, destination, source, key, arguments=None):
+        self.channel.exchange_unbind(destination, source, key, arguments)
 
     def queue_declare(self, name, **options):
         ok = self.channel.queue_declare(name, **options).method
@@ -91,8 +94,8 @@ class Channel:
     def queue_bind(self, queue, exchange, key, arguments=None):
         self.channel.queue_bind(queue, exchange, key, arguments)
 
-    def queue_unbind(self, queue, exchange, key):
-        self.channel.queue_unbind(queue, exchange, key)
+    def queue_unbind(self, queue, exchange, key, arguments=None):
+        self.channel.queue_unbind(queue, exchange, key, arguments)
 
     def queue_purge(self, queue):
         return self.channel.queue_purge(queue).method.message_count
@@ -112,6 +115,8 @@ class Channel:
             # pika raises this when the ack arrives and a return was there before it.
             self.order += ["return", "ack"]
             self.acked += 1
+        except pika.exceptions.NackError:
+            self.nacked += 1
 
     def get(self, queue, no_ack=False):
         method, properties, body = self.channel.basic_get(queue, no_ack)
@@ -154,7 +159,7 @@ class Channel:
         self.confirms = True
 
     def wait_confirms(self):
-        return self.acked, 0  # publish() waited for each.
+        return self.acked, self.nacked  # publish() waited for each.
 
     def tx_select(self):
         self.channel.tx_select()
@@ -191,6 +196,9 @@ class Connection:
     def close(self):
         self.connection.close()
 
+    def drop(self):
+        raise Skip("pika can't lose a connection without a word")
+
 
 @translated
 class Adapter:
@@ -223,5 +231,5 @@ class Adapter:
 
 if __name__ == "__main__":
     report = Report("pika-blocking")
-    run_all(Adapter(sys.argv[1]), report)
+    run_all(Adapter(sys.argv[1]), report, GROUPS | ONCE | FILTERS)
     finish(report)

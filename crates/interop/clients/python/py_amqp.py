@@ -14,8 +14,11 @@ import amqp
 from report import BrokerError, Report, Skip, finish
 from situations import run_all
 from situations_arguments import ARGUMENTS
+from situations_filters import FILTERS
+from situations_groups import GROUPS
 from situations_letters import LETTERS
 from situations_limits import LIMITS
+from situations_once import ONCE
 
 
 def translated(cls):
@@ -94,11 +97,11 @@ class Channel:
     def exchange_delete(self, name, if_unused=False):
         self.channel.exchange_delete(name, if_unused)
 
-    def exchange_bind(self, destination, source, key):
-        self.channel.exchange_bind(destination, source, key)
+    def exchange_bind(self, destination, source, key, arguments=None):
+        self.channel.exchange_bind(destination, source, key, arguments=arguments)
 
-    def exchange_unbind(self, destination, source, key):
-        self.channel.exchange_unbind(destination, source, key)
+    def exchange_unbind(self, destination, source, key, arguments=None):
+        self.channel.exchange_unbind(destination, source, key, arguments=arguments)
 
     def queue_declare(self, name, passive=False, durable=False, exclusive=False, auto_delete=False, arguments=None):
         return tuple(self.channel.queue_declare(name, passive, durable, exclusive, auto_delete, arguments=arguments))
@@ -106,8 +109,8 @@ class Channel:
     def queue_bind(self, queue, exchange, key, arguments=None):
         self.channel.queue_bind(queue, exchange, key, arguments=arguments)
 
-    def queue_unbind(self, queue, exchange, key):
-        self.channel.queue_unbind(queue, exchange, key)
+    def queue_unbind(self, queue, exchange, key, arguments=None):
+        self.channel.queue_unbind(queue, exchange, key, arguments=arguments)
 
     def queue_purge(self, queue):
         return self.channel.queue_purge(queue)
@@ -239,5 +242,5 @@ class Adapter:
 
 if __name__ == "__main__":
     report = Report("py-amqp")
-    run_all(Adapter(sys.argv[1]), report, LETTERS | LIMITS | ARGUMENTS)
+    run_all(Adapter(sys.argv[1]), report, LETTERS | LIMITS | ARGUMENTS | GROUPS | ONCE | FILTERS)
     finish(report)

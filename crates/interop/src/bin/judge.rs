@@ -66,7 +66,7 @@ struct Selection {
     /// Install Debian's RabbitMQ if it has to be started and isn't there. CI=true does so as well.
     #[arg(long)]
     install: bool,
-    /// The `leveret` executable to start where no URL is given.
+    /// The `leveret` executable to start where no URL is given, and for situations in which a broker is killed.
     #[arg(long)]
     leveret_binary: Option<PathBuf>,
 }
@@ -96,7 +96,7 @@ fn judge(arguments: &Judge) -> Result<bool> {
         (None, _) => Some(arguments.selection.leveret(&layout)?),
     };
     let absent = prepare(&layout, &clients);
-    let broker = broker(&arguments.broker, arguments.url.as_ref(), started.as_ref())?;
+    let broker = arguments.selection.broker(&arguments.broker, arguments.url.as_ref(), started.as_ref())?;
     let judgements = run(&layout, &clients, &absent, &broker)?;
     if arguments.markdown {
         print!("{}", report::markdown(&clients, &judgements));
@@ -116,7 +116,7 @@ fn compare_brokers(arguments: &Compare) -> Result<bool> {
     let rabbitmq = arguments.rabbitmq.is_none().then(|| arguments.selection.rabbitmq(&layout)).transpose()?;
     let absent = prepare(&layout, &clients);
     let judged = |name: &str, url: Option<&String>, started: Option<&Started>| -> Result<Vec<Judgement>> {
-        let judgements = run(&layout, &clients, &absent, &broker(name, url, started)?)?;
+        let judgements = run(&layout, &clients, &absent, &arguments.selection.broker(name, url, started)?)?;
         println!("== {name}");
         print!("{}", report::terminal(&clients, &judgements));
         Ok(judgements)
@@ -158,12 +158,15 @@ fn in_ci() -> bool {
     std::env::var("CI").is_ok_and(|value| value == "true")
 }
 
-fn broker(name: &str, url: Option<&String>, started: Option<&Started>) -> Result<Broker> {
-    let url = url.or(started.map(|started| &started.url)).context("no broker to judge")?;
-    Ok(Broker { name: name.into(), url: url.trim_end_matches('/').into() })
-}
-
 impl Selection {
+    fn broker(&self, name: &str, url: Option<&String>, started: Option<&Started>) -> Result<Broker> {
+        let url = url.or(started.map(|started| &started.url)).context("no broker to judge")?;
+        let binary = self.leveret_binary.as_ref().filter(|_| name == "leveret");
+        let binary =
+            binary.map(|path| path.canonicalize().with_context(|| format!("no {}", path.display()))).transpose()?;
+        Ok(Broker { name: name.into(), url: url.trim_end_matches('/').into(), binary })
+    }
+
     fn clients(&self) -> Result<Vec<Client>> {
         let names: Vec<&str> = clients::ALL.iter().map(|client| client.name).collect();
         let languages: BTreeMap<&str, Language> = Language::ALL.into_iter().map(|l| (l.name(), l)).collect();

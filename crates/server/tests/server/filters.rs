@@ -48,7 +48,7 @@ fn a_filter_on_a_binding_is_in_effect_and_a_bad_one_is_refused() {
         ..Default::default()
     };
     client.say(1, bad);
-    let text = "PRECONDITION_FAILED - invalid arg 'x-filter' for binding from exchange 'amq.topic' to exchange \
-                'amq.fanout' in vhost '/': filter: expected '=', '!=', '<', '<=', '>' or '>=' at byte 18, found 'eu'";
+    let text = "PRECONDITION_FAILED - invalid arg 'x-filter': expected '=', '!=', '<', '<=', '>' or '>=' at byte 18, found \
+                'eu' (binding from exchange 'amq.topic' to exchange 'amq.fanout' in vhost '/')";
     client.expect_channel_close(1, 406, text, exchange::Bind::ID);
 }

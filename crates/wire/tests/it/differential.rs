@@ -155,7 +155,7 @@ fn our_decode(bytes: &[u8]) -> Frame<'_> {
     }
 }
 
-/// They read `L` as `l`, as RabbitMQ's older versions did, and don't write it.
+/// They read `L` as `l`, as RabbitMQ does, and don't write it.
 fn signed(entries: Entries) -> Entries {
     entries.into_iter().map(|(key, value)| (key, signed_value(value))).collect()
 }

@@ -194,6 +194,11 @@ pub fn owned(entries: &Entries) -> FieldTable {
 pub fn built(entries: &Entries) -> FieldTable {
     let mut table = FieldTable::new();
     for (key, value) in entries {
+        // What is read is never one.
+        if let Model::U64(n) = value {
+            table.insert(key, *n);
+            continue;
+        }
         let mut scratch = Vec::new();
         put(&mut scratch, value);
         let array = Array::new(&scratch).expect("encoded by hand");
@@ -212,7 +217,8 @@ pub fn same(model: &Model, value: Value<'_>) -> bool {
         (Model::I32(a), Value::I32(b)) => *a == b,
         (Model::U32(a), Value::U32(b)) => *a == b,
         (Model::I64(a), Value::I64(b)) => *a == b,
-        (Model::U64(a), Value::U64(b)) => *a == b,
+        // The octet of `L`, which is signed when it is read.
+        (Model::U64(a), Value::I64(b)) => *a as i64 == b,
         (Model::F32(a), Value::F32(b)) => a.to_bits() == b.to_bits(),
         (Model::F64(a), Value::F64(b)) => a.to_bits() == b.to_bits(),
         (Model::Decimal(a, b), Value::Decimal { scale, value }) => (*a, *b) == (scale, value),

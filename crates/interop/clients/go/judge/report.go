@@ -25,6 +25,7 @@ type expectation struct{ scope, code, text string }
 type report struct {
 	lock         sync.Mutex
 	failures     int
+	broker       string
 	expectations map[string]expectation
 }
 
@@ -48,7 +49,7 @@ func newReport(path string) *report {
 			rows[part[0]] = expectation{scope: part[2], code: part[3], text: part[5]}
 		}
 	}
-	return &report{expectations: rows}
+	return &report{broker: broker, expectations: rows}
 }
 
 func objectName(situation string) string { return "interop." + client + "." + situation }

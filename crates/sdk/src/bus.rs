@@ -1,0 +1,233 @@
+//! The bus: a connection to an engine, by its URL.
+
+use crate::dead::Dead;
+use crate::driver::{Backlog, Driver, SubscriptionSpec, TopicSpec, require};
+use crate::error::{Error, PublishError, Result};
+use crate::message::{MessageId, Outgoing};
+use crate::subscription::Subscription;
+use crate::topic::Topic;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A connection to an engine. Clones are the same connection.
+#[derive(Clone, Debug)]
+pub struct Bus {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    driver: Box<dyn Driver>,
+    /// Topics that the engine knows, and whether somebody was warned that nobody hears them.
+    topics: Mutex<HashMap<&'static str, bool>>,
+    unheard: AtomicU64,
+}
+
+/// What can be declared: a topic, or a subscription with its topic.
+#[derive(Clone, Debug)]
+pub struct Declaration(Declared);
+
+#[derive(Clone, Debug)]
+enum Declared {
+    Topic(TopicSpec),
+    Subscription(SubscriptionSpec),
+}
+
+impl<T> From<&Topic<T>> for Declaration {
+    fn from(topic: &Topic<T>) -> Declaration {
+        Declaration(Declared::Topic(topic.spec()))
+    }
+}
+
+impl<T> From<&Subscription<T>> for Declaration {
+    fn from(subscription: &Subscription<T>) -> Declaration {
+        Declaration(Declared::Subscription(subscription.spec()))
+    }
+}
+
+impl Bus {
+    /// Opens the engine that a URL names:
+    ///
+    /// - `local:` the Leveret broker in this process, in memory;
+    /// - `local:./directory` the same, durable; `?sync=always|never|interval:<milliseconds>` says when what is confirmed
+    ///   is on the disk (`always`).
+    ///
+    /// # Errors
+    /// [`Error::Configuration`] for a URL that is not valid, or one whose engine this program was built without;
+    /// [`Error::Engine`] if the engine cannot be opened.
+    pub async fn open(url: &str) -> Result<Bus> {
+        let scheme = url.split(':').next().unwrap_or_default();
+        match scheme {
+            #[cfg(feature = "local")]
+            "local" => Ok(Bus::with_driver(crate::local::LocalDriver::open(url)?)),
+            _ => Err(Error::Configuration(format!(
+                "'{url}' names no engine that this program was built with: expected {}",
+                if cfg!(feature = "local") { "'local:' or 'local:./directory'" } else { "a feature of the crate" }
+            ))),
+        }
+    }
+
+    /// Opens the engine that an environment variable names, or if it is not set another one.
+    ///
+    /// # Errors
+    /// As [`Bus::open`].
+    pub async fn from_env(variable: &str, default: &str) -> Result<Bus> {
+        match std::env::var(variable) {
+            Ok(url) => Bus::open(&url).await,
+            Err(std::env::VarError::NotPresent) => Bus::open(default).await,
+            Err(error) => Err(Error::Configuration(format!("environment variable {variable}: {error}"))),
+        }
+    }
+
+    /// With a driver of one's own.
+    pub fn with_driver(driver: impl Driver + 'static) -> Bus {
+        let inner = Inner { driver: Box::new(driver), topics: Mutex::default(), unheard: AtomicU64::new(0) };
+        Bus { inner: Arc::new(inner) }
+    }
+
+    /// Makes a topic, or a subscription with its topic, unless they are there: from then on the subscription keeps events,
+    /// also while nobody handles them.
+    ///
+    /// # Errors
+    /// [`Error::Absent`] if the engine cannot do what is asked for; [`Error::Mismatch`] if it has another one of this name.
+    pub async fn declare(&self, what: impl Into<Declaration>) -> Result<()> {
+        match what.into().0 {
+            Declared::Topic(topic) => self.declare_topic(&topic).await,
+            Declared::Subscription(subscription) => self.declare_subscription(&subscription).await,
+        }
+    }
+
+    async fn declare_topic(&self, topic: &TopicSpec) -> Result<()> {
+        if topic.exactly_once {
+            require(
+                self.driver().capabilities().exactly_once,
+                "exactly-once topics",
+                &format!("topic '{}'", topic.name),
+            )?;
+        }
+        self.driver().declare_topic(topic).await?;
+        self.topics().entry(topic.name).or_insert(false);
+        Ok(())
+    }
+
+    pub(crate) async fn declare_subscription(&self, spec: &SubscriptionSpec) -> Result<()> {
+        let (has, whose) = (self.driver().capabilities(), format!("subscription '{}'", spec.queue()));
+        if spec.ordered {
+            require(has.ordering, "ordering by key", &whose)?;
+        }
+        if spec.filter.is_some() {
+            require(has.filters, "filters", &whose)?;
+        }
+        if spec.retry.attempts > 1 {
+            require(has.retry, "retries", &whose)?;
+        }
+        self.declare_topic(&spec.topic).await?;
+        self.driver().declare_subscription(spec).await
+    }
+
+    pub(crate) async fn publish(&self, messages: Vec<Outgoing>) -> Result<Vec<MessageId>, PublishError> {
+        let Some(first) = messages.first() else { return Ok(Vec::new()) };
+        let topic = TopicSpec { name: first.topic, exactly_once: first.exactly_once };
+        if messages.iter().any(|message| message.delay.is_some()) {
+            let delays = self.driver().capabilities().delay;
+            require(delays, "delays", &format!("topic '{}'", topic.name))
+                .map_err(|error| PublishError::Invalid(error.to_string()))?;
+        }
+        let known = self.topics().contains_key(topic.name);
+        let published = async {
+            if !known {
+                self.declare_topic(&topic).await?;
+            }
+            self.driver().publish(&messages).await
+        };
+        match published.await {
+            Ok(unheard) => {
+                self.note_unheard(topic.name, unheard);
+                Ok(messages.into_iter().map(|message| message.id).collect())
+            }
+            Err(error) => {
+                let message = messages.into_iter().next().expect("there is a first one");
+                Err(PublishError::Unconfirmed { error, message: Box::new(message) })
+            }
+        }
+    }
+
+    fn note_unheard(&self, topic: &'static str, count: u64) {
+        if count == 0 {
+            return;
+        }
+        self.inner.unheard.fetch_add(count, Ordering::Relaxed);
+        let was_told = self.topics().insert(topic, true);
+        if was_told != Some(true) {
+            tracing::warn!(topic, "nobody subscribes to this topic: what is published to it is gone; see Bus::declare");
+        }
+    }
+
+    /// Messages that were published to topics without a subscription, and are gone.
+    pub fn unheard(&self) -> u64 {
+        self.inner.unheard.load(Ordering::Relaxed)
+    }
+
+    /// How many messages a subscription has that were not handled.
+    ///
+    /// # Errors
+    /// [`Error::Engine`], also if it was not declared.
+    pub async fn backlog<T>(&self, subscription: &Subscription<T>) -> Result<Backlog> {
+        self.driver().backlog(&subscription.spec()).await
+    }
+
+    /// Takes dead letters of a subscription, at most `max`, to look at, redrive or discard them. Those that are dropped go back
+    /// to the dead-letter queue.
+    ///
+    /// # Errors
+    /// [`Error::Engine`], also if it was not declared.
+    pub async fn dead<T>(&self, subscription: &Subscription<T>, max: u16) -> Result<Vec<Dead<T>>> {
+        let (spec, mut received) = (subscription.spec(), Vec::new());
+        if max > 0 {
+            let mut receiver = self.driver().receive(&spec, true, max).await?;
+            receiver.try_next(&mut received)?;
+        }
+        let codec = subscription.topic().codec();
+        Ok(received.into_iter().map(|received| Dead::new(received, codec)).collect())
+    }
+
+    /// Sends all dead letters of a subscription, `max` at most, back to be handled again, from their first attempt on.
+    /// Gives how many these were.
+    ///
+    /// # Errors
+    /// [`Error::Engine`]. Those that were sent back by then are.
+    pub async fn redrive<T>(&self, subscription: &Subscription<T>, max: u64) -> Result<u64> {
+        /// Taken together.
+        const STEP: u64 = 100;
+        let mut redriven = 0;
+        while redriven < max {
+            let dead = self.dead(subscription, (max - redriven).min(STEP) as u16).await?;
+            if dead.is_empty() {
+                break;
+            }
+            for dead in dead {
+                dead.redrive().await?;
+                redriven += 1;
+            }
+        }
+        Ok(redriven)
+    }
+
+    /// Ends the connection: when everything that was published is safe. Handlers should have been stopped before.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] if something could not be written.
+    pub async fn close(self) -> Result<()> {
+        self.driver().close().await
+    }
+
+    pub(crate) fn driver(&self) -> &dyn Driver {
+        &*self.inner.driver
+    }
+
+    fn topics(&self) -> std::sync::MutexGuard<'_, HashMap<&'static str, bool>> {
+        // Nothing that is done with it can panic halfway.
+        self.inner.topics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

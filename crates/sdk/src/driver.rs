@@ -1,0 +1,237 @@
+//! What an engine has to do for the SDK: the one trait behind every URL.
+
+use crate::error::{Error, Result};
+use crate::message::{Incoming, Outgoing};
+use crate::retry::RetryPolicy;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+
+/// What a driver does in the background of a call.
+pub type Work<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// How an engine gives what is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Support {
+    /// The engine does it.
+    Native,
+    /// The driver does it, with what the engine has.
+    Emulated,
+    /// Not at all: asking for it is an error before anything starts.
+    Absent,
+}
+
+/// What can be asked of an engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Capabilities {
+    /// Messages wait in the engine before they are tried again.
+    pub retry: Support,
+    /// A message may be published to be delivered later.
+    pub delay: Support,
+    /// Messages with the same key are handled one after the other, and others beside them.
+    pub ordering: Support,
+    /// A message that is published again with its id is taken once.
+    pub exactly_once: Support,
+    /// Subscriptions may take some messages only.
+    pub filters: Support,
+    /// What a handler publishes and the end of its message take effect together.
+    pub transactions: Support,
+    /// Messages survive the engine.
+    pub durable: Support,
+}
+
+impl Capabilities {
+    /// An engine that does everything.
+    pub const fn native() -> Capabilities {
+        let native = Support::Native;
+        Capabilities {
+            retry: native,
+            delay: native,
+            ordering: native,
+            exactly_once: native,
+            filters: native,
+            transactions: native,
+            durable: native,
+        }
+    }
+}
+
+/// A topic, as an engine has to know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TopicSpec {
+    /// Its name.
+    pub name: &'static str,
+    /// Messages are taken once, by their ids.
+    pub exactly_once: bool,
+}
+
+/// A subscription, as an engine has to know it.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct SubscriptionSpec {
+    /// Its topic.
+    pub topic: TopicSpec,
+    /// Its name, unique to the topic.
+    pub name: &'static str,
+    /// When what failed is tried again, and how often.
+    pub retry: RetryPolicy,
+    /// Messages with the same key are handled one after the other.
+    pub ordered: bool,
+    /// Which messages it takes; all without one.
+    pub filter: Option<&'static str>,
+}
+
+impl SubscriptionSpec {
+    /// The name of its queue.
+    pub fn queue(&self) -> String {
+        format!("{}.{}", self.topic.name, self.name)
+    }
+
+    /// The name of the queue of its dead letters.
+    pub fn dead_queue(&self) -> String {
+        format!("{}.{}.dead", self.topic.name, self.name)
+    }
+}
+
+/// How many messages a subscription has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Backlog {
+    /// Can be delivered.
+    pub ready: u64,
+    /// Were delivered, and are not settled.
+    pub unsettled: u64,
+    /// Wait for their next attempt.
+    pub waiting: u64,
+    /// Ended in the dead-letter queue.
+    pub dead: u64,
+}
+
+/// What an engine does with a message when its handler has ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Settlement {
+    /// It is forgotten, and what its handler has published is published: both or neither where transactions are native.
+    Done(Vec<Outgoing>),
+    /// It is delivered again after the delay of its subscription's policy, or after one of its own.
+    Retry {
+        /// At least so long from now.
+        after: Option<std::time::Duration>,
+    },
+    /// It goes to the dead-letter queue, with the reason and with why it failed.
+    Dead {
+        /// `rejected`, `attempts` or `undecodable`.
+        reason: &'static str,
+        /// The last error.
+        error: String,
+    },
+    /// Of a dead letter: it goes back to the queue that it comes from, and its attempts begin anew.
+    Redrive,
+    /// It goes back as if it had not been delivered.
+    Release,
+}
+
+/// A connection to an engine.
+pub trait Driver: fmt::Debug + Send + Sync {
+    /// What the engine can do.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Makes a topic, unless it is there.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if one is there that differs.
+    fn declare_topic<'a>(&'a self, topic: &'a TopicSpec) -> Work<'a, Result<()>>;
+
+    /// Makes a subscription and its dead-letter queue, unless they are there. Its topic is there.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if one is there that differs.
+    fn declare_subscription<'a>(&'a self, spec: &'a SubscriptionSpec) -> Work<'a, Result<()>>;
+
+    /// Publishes messages to topics that were declared. Done when the engine has confirmed all of them; gives how many went to no
+    /// subscription.
+    ///
+    /// # Errors
+    /// If it is not known that all were published.
+    fn publish<'a>(&'a self, messages: &'a [Outgoing]) -> Work<'a, Result<u64>>;
+
+    /// Receives the messages of a subscription that was declared, or its dead letters. At most `prefetch` are not settled
+    /// at a time.
+    ///
+    /// # Errors
+    /// [`Error::Engine`].
+    fn receive<'a>(
+        &'a self,
+        spec: &'a SubscriptionSpec,
+        dead: bool,
+        prefetch: u16,
+    ) -> Work<'a, Result<Box<dyn Receiver>>>;
+
+    /// How many messages a subscription has.
+    ///
+    /// # Errors
+    /// [`Error::Engine`].
+    fn backlog<'a>(&'a self, spec: &'a SubscriptionSpec) -> Work<'a, Result<Backlog>>;
+
+    /// Ends the connection when everything is settled and written.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] if something could not be written.
+    fn close(&self) -> Work<'_, Result<()>>;
+}
+
+/// The messages of a subscription.
+pub trait Receiver: Send {
+    /// Waits for messages and appends those that are there. False if none come any more.
+    ///
+    /// Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// [`Error::Engine`].
+    fn next<'a>(&'a mut self, out: &'a mut Vec<Received>) -> Work<'a, Result<bool>>;
+
+    /// Appends messages that are there already.
+    ///
+    /// # Errors
+    /// [`Error::Engine`].
+    fn try_next(&mut self, out: &mut Vec<Received>) -> Result<()>;
+}
+
+/// A message that was delivered.
+pub struct Received {
+    /// The message.
+    pub message: Incoming,
+    /// Its death, if it is a dead letter.
+    pub death: Option<Death>,
+    /// The way to settle it. Dropping it is [`Settlement::Release`], or a failed attempt where the engine knows no better.
+    pub receipt: Box<dyn Receipt>,
+}
+
+/// What a dead letter says of its end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Death {
+    /// Why, as the engine or the SDK names it.
+    pub reason: String,
+    /// The last error, if the SDK has seen it.
+    pub error: Option<String>,
+    /// How often it was tried.
+    pub attempts: u32,
+}
+
+/// Settles a message.
+pub trait Receipt: Send {
+    /// Done when the engine has taken note of it; with [`Settlement::Done`] and messages, when it has confirmed them.
+    ///
+    /// # Errors
+    /// [`Error::Engine`]: the message will be delivered again.
+    fn settle(self: Box<Self>, how: Settlement) -> Work<'static, Result<()>>;
+}
+
+/// What is asked for, and what the engine has: an error if one is missing.
+pub(crate) fn require(support: Support, what: &str, whose: &str) -> Result<()> {
+    match support {
+        Support::Native | Support::Emulated => Ok(()),
+        Support::Absent => Err(Error::Absent(format!("{whose}: this engine has no {what}"))),
+    }
+}

@@ -1,0 +1,134 @@
+//! Handlers: async functions of an event, and of what else they need.
+
+use crate::bus::Bus;
+use crate::error::{Error, Result};
+use crate::message::Meta;
+use crate::outcome::{Events, IntoOutcome, Outcome};
+use std::any::{Any, TypeId, type_name};
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
+
+/// An async function whose first argument is the event, and whose others can be [extracted](Extract): up to six of them.
+///
+/// ```
+/// use leveret::{Meta, Outcome, State};
+///
+/// #[derive(Clone)]
+/// struct Mailer;
+///
+/// async fn welcome(email: String, State(mailer): State<Mailer>, meta: Meta) -> Outcome {
+///     println!("attempt {} for {email}", meta.attempt);
+///     # let _ = mailer;
+///     Outcome::Done
+/// }
+/// ```
+pub trait Handler<T, Arguments>: Clone + Send + Sync + 'static {
+    /// Whether all that its arguments need is there.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`], which says what is missing.
+    fn check(&self, states: &States) -> Result<()>;
+
+    /// Handles an event.
+    fn handle(&self, event: T, context: &Context) -> impl Future<Output = (Outcome, Events)> + Send + 'static;
+}
+
+/// What can be an argument of a [`Handler`].
+pub trait Extract: Sized + Send + 'static {
+    /// Whether what it needs is there: before anything starts.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`], which says what is missing.
+    fn check(states: &States) -> Result<()> {
+        let _ = states;
+        Ok(())
+    }
+
+    /// Makes the argument for a message.
+    fn extract(context: &Context) -> Self;
+}
+
+/// What a handler can be told of a message and of its surroundings.
+#[derive(Debug)]
+pub struct Context {
+    pub(crate) meta: Meta,
+    pub(crate) states: Arc<States>,
+    pub(crate) bus: Bus,
+}
+
+/// What was given to [`App::state`](crate::App::state), by its type.
+#[derive(Debug, Default)]
+pub struct States(HashMap<TypeId, Box<dyn Any + Send + Sync>>);
+
+impl States {
+    /// True if there was none of the type.
+    pub(crate) fn insert<S: Send + Sync + 'static>(&mut self, state: S) -> bool {
+        self.0.insert(TypeId::of::<S>(), Box::new(state)).is_none()
+    }
+
+    fn get<S: Clone + 'static>(&self) -> Option<S> {
+        self.0.get(&TypeId::of::<S>())?.downcast_ref::<S>().cloned()
+    }
+}
+
+/// A clone of what was given to [`App::state`](crate::App::state).
+#[derive(Clone, Copy, Debug)]
+pub struct State<S>(pub S);
+
+impl<S: Clone + Send + Sync + 'static> Extract for State<S> {
+    fn check(states: &States) -> Result<()> {
+        let missing = || {
+            let name = type_name::<S>();
+            Error::Configuration(format!("a handler needs State<{name}>: give one to App::state before it starts"))
+        };
+        states.0.contains_key(&TypeId::of::<S>()).then_some(()).ok_or_else(missing)
+    }
+
+    fn extract(context: &Context) -> State<S> {
+        State(context.states.get().expect("it was checked before the handler was started"))
+    }
+}
+
+impl Extract for Meta {
+    fn extract(context: &Context) -> Meta {
+        context.meta.clone()
+    }
+}
+
+impl Extract for Bus {
+    fn extract(context: &Context) -> Bus {
+        context.bus.clone()
+    }
+}
+
+macro_rules! handlers {
+    ($($argument:ident),*) => {
+        impl<T, F, Fut, $($argument: Extract),*> Handler<T, ($($argument,)*)> for F
+        where
+            F: Fn(T, $($argument),*) -> Fut + Clone + Send + Sync + 'static,
+            Fut: Future + Send + 'static,
+            Fut::Output: IntoOutcome,
+        {
+            fn check(&self, states: &States) -> Result<()> {
+                let _ = states;
+                $($argument::check(states)?;)*
+                Ok(())
+            }
+
+            fn handle(&self, event: T, context: &Context) -> impl Future<Output = (Outcome, Events)> + Send + 'static {
+                let _ = context;
+                let work = self(event, $($argument::extract(context)),*);
+                async move { work.await.into_outcome() }
+            }
+        }
+    };
+}
+
+handlers!();
+handlers!(A);
+handlers!(A, B);
+handlers!(A, B, C);
+handlers!(A, B, C, D);
+handlers!(A, B, C, D, E);
+handlers!(A, B, C, D, E, G);

@@ -1,0 +1,62 @@
+//! Typed topics and subscriptions: the same in development, test and production.
+//!
+//! ```no_run
+//! use leveret::{App, Bus, Subscription, Topic};
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Serialize, Deserialize)]
+//! struct Signup {
+//!     email: String,
+//! }
+//!
+//! static SIGNUPS: Topic<Signup> = Topic::new("signups");
+//! static EMAIL: Subscription<Signup> = SIGNUPS.subscription("email");
+//!
+//! async fn welcome(signup: Signup) -> Result<(), std::io::Error> {
+//!     println!("welcome, {}", signup.email);
+//!     Ok(())
+//! }
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let bus = Bus::from_env("BUS_URL", "local:./data").await?;
+//!     let app = App::new(&bus).handle(&EMAIL, welcome).start().await?;
+//!     SIGNUPS.publish(&bus, &Signup { email: "ann@example.com".to_string() }).await?;
+//!     tokio::signal::ctrl_c().await?;
+//!     app.drain().await?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! Every subscription gets every event of its topic, also those that were published while it was not running. A handler that fails is
+//! tried again, later and later; when it has failed often enough, the message is a dead letter, which can be looked at and
+//! redriven. A message that waits for its next attempt waits in the engine: it holds no worker, no memory, and nobody up, except
+//! those with the same key of an [ordered](Subscription::ordered) subscription.
+
+mod app;
+mod bus;
+mod codec;
+mod dead;
+pub mod driver;
+mod error;
+mod handler;
+#[cfg(feature = "local")]
+pub mod local;
+mod message;
+mod name;
+mod outcome;
+mod retry;
+mod subscription;
+mod topic;
+
+pub use app::{App, Running};
+pub use bus::{Bus, Declaration};
+pub use codec::Codec;
+pub use dead::Dead;
+pub use error::{BoxError, Error, PublishError, Result};
+pub use handler::{Context, Extract, Handler, State, States};
+pub use message::{Incoming, MessageId, Meta, Outgoing};
+pub use outcome::{Events, IntoOutcome, Outcome};
+pub use retry::RetryPolicy;
+pub use subscription::Subscription;
+pub use topic::{Publishing, Target, Topic};

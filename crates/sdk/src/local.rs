@@ -1,0 +1,147 @@
+//! `local:`: the Leveret broker in this process. Everything is native to it.
+
+mod message;
+mod receiver;
+mod topology;
+
+use crate::driver::{Backlog, Capabilities, Driver, Receiver, SubscriptionSpec, Support, TopicSpec, Work};
+use crate::error::{Error, Result};
+use crate::message::Outgoing;
+use leveret_broker::{Broker, Client, ClientError, Environment, Limits, Storage, Sync};
+use message::Prepared;
+use receiver::LocalReceiver;
+use std::path::Path;
+use std::time::Duration;
+
+/// The broker in this process.
+#[derive(Debug)]
+pub struct LocalDriver {
+    broker: Broker,
+    client: Client,
+    durable: bool,
+}
+
+impl LocalDriver {
+    /// On a broker of one's own, which others may use beside it. `durable` says whether it keeps messages.
+    pub fn new(broker: &Broker, durable: bool) -> LocalDriver {
+        LocalDriver { broker: broker.clone(), client: broker.connect(), durable }
+    }
+
+    /// `local:` or `local:./directory?sync=...`, see [`Bus::open`](crate::Bus::open).
+    pub(crate) fn open(url: &str) -> Result<LocalDriver> {
+        let rest = url.strip_prefix("local:").unwrap_or(url);
+        let (directory, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let sync = parse_query(url, query)?;
+        if directory.is_empty() {
+            if sync.is_some() {
+                return Err(Error::Configuration(format!("'{url}': 'sync' needs a directory, as in 'local:./data'")));
+            }
+            return Ok(LocalDriver::new(&Broker::in_memory(), false));
+        }
+        let opened = Storage::in_directory(Path::new(directory)).and_then(|storage| {
+            let storage = Storage { sync: sync.unwrap_or(storage.sync), ..storage };
+            Broker::open_with(Limits::default(), Environment::system(), storage)
+        });
+        let (broker, recovery) = opened.map_err(|error| Error::Engine(format!("'{url}': {error}")))?;
+        recovery.damage.iter().for_each(|damage| tracing::error!(?damage, "some of the data is damaged"));
+        Ok(LocalDriver::new(&broker, true))
+    }
+}
+
+/// When what is confirmed is on the disk, if the query says.
+fn parse_query(url: &str, query: &str) -> Result<Option<Sync>> {
+    let refuse = |text: String| Err(Error::Configuration(format!("'{url}': {text}")));
+    let mut sync = None;
+    for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        if name != "sync" {
+            return refuse(format!("there is no parameter '{name}'; 'local:' has 'sync'"));
+        }
+        let interval = value.strip_prefix("interval:").and_then(|millis| millis.parse().ok()).filter(|it| *it > 0);
+        sync = Some(match (value, interval) {
+            ("always", _) => Sync::Always,
+            ("never", _) => Sync::Never,
+            (_, Some(millis)) => Sync::Interval(Duration::from_millis(millis)),
+            _ => return refuse(format!("sync is 'always', 'never' or 'interval:<milliseconds>', not '{value}'")),
+        });
+    }
+    Ok(sync)
+}
+
+impl Driver for LocalDriver {
+    fn capabilities(&self) -> Capabilities {
+        let durable = if self.durable { Support::Native } else { Support::Absent };
+        Capabilities { durable, ..Capabilities::native() }
+    }
+
+    fn declare_topic<'a>(&'a self, topic: &'a TopicSpec) -> Work<'a, Result<()>> {
+        Box::pin(async { topology::declare_topic(&self.client, topic) })
+    }
+
+    fn declare_subscription<'a>(&'a self, spec: &'a SubscriptionSpec) -> Work<'a, Result<()>> {
+        Box::pin(async { topology::declare_subscription(&self.client, spec) })
+    }
+
+    fn publish<'a>(&'a self, messages: &'a [Outgoing]) -> Work<'a, Result<u64>> {
+        Box::pin(async {
+            let prepared: Vec<_> = messages.iter().map(Prepared::of).collect();
+            let mut contents = Vec::with_capacity(prepared.len());
+            for prepared in &prepared {
+                contents.push((&*prepared.exchange, "", prepared.content()));
+            }
+            self.client.publish_all(contents).await.map_err(engine)
+        })
+    }
+
+    fn receive<'a>(
+        &'a self,
+        spec: &'a SubscriptionSpec,
+        dead: bool,
+        prefetch: u16,
+    ) -> Work<'a, Result<Box<dyn Receiver>>> {
+        Box::pin(async move {
+            let receiver = LocalReceiver::new(&self.client, spec, dead, prefetch)?;
+            Ok(Box::new(receiver) as Box<dyn Receiver>)
+        })
+    }
+
+    fn backlog<'a>(&'a self, spec: &'a SubscriptionSpec) -> Work<'a, Result<Backlog>> {
+        Box::pin(async {
+            let queue = self.client.queue_status(&spec.queue()).map_err(engine)?;
+            let dead = self.client.queue_status(&spec.dead_queue()).map_err(engine)?;
+            Ok(Backlog { ready: queue.ready, unsettled: queue.unacked, waiting: queue.waiting, dead: dead.ready })
+        })
+    }
+
+    fn close(&self) -> Work<'_, Result<()>> {
+        Box::pin(async { self.broker.shut_down().map_err(|error| Error::Engine(error.to_string())) })
+    }
+}
+
+fn engine(error: ClientError) -> Error {
+    match error {
+        ClientError::ShutDown => Error::Closed,
+        error => Error::Engine(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_known_and_valid() {
+        let query = |query| parse_query("local:./d", query).map_err(|error| error.to_string());
+        assert_eq!(query(""), Ok(None));
+        assert_eq!(query("sync=interval:20"), Ok(Some(Sync::Interval(Duration::from_millis(20)))));
+        let text = "'local:./d': sync is 'always', 'never' or 'interval:<milliseconds>', not 'interval:0'";
+        assert_eq!(query("sync=interval:0"), Err(text.to_string()));
+        let text = "'local:./d': there is no parameter 'snyc'; 'local:' has 'sync'";
+        assert_eq!(query("snyc=never"), Err(text.to_string()));
+        let text = "'local:?sync=never': 'sync' needs a directory, as in 'local:./data'";
+        assert_eq!(
+            LocalDriver::open("local:?sync=never").map(drop).map_err(|error| error.to_string()),
+            Err(text.to_string())
+        );
+    }
+}

@@ -1,0 +1,134 @@
+//! Messages on their way: what is published, and what a handler is told of it.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use uuid::Uuid;
+
+/// Names a message from its publisher to all of its subscribers: a UUID of version 7, unless another program chose it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MessageId(Id);
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Id {
+    Uuid(Uuid),
+    /// As another program has it.
+    Text(Arc<str>),
+}
+
+impl MessageId {
+    /// A new one: unique, and in the order of time.
+    pub fn new() -> MessageId {
+        MessageId(Id::Uuid(Uuid::now_v7()))
+    }
+
+    /// The one of a message, as its properties have it.
+    pub(crate) fn from_text(text: &str) -> MessageId {
+        // Another spelling of a UUID is another text, and stays that.
+        let uuid = Uuid::parse_str(text).ok().filter(|uuid| uuid.to_string() == text);
+        MessageId(uuid.map_or_else(|| Id::Text(text.into()), Id::Uuid))
+    }
+}
+
+impl Default for MessageId {
+    fn default() -> MessageId {
+        MessageId::new()
+    }
+}
+
+impl FromStr for MessageId {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<MessageId, Self::Err> {
+        Ok(MessageId::from_text(text))
+    }
+}
+
+impl fmt::Display for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Id::Uuid(uuid) => uuid.fmt(f),
+            Id::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+/// A message that is to be published: an event, encoded, and what goes with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Outgoing {
+    /// The topic's name.
+    pub topic: &'static str,
+    /// The topic takes messages once, by their ids.
+    pub exactly_once: bool,
+    /// What its subscribers will see as its id.
+    pub id: MessageId,
+    /// The codec's name for what the body is.
+    pub content_type: &'static str,
+    /// The event.
+    pub body: Vec<u8>,
+    /// Names and values by which subscriptions may filter.
+    pub attributes: Vec<(String, String)>,
+    /// Messages with the same key are handled in order, one after the other, by subscriptions that are ordered.
+    pub key: Option<String>,
+    /// It is to reach subscriptions only after this.
+    pub delay: Option<Duration>,
+    /// When it was made.
+    pub published: SystemTime,
+}
+
+/// A message as an engine delivers it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Incoming {
+    /// The event, encoded.
+    pub body: Vec<u8>,
+    /// What is known of it.
+    pub meta: Meta,
+}
+
+/// What is known of a message beside its event. A handler that has it among its arguments gets it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Meta {
+    /// The id that its publisher was given.
+    pub id: MessageId,
+    /// 1 for the first time that it is handled.
+    pub attempt: u32,
+    /// When it was published, in milliseconds; `None` if another program published it and did not say.
+    pub published: Option<SystemTime>,
+    /// Names and values that its publisher gave it.
+    pub attributes: Vec<(String, String)>,
+    /// Its ordering key.
+    pub key: Option<String>,
+}
+
+impl Incoming {
+    /// A message for a driver to fill in.
+    pub fn new(id: &str, body: Vec<u8>) -> Incoming {
+        let (id, attributes) = (MessageId::from_text(id), Vec::new());
+        Incoming { body, meta: Meta { id, attempt: 1, published: None, attributes, key: None } }
+    }
+}
+
+impl Meta {
+    /// The value of an attribute.
+    pub fn attribute(&self, name: &str) -> Option<&str> {
+        self.attributes.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_what_their_publisher_made_of_them() {
+        let id = MessageId::new();
+        assert_eq!(MessageId::from_text(&id.to_string()), id);
+        let texts = ["", "order-17", "0190163D-8694-739B-AEA5-966C26F8AD91", "{0190163d-8694-739b-aea5-966c26f8ad91}"];
+        texts.iter().for_each(|text| assert_eq!(MessageId::from_text(text).to_string(), *text));
+        assert!(MessageId::new() > id);
+    }
+}

@@ -1,0 +1,262 @@
+//! Topics: what is published, and to whom.
+
+use crate::bus::Bus;
+use crate::codec::Codec;
+use crate::driver::{TopicSpec, Work};
+use crate::error::PublishError;
+use crate::message::{MessageId, Outgoing};
+use crate::name;
+use crate::subscription::Subscription;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fmt;
+use std::future::{Future, IntoFuture};
+use std::time::{Duration, SystemTime};
+
+/// The most bytes of an event, unless a topic says otherwise: 16 MiB.
+const MAX_SIZE: usize = 16 * 1024 * 1024;
+
+/// The longest delay: ten years, which is the broker's.
+const MAX_DELAY: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// The most bytes of an ordering key: what is longer is cut by some engines.
+const MAX_KEY: usize = 255;
+
+/// A named stream of events of one type. Every subscription of it gets every event.
+///
+/// Topics are values, declared once:
+///
+/// ```
+/// use leveret::Topic;
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct Signup {
+///     email: String,
+/// }
+///
+/// static SIGNUPS: Topic<Signup> = Topic::new("signups");
+/// ```
+pub struct Topic<T> {
+    name: &'static str,
+    codec: Codec<T>,
+    exactly_once: bool,
+    max_size: usize,
+}
+
+impl<T: Serialize + DeserializeOwned> Topic<T> {
+    /// A topic whose events are JSON.
+    ///
+    /// # Panics
+    /// If the name has anything but lowercase letters, digits, `-`, `_` and dots, or more than 64 bytes. In a `static`, the
+    /// compiler says so.
+    pub const fn new(name: &'static str) -> Topic<T> {
+        Topic::with_codec(name, Codec::json())
+    }
+}
+
+impl<T> Topic<T> {
+    /// A topic whose events are written by a codec.
+    ///
+    /// # Panics
+    /// As [`Topic::new`].
+    pub const fn with_codec(name: &'static str, codec: Codec<T>) -> Topic<T> {
+        name::check(name, true);
+        Topic { name, codec, exactly_once: false, max_size: MAX_SIZE }
+    }
+
+    /// An event that is published again with its id is taken once.
+    #[must_use]
+    pub const fn exactly_once(mut self) -> Topic<T> {
+        self.exactly_once = true;
+        self
+    }
+
+    /// The most bytes that an event may have, encoded.
+    #[must_use]
+    pub const fn max_size(mut self, bytes: usize) -> Topic<T> {
+        self.max_size = bytes;
+        self
+    }
+
+    /// Its name.
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// A subscription of it.
+    ///
+    /// # Panics
+    /// As [`Subscription::new`].
+    pub const fn subscription(&'static self, name: &'static str) -> Subscription<T> {
+        Subscription::new(self, name)
+    }
+
+    pub(crate) fn codec(&self) -> &Codec<T> {
+        &self.codec
+    }
+
+    pub(crate) const fn spec(&self) -> TopicSpec {
+        TopicSpec { name: self.name, exactly_once: self.exactly_once }
+    }
+
+    /// Publishes an event to a [`Bus`], or to the [`Events`](crate::Events) of a handler. Nothing happens before it is awaited.
+    ///
+    /// ```
+    /// # use leveret::{Bus, Topic};
+    /// # static SIGNUPS: Topic<String> = Topic::new("signups");
+    /// # tokio_test(async {
+    /// let bus = Bus::open("local:").await?;
+    /// let id = SIGNUPS.publish(&bus, &"ann".to_string()).attribute("plan", "pro").await?;
+    /// println!("subscribers will see {id}");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # });
+    /// # fn tokio_test(work: impl Future<Output = Result<(), Box<dyn std::error::Error>>>) {
+    /// #     tokio::runtime::Runtime::new().unwrap().block_on(work).unwrap()
+    /// # }
+    /// ```
+    pub fn publish<G: Target>(&self, target: G, event: &T) -> Publishing<G> {
+        Publishing { target, message: self.message(event), max_size: self.max_size }
+    }
+
+    /// Publishes many events; gives their ids in their order. They are confirmed together, which is the fastest way.
+    ///
+    /// # Errors
+    /// As [`Topic::publish`]; of those before the one that fails, some or all may have been published.
+    pub async fn publish_all<'a>(
+        &self,
+        bus: &Bus,
+        events: impl IntoIterator<Item = &'a T>,
+    ) -> Result<Vec<MessageId>, PublishError>
+    where
+        T: 'a,
+    {
+        let messages: Vec<Outgoing> = events
+            .into_iter()
+            .map(|event| check(self.message(event)?, self.max_size))
+            .collect::<Result<_, PublishError>>()?;
+        bus.publish(messages).await
+    }
+
+    fn message(&self, event: &T) -> Result<Outgoing, PublishError> {
+        let body = self.codec.encode(event).map_err(PublishError::Encode)?;
+        Ok(Outgoing {
+            topic: self.name,
+            exactly_once: self.exactly_once,
+            id: MessageId::new(),
+            content_type: self.codec.content_type(),
+            body,
+            attributes: Vec::new(),
+            key: None,
+            delay: None,
+            published: SystemTime::now(),
+        })
+    }
+}
+
+impl<T> fmt::Debug for Topic<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Topic").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// Where events can be published: a [`Bus`], at once; or the [`Events`](crate::Events) of a handler, together with the end of
+/// its message.
+pub trait Target {
+    /// What happens until a message is safe, as far as the target knows.
+    type Taking: Future<Output = Result<MessageId, PublishError>> + Send;
+
+    /// Takes a message, unless there is a reason not to.
+    fn take(self, message: Result<Outgoing, PublishError>) -> Self::Taking;
+}
+
+impl<'a> Target for &'a Bus {
+    type Taking = Work<'a, Result<MessageId, PublishError>>;
+
+    fn take(self, message: Result<Outgoing, PublishError>) -> Self::Taking {
+        Box::pin(async move {
+            let message = message?;
+            let id = message.id.clone();
+            self.publish(vec![message]).await?;
+            Ok(id)
+        })
+    }
+}
+
+/// An event on its way: made by [`Topic::publish`], and published when it is awaited.
+#[must_use = "nothing is published before it is awaited"]
+#[derive(Debug)]
+pub struct Publishing<G> {
+    target: G,
+    message: Result<Outgoing, PublishError>,
+    max_size: usize,
+}
+
+impl<G: Target> Publishing<G> {
+    /// With an id that is known already: that of an earlier attempt to publish the same event.
+    pub fn id(self, id: MessageId) -> Publishing<G> {
+        self.with(|message| message.id = id)
+    }
+
+    /// With an attribute, by which subscriptions may filter. The last value of a name counts.
+    pub fn attribute(self, name: &str, value: &str) -> Publishing<G> {
+        self.with(|message| {
+            message.attributes.retain(|(known, _)| known != name);
+            message.attributes.push((name.to_string(), value.to_string()));
+        })
+    }
+
+    /// With an ordering key: ordered subscriptions handle the events of a key one after the other.
+    pub fn key(self, key: impl Into<String>) -> Publishing<G> {
+        self.with(|message| message.key = Some(key.into()))
+    }
+
+    /// Subscriptions get it only after this; ten years at most.
+    pub fn delay(self, delay: Duration) -> Publishing<G> {
+        self.with(|message| message.delay = Some(delay))
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Outgoing)) -> Publishing<G> {
+        if let Ok(message) = &mut self.message {
+            change(message);
+        }
+        self
+    }
+}
+
+impl<G: Target> IntoFuture for Publishing<G> {
+    type Output = Result<MessageId, PublishError>;
+    type IntoFuture = G::Taking;
+
+    fn into_future(self) -> G::Taking {
+        let Publishing { target, message, max_size } = self;
+        target.take(message.and_then(|message| check(message, max_size)))
+    }
+}
+
+/// Refuses what no engine could carry.
+fn check(message: Outgoing, max_size: usize) -> Result<Outgoing, PublishError> {
+    let refuse = |text: String| Err(PublishError::Invalid(format!("an event of topic '{}': {text}", message.topic)));
+    let len = message.body.len();
+    if len > max_size {
+        return refuse(format!("it has {len} bytes, the topic allows {max_size}"));
+    }
+    if message.key.as_ref().is_some_and(|key| key.is_empty() || key.len() > MAX_KEY) {
+        return refuse(format!("an ordering key has 1 to {MAX_KEY} bytes"));
+    }
+    if message.delay.is_some_and(|delay| delay > MAX_DELAY) {
+        return refuse(format!("a delay has at most {} days", MAX_DELAY.as_secs() / 86_400));
+    }
+    let is_reserved = |name: &str| name.is_empty() || name.len() > 128 || is_reserved(name);
+    match message.attributes.iter().find(|(name, _)| is_reserved(name)) {
+        Some((name, _)) => refuse(format!(
+            "the attribute '{name}' has no valid name: 1 to 128 bytes, and none that begins with 'x-' or 'leveret-'"
+        )),
+        None => Ok(message),
+    }
+}
+
+/// Headers that are no attributes.
+pub(crate) fn is_reserved(name: &str) -> bool {
+    name.starts_with("x-") || name.starts_with("leveret-") || matches!(name, "CC" | "BCC")
+}

@@ -1,0 +1,9 @@
+//! Topics and subscriptions on the broker in this process, with a clock that the tests move.
+
+mod bench;
+mod dead;
+mod delivery;
+mod durable;
+mod example;
+mod refused;
+mod retries;
