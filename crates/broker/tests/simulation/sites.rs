@@ -91,12 +91,12 @@ pub const SITES: &[Site] = &[
 
 /// How much oftener something goes wrong in such a call than in a read of the log: there are fewer of them.
 pub fn weight(op: Op, kind: Kind) -> u32 {
-    let seldom = matches!(op, Op::List | Op::Create | Op::Remove | Op::Sync | Op::Len);
-    let kind = match kind {
-        Kind::Times if matches!(op, Op::Open | Op::Extend) => 6,
-        Kind::Times => 5,
-        Kind::Merged => 4,
-        Kind::Index | Kind::Checkpoint => 2,
+    let seldom = matches!(op, Op::List | Op::Create | Op::Remove | Op::SyncNames | Op::Sync | Op::Len);
+    let kind = match (kind, op) {
+        (Kind::Times, Op::Remove | Op::Open | Op::Extend) => 4,
+        (Kind::Merged, _) => 5,
+        (Kind::Times, _) => 3,
+        (Kind::Index | Kind::Checkpoint, _) => 2,
         _ => 1,
     };
     if seldom { 2 * kind } else { kind }
