@@ -138,6 +138,8 @@ impl Consumers {
     /// From now on one consumer at a time gets messages: the one that came first, until it goes; then the next one, of
     /// the highest priority first.
     pub fn set_single_active(&mut self, single_active: bool) {
+        #[cfg(feature = "mutants")]
+        let single_active = single_active && !crate::mutants::is_on(crate::mutants::Mutant::AllActive);
         self.single_active = single_active;
     }
 

@@ -144,13 +144,14 @@ impl Broker {
         let has_thread = !environment.ticks;
         let environment = Arc::new(environment);
         let times = durable.as_ref().map_or_else(Arc::default, |durable| durable.store.times.clone());
+        let epoch = durable.as_ref().map_or(0, |durable| durable.store.log.epoch);
         // What is durable has hashes that are to be the same again.
         let seed = durable.as_ref().map_or_else(|| (environment.now)(), |durable| durable.store.log.id.id);
         let inner = Arc::new_cyclic(|own| Inner {
             limits,
             seed: Seed(seed),
             account,
-            timer: Arc::new(Timer::new(times, environment.clone(), own.clone(), has_thread)),
+            timer: Arc::new(Timer::new(times, epoch, environment.clone(), own.clone(), has_thread)),
             environment,
             vhosts: RwLock::default(),
             sessions: Mutex::default(),

@@ -19,6 +19,18 @@ pub enum Mutant {
     NoMoveDone,
     /// Checkpoints leave out what is to happen at times.
     NoTimes,
+    /// Who has messages of a group does not hold its key.
+    KeyNotHeld,
+    /// Consumers get what their filters do not match.
+    NoFilter,
+    /// All consumers are active where one should be.
+    AllActive,
+    /// A queue ends although it is used.
+    LeaseNotRenewed,
+    /// Checkpoints leave out files of times.
+    NoTimesFiles,
+    /// Queues in memory have the numbers of those before the start.
+    SameNumbers,
 }
 
 std::thread_local! {

@@ -327,7 +327,9 @@ impl Times {
     /// What a checkpoint has to say, of durable queues: what is in memory or in hand, sorted, and the files.
     pub(crate) fn snapshot(&self) -> (Vec<Time>, Vec<TimesFile>) {
         let far = self.far.lock();
-        let files = far.readers().map(Reader::record).collect();
+        let files: Vec<TimesFile> = far.readers().map(Reader::record).collect();
+        #[cfg(feature = "mutants")]
+        let files = if crate::mutants::is_on(crate::mutants::Mutant::NoTimesFiles) { Vec::new() } else { files };
         let near = self.near.lock();
         let all = near.heap.iter().map(|Reverse(time)| time).chain(&near.last).chain(&far.in_hand);
         let mut times: Vec<Time> = all.filter(|time| !time.is_transient()).copied().collect();

@@ -36,6 +36,10 @@ impl SharedQueue {
             if !queue.consumers.is_empty() {
                 self.used.store(now, Ordering::Relaxed);
             }
+            #[cfg(feature = "mutants")]
+            if crate::mutants::is_on(crate::mutants::Mutant::LeaseNotRenewed) {
+                return Ok(());
+            }
             match self.used.load(Ordering::Relaxed) + expires <= now {
                 true => Ok(()),
                 false => Err(Error::precondition("in use")),

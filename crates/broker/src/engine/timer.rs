@@ -51,20 +51,24 @@ pub(super) struct Due {
 }
 
 impl Timer {
-    /// Without `has_thread`, the broker's owner calls [`Broker::tick`].
+    /// Without `has_thread`, the broker's owner calls [`Broker::tick`]. `epoch` is of this start: what files still have for
+    /// queues in memory of earlier ones is for none of this one's.
     pub(super) fn new(
         times: Arc<Times>,
+        epoch: u32,
         environment: Arc<Environment>,
         broker: Weak<Inner>,
         has_thread: bool,
     ) -> Timer {
         let start = ((environment.now)(), (environment.elapsed)());
+        #[cfg(feature = "mutants")]
+        let epoch = if crate::mutants::is_on(crate::mutants::Mutant::SameNumbers) { 0 } else { epoch };
         Timer {
             times,
             environment,
             start,
             queues: RwLock::default(),
-            next_number: AtomicU64::new(1),
+            next_number: AtomicU64::new((u64::from(epoch) << 32) + 1),
             leases: Mutex::default(),
             broker,
             runs: AtomicBool::new(!has_thread),

@@ -368,6 +368,10 @@ impl Lanes {
 
     /// Messages were handed out, and hold their key from now on.
     fn hold(&mut self, position: u64, count: u64, key: KeyId, taker: Holder) {
+        #[cfg(feature = "mutants")]
+        if crate::mutants::is_on(crate::mutants::Mutant::KeyNotHeld) {
+            return;
+        }
         self.held.insert(Hold { position, count, key, waiting: false });
         self.change_key(key, |key| {
             key.held += count;

@@ -127,3 +127,17 @@ fn limits_count_what_was_there_before() {
         "#]],
     );
 }
+
+#[test]
+fn what_was_to_expire_in_a_transient_queue_is_nothing_to_one_after_a_restart() {
+    check_durable(
+        "transient-times",
+        "declare t; publish t expiration=10 a; publish t expiration=20 b; publish t expiration=30 c
+         publish t expiration=40 d; publish t expiration=50 e; publish t expiration=60 f; publish t expiration=70 g
+         publish t expiration=80 h; publish t expiration=90 i; publish t expiration=100 j; tend; restart
+         declare t; publish t a b c d e f g h i j; advance 200; declare t passive",
+        expect![[r#"
+            declare t passive -> t: 10 ready, 0 consumers
+        "#]],
+    );
+}

@@ -98,6 +98,7 @@ fn environment(clock: &Arc<Clock>) -> Environment {
 pub fn open(path: &Path, clock: &Arc<Clock>) -> Broker {
     let mut storage = Storage::new(Arc::new(Directory::open(path).expect("a directory of our own")));
     storage.segment_size = 64 * 1024;
+    storage.near_times = 8;
     Broker::recover(Limits::default(), environment(clock), storage).expect("it can be read").0
 }
 

@@ -3,8 +3,9 @@
 
 use crate::content::{Address, Content, DEAD, EXCHANGES, ExchangeName, Id, LATER, QUEUES, past_of};
 use crate::ends::LATE;
+use crate::groups::{FILTERS, Holder, Taker};
 use crate::history::Reason;
-use crate::model::{Event, Model, Place, Seq, State, Target, Unit, UnitId};
+use crate::model::{Event, Model, Place, Queue, Seq, State, Target, Unit, UnitId};
 use crate::random::Random;
 use crate::rules::Rules;
 use leveret_broker::message::Message;
@@ -27,6 +28,8 @@ pub enum Mode {
 }
 
 pub struct Conn {
+    /// Its place among the connections.
+    index: usize,
     pub session: Session,
     pub chans: Vec<Chan>,
     /// The broker numbers a session's consumers one by one.
@@ -58,6 +61,8 @@ pub struct Consumer {
     queue: usize,
     queue_number: u32,
     no_ack: bool,
+    /// Index of its filter.
+    filter: usize,
     /// It was told of a grant.
     pub ready: bool,
 }
@@ -96,11 +101,11 @@ pub struct Committing {
 }
 
 impl Conn {
-    pub fn new(broker: &Broker) -> Conn {
+    pub fn new(broker: &Broker, index: usize) -> Conn {
         let session = broker.open_session(broker.vhost("/").expect("the default virtual host"));
         let modes = [Mode::Plain, Mode::Confirm, Mode::Transaction];
         let chans = modes.iter().enumerate().map(|(index, &mode)| Chan::new(index as u16 + 1, mode)).collect();
-        Conn { session, chans, consumers: 0, words: Vec::new() }
+        Conn { index, session, chans, consumers: 0, words: Vec::new() }
     }
 
     /// Reads the mailbox.
@@ -163,29 +168,47 @@ impl Conn {
     }
 
     pub fn get(&mut self, chan: usize, queue: usize, no_ack: bool, model: &mut Model) -> Step {
+        let taker = Taker { holder: Holder::Channel(self.index, chan), filter: 0 };
         let chan = &mut self.chans[chan];
         let Some(number) = model.queue(queue).map(|life| life.number) else { return Ok(()) };
+        model.touch(queue);
         let got = chan.channel.get(&mut self.session, QUEUES[queue], no_ack).map_err(text)?;
         let Some((delivery, tag, left)) = got else {
-            let ready = model.queue(queue).map_or(0, |life| life.ready.len());
-            return expect_that(ready == 0, || format!("{} gives nothing, {ready} are ready", QUEUES[queue]));
+            let Some(life) = model.queue(queue) else { return Ok(()) };
+            let (may_take, mut ready) = (model.may_take(life, taker), life.ready.iter());
+            let first = ready.find(|&&entry| may_take(entry)).map(|&entry| life.entries[entry].id);
+            return expect_that(first.is_none(), || format!("{} gives nothing, {first:?} is ready", QUEUES[queue]));
         };
-        let place = receive(model, (queue, number), &delivery, delivery.offset, no_ack)?;
+        let place = receive(model, (queue, number), &delivery, delivery.offset, taker, no_ack)?;
         if !no_ack {
             chan.held.insert(tag, place);
         }
         check_ready(model, queue, left)
     }
 
-    pub fn consume(&mut self, chan: usize, queue: usize, prefetch: u16, no_ack: bool, model: &Model) -> Step {
+    pub fn consume(
+        &mut self,
+        chan: usize,
+        queue: usize,
+        prefetch: u16,
+        (no_ack, filter): (bool, usize),
+        model: &mut Model,
+    ) -> Step {
         let Some(queue_number) = model.queue(queue).map(|life| life.number) else { return Ok(()) };
         let chan = &mut self.chans[chan];
         chan.channel.qos(&self.session, prefetch, false);
-        let consume = Consume { queue: QUEUES[queue], tag: "", no_ack, exclusive: false, arguments: Table::EMPTY };
+        let mut arguments = FieldTable::new();
+        if filter > 0 {
+            arguments.insert("x-filter", FILTERS[filter]);
+        }
+        let arguments = arguments.as_table();
+        let consume = Consume { queue: QUEUES[queue], tag: "", no_ack, exclusive: false, arguments };
         let tag = chan.channel.consume(&mut self.session, consume).map_err(text)?;
         let number = self.consumers;
         self.consumers += 1;
-        chan.consumers.push(Consumer { number, tag, queue, queue_number, no_ack, ready: false });
+        model.say(|| format!("    consumer {number}, prefetch {prefetch}, no_ack: {no_ack}, filter {filter}"));
+        chan.consumers.push(Consumer { number, tag, queue, queue_number, no_ack, filter, ready: false });
+        model.add_consumer(queue, Holder::Consumer(self.index, number));
         self.listen();
         Ok(())
     }
@@ -208,6 +231,7 @@ impl Conn {
     fn pull_one(&mut self, chan: usize, index: usize, max_bytes: usize, model: &mut Model) -> Step {
         let (session, chan, mut out) = (&self.session, &mut self.chans[chan], Vec::new());
         let consumer = &mut chan.consumers[index];
+        let taker = Taker { holder: Holder::Consumer(self.index, consumer.number), filter: consumer.filter };
         let Some(pulled) = chan.channel.pull(session, consumer.number, max_bytes, &mut out) else {
             consumer.number = u32::MAX;
             return Ok(());
@@ -218,7 +242,7 @@ impl Conn {
             let mut at = delivery.offset;
             for _ in 0..delivery.count {
                 let from = (consumer.queue, consumer.queue_number);
-                let place = receive(model, from, delivery, at, consumer.no_ack)?;
+                let place = receive(model, from, delivery, at, taker, consumer.no_ack)?;
                 if !consumer.no_ack {
                     chan.held.insert(tag, place);
                 }
@@ -258,10 +282,11 @@ impl Conn {
         Ok(())
     }
 
-    pub fn cancel(&mut self, chan: usize, index: usize) -> Step {
+    pub fn cancel(&mut self, chan: usize, index: usize, model: &mut Model) -> Step {
         let chan = &mut self.chans[chan];
         let consumer = chan.consumers.remove(index);
         chan.channel.cancel(&mut self.session, &consumer.tag);
+        model.remove_consumer(consumer.queue, consumer.queue_number, Holder::Consumer(self.index, consumer.number));
         Ok(())
     }
 
@@ -365,6 +390,7 @@ impl Conn {
             Some(life) if life.waiting.is_empty() => (life.ready.clone(), life.delayed.clone()),
             _ => return Ok(()),
         };
+        model.touch(queue);
         let purged = self.chans[chan].channel.purge_queue(&mut self.session, QUEUES[queue]).map_err(text)?;
         expect_that(purged == ready.len() as u64, || format!("{purged} were purged, {} ready", ready.len()))?;
         let number = model.queue(queue).map_or(0, |life| life.number);
@@ -385,11 +411,14 @@ impl Conn {
     }
 
     pub fn declare_queue(&mut self, chan: usize, queue: usize, durable: bool, model: &mut Model) -> Step {
-        if model.queue(queue).is_some() {
+        let chan = &mut self.chans[chan];
+        if let Some(Queue { number, rules, .. }) = model.queue(queue) {
+            // Once more, and it is used by that.
+            declare_queue(&mut chan.channel, &mut self.session, (queue, durable, *number), rules).map_err(text)?;
+            model.touch(queue);
             return Ok(());
         }
         let number = model.new_number();
-        let chan = &mut self.chans[chan];
         model.declare_queue(queue, number, durable);
         let rules = model.world.rules(queue, durable, number);
         declare_queue(&mut chan.channel, &mut self.session, (queue, durable, number), &rules).map_err(text)
@@ -441,6 +470,7 @@ impl Conn {
         let mode = self.chans[chan].mode;
         let mut old = std::mem::replace(&mut self.chans[chan], Chan::new(chan as u16 + 1, mode));
         old.roll_back();
+        old.forget_consumers(self.index, model);
         old.channel.close(&mut self.session);
         old.held.into_values().for_each(|place| model.come_back(place, true));
         self.listen();
@@ -449,10 +479,11 @@ impl Conn {
 
     /// What its channels hold returns to its queues.
     pub fn close(self, model: &mut Model) {
-        let Conn { session, chans, .. } = self;
+        let Conn { session, chans, index, .. } = self;
         let mut channels = Vec::new();
         for mut chan in chans {
             chan.roll_back();
+            chan.forget_consumers(index, model);
             chan.held.into_values().for_each(|place| model.come_back(place, true));
             channels.push(chan.channel);
         }
@@ -482,6 +513,12 @@ impl Chan {
         }
     }
 
+    fn forget_consumers(&mut self, conn: usize, model: &mut Model) {
+        for Consumer { number, queue, queue_number, .. } in self.consumers.drain(..) {
+            model.remove_consumer(queue, queue_number, Holder::Consumer(conn, number));
+        }
+    }
+
     /// Forgets its transaction; what it settled is held again, in the order of its tags.
     fn roll_back(&mut self) {
         let Transaction { settled, .. } = std::mem::take(&mut self.transaction);
@@ -490,7 +527,14 @@ impl Chan {
 }
 
 /// Compares a delivery with what the model has ready, and hands it out there too.
-fn receive(model: &mut Model, from: Target, delivery: &Delivery, at: usize, no_ack: bool) -> Result<Place, String> {
+fn receive(
+    model: &mut Model,
+    from: Target,
+    delivery: &Delivery,
+    at: usize,
+    taker: Taker,
+    no_ack: bool,
+) -> Result<Place, String> {
     let (queue, number) = from;
     let (message, _) = delivery.block.at(at);
     let (name, removal, seq) = (QUEUES[queue], model.event(), model.seq);
@@ -505,9 +549,13 @@ fn receive(model: &mut Model, from: Target, delivery: &Delivery, at: usize, no_a
         known.find(|&&entry| life.entries[entry].id == id).map(|&entry| (life, entry))
     });
     let Some((life, entry)) = found else { return Err(format!("{name} gives message {id}, which is not ready")) };
-    if let Some(first) = life.ready.iter().find(|&&first| first != entry && life.precedes(first, entry)) {
+    let may_take = model.may_take(life, taker);
+    expect_that(may_take(entry), || format!("{name} gives message {id}, which is not for {taker:?}"))?;
+    let mut ready = life.ready.iter();
+    if let Some(first) = ready.find(|&&first| first != entry && life.precedes(first, entry) && may_take(first)) {
         return Err(format!("{name} gives message {id} before message {}", life.entries[*first].id));
     }
+    drop(may_take);
     if let State::Waits(unit) | State::Returns(unit, _) = life.entries[entry].state {
         model.finish_unit(unit, true);
     }
@@ -520,7 +568,10 @@ fn receive(model: &mut Model, from: Target, delivery: &Delivery, at: usize, no_a
     model.say(|| format!("    message {id} from {name}, flagged: {flagged}, no_ack: {no_ack}"));
     match no_ack {
         true => model.remove(place, removal),
-        false => model.set_state(place, State::Held),
+        false => {
+            model.set_state(place, State::Held);
+            model.hold(place, taker.holder);
+        }
     }
     if let Some(entry) = model.entry(place) {
         entry.note_placed(seq);

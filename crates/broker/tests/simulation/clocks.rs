@@ -77,11 +77,18 @@ impl Sim {
         }
         self.model.now = self.clocks.now();
         self.say(|| format!("{by} milliseconds later"));
+        self.meet_time();
+        Ok(())
+    }
+
+    /// Lets happen what is due.
+    pub fn meet_time(&mut self) {
         // More is due than is done only if too much waits to be written: then nothing has happened.
-        if !self.broker().tick() {
+        let behind = self.broker().tick();
+        self.model.end_leases();
+        if !behind {
             self.model.tick();
         }
-        Ok(())
     }
 
     /// The time of day at the next start, which may be one that has been.

@@ -87,7 +87,7 @@ pub struct Content {
     pub key: &'static str,
     pub length: usize,
     pub persistent: bool,
-    /// Which properties it has besides its id.
+    /// Which properties it has besides its id, and its group.
     pub flavor: u8,
     /// It expires after so many milliseconds.
     pub life: Option<u32>,
@@ -104,6 +104,15 @@ static NOISE: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let mut random = Random::new(0);
     (0..LENGTH_MAX / 8 + 1024).flat_map(|_| random.next().to_le_bytes()).collect()
 });
+
+/// The header whose value is a message's group.
+pub const GROUP: &str = "group";
+
+/// Groups have the numbers from 1 on.
+pub const GROUPS: u8 = 3;
+
+/// Flavors of messages in no group; as many are of each group.
+pub const FLAVORS: u8 = 30;
 
 /// Bodies of at least so many bytes begin with their message's number.
 const NUMBERED: usize = 8;
@@ -124,6 +133,21 @@ impl Content {
             4 => random.between(12_000, 70_000) as usize,
             _ => random.between(60_000, LENGTH_MAX as u64) as usize,
         }
+    }
+
+    /// Its group in queues that have some.
+    pub fn group(&self) -> Option<u8> {
+        Some(self.flavor / FLAVORS).filter(|group| *group > 0)
+    }
+
+    /// It has a header `note`.
+    pub fn has_note(&self) -> bool {
+        self.flavor % 5 == 1
+    }
+
+    /// It has a content type.
+    pub fn has_type(&self) -> bool {
+        self.flavor % 3 == 1
     }
 
     /// The number under which it was published; `id` is its own.
@@ -176,16 +200,22 @@ impl Content {
         let life = self.life.map(|life| life.to_string());
         let mut properties = Properties { message_id: Some(&number), expiration: life.as_deref(), ..Properties::EMPTY };
         properties.delivery_mode = if self.persistent { Some(2) } else { [None, Some(1)][self.flavor as usize % 2] };
-        if self.flavor % 3 == 1 {
+        if self.has_type() {
             properties.content_type = Some("application/octet-stream");
             properties.timestamp = Some(u64::from(id));
         }
-        if self.flavor % 5 == 1 {
+        if self.has_note() {
             headers.insert("x-tried", i64::from(id));
             headers.insert("note", "a header that is carried along");
         }
         if let Some(delay) = self.delay {
             headers.insert("x-delay", delay as i32);
+        }
+        // A number and its digits are the same key.
+        match self.group() {
+            Some(group) if self.flavor.is_multiple_of(2) => headers.insert(GROUP, i64::from(group)),
+            Some(group) => headers.insert(GROUP, group.to_string().as_str()),
+            None => {}
         }
         properties.headers = (!headers.as_table().is_empty()).then(|| headers.as_table());
         properties.encode(&mut encoded);

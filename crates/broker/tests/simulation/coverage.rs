@@ -43,6 +43,10 @@ pub enum Kind {
     Merged,
     Index,
     Checkpoint,
+    /// What is to happen at times.
+    Times,
+    /// Transient messages for which there is no memory.
+    Overflow,
     Other,
 }
 
@@ -53,6 +57,8 @@ impl Kind {
             Some((_, "merged")) => Kind::Merged,
             Some((_, "index")) => Kind::Index,
             Some((_, "checkpoint")) => Kind::Checkpoint,
+            Some((_, "times")) => Kind::Times,
+            Some((_, "overflow")) => Kind::Overflow,
             _ => Kind::Other,
         }
     }
@@ -104,7 +110,8 @@ pub const OPS: [Op; 11] = [
     Op::Sync,
     Op::Len,
 ];
-pub const KINDS: [Kind; 6] = [Kind::Names, Kind::Log, Kind::Merged, Kind::Index, Kind::Checkpoint, Kind::Other];
+pub const KINDS: [Kind; 8] =
+    [Kind::Names, Kind::Log, Kind::Merged, Kind::Index, Kind::Checkpoint, Kind::Times, Kind::Overflow, Kind::Other];
 pub const FAULTS: [Fault; 5] = [Fault::Eio, Fault::Short, Fault::Full, Fault::Kill, Fault::Power];
 pub const HARMS: [Harm; 6] =
     [Harm::LostWrite, Harm::Torn, Harm::Reordered, Harm::LostCreation, Harm::LostRemoval, Harm::Flip];

@@ -229,7 +229,15 @@ impl SimDisk {
                 continue;
             }
             // Nobody reads most of a file's zeros.
-            let offset = (0..8).map(|_| random.index(inode.platter.len())).find(|&at| inode.platter[at] != 0);
+            let written = |at: &usize| inode.platter[*at] != 0;
+            let offset = match inode.kind {
+                // They have little else.
+                Kind::Times => {
+                    let written: Vec<usize> = (0..inode.platter.len()).filter(written).collect();
+                    Some(random.pick(&written))
+                }
+                _ => (0..8).map(|_| random.index(inode.platter.len())).find(written),
+            };
             let Some(offset) = offset.filter(|at| inode.is_old(*at)) else { continue };
             let bit = 1 << random.below(8);
             Arc::make_mut(&mut inode.platter)[offset] ^= bit;

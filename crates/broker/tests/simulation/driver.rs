@@ -3,9 +3,10 @@
 pub use crate::client::Step;
 use crate::client::{Conn, Mode, declare_exchange, text};
 use crate::clocks::Clocks;
-use crate::content::{Address, Content, EXCHANGES, LATER, QUEUES, keys};
+use crate::content::{Address, Content, EXCHANGES, FLAVORS, GROUPS, LATER, QUEUES, keys};
 use crate::coverage::{Coverage, FAULTS, Fault, Phase, Site, possible};
 use crate::disk::{Armed, Comeback, SimDisk};
+use crate::groups::FILTERS;
 use crate::inspect::inspect;
 use crate::judge::{Excuse, Found, judge};
 use crate::model::Model;
@@ -48,7 +49,7 @@ impl Plan {
 pub fn run(plan: Plan) -> Result<Coverage, String> {
     let mut sim = Sim::new(plan);
     sim.begin()?;
-    while sim.operations() < plan.operations && !sim.model.confused {
+    while sim.operations() < plan.operations && !sim.model.confused && !sim.model.unclear {
         sim.operation()?;
     }
     sim.end()
@@ -127,12 +128,14 @@ impl Sim {
 
     fn open(&self, disk: &SimDisk, clocks: &Clocks, accept_loss: bool) -> Result<(Broker, Recovery), OpenError> {
         let disk = Arc::new(disk.clone());
-        let storage = Storage { sync: self.sync, segment_size: SEGMENT, accept_loss, ..Storage::new(disk) };
+        let usual = Storage::new(disk);
+        let near_times = self.model.world.near_times.unwrap_or(usual.near_times);
+        let storage = Storage { sync: self.sync, segment_size: SEGMENT, near_times, accept_loss, ..usual };
         Broker::recover(self.limits.clone(), clocks.environment(), storage)
     }
 
     fn serve(&mut self, broker: Broker) {
-        self.conns = (0..2).map(|_| Conn::new(&broker)).collect();
+        self.conns = (0..2).map(|index| Conn::new(&broker, index)).collect();
         self.broker = Some(broker);
         self.model.now = self.clocks.now();
         self.stumbled = false;
@@ -365,7 +368,8 @@ impl Sim {
             }
             2 if conn.chans[chan].consumers.len() < 3 && !model.world.is_limited(queue) => {
                 let (prefetch, no_ack) = (random.pick(&[0, 1, 10, 100]), random.chance(25));
-                conn.consume(chan, queue, prefetch, no_ack, model)
+                let filter = if model.world.sorted && random.chance(40) { random.index(FILTERS.len()) } else { 0 };
+                conn.consume(chan, queue, prefetch, (no_ack, filter), model)
             }
             3 => conn.pull(random, model),
             4 => {
@@ -386,7 +390,7 @@ impl Sim {
             6 => conn.take_answers(model),
             7 if !conn.chans[chan].consumers.is_empty() => {
                 let index = random.index(conn.chans[chan].consumers.len());
-                conn.cancel(chan, index)
+                conn.cancel(chan, index, model)
             }
             8 => conn.recover(chan, model),
             9 => conn.purge(chan, queue, model),
@@ -421,7 +425,8 @@ impl Sim {
             }
             // Only a few of many are long.
             let length = if count > 6 { random.below(300) as usize } else { Content::length(random) };
-            let flavor = random.below(30) as u8;
+            let flavors = if self.model.world.sorted { FLAVORS * (GROUPS + 1) } else { FLAVORS };
+            let flavor = random.below(flavors.into()) as u8;
             let mut content = Content::new(address, length, persistent, flavor);
             if self.model.world.ruled {
                 self.model.give_times(random, &mut content);
@@ -496,6 +501,9 @@ impl Sim {
                     self.serve(broker);
                     self.model.declare_predeclared();
                     self.redeclare_later()?;
+                    if self.model.may_be_over {
+                        self.meet_time();
+                    }
                     self.arm(&RUNNING, 90);
                     return Ok(());
                 }
@@ -550,7 +558,12 @@ impl Sim {
         };
         self.say(|| format!("recovered: {recovery:?}"));
         let found = inspect((&broker, &recovery), &clocks, &self.model, flipped.is_some())?;
-        judge(&self.model, &found)?;
+        for (queue, found) in &found.queues {
+            self.say(|| format!("found in {}: {found:?}", QUEUES[*queue]));
+        }
+        if !self.model.unclear {
+            judge(&self.model, &found)?;
+        }
         Ok(found)
     }
 

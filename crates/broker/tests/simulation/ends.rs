@@ -40,8 +40,15 @@ impl Model {
         }
         let targets = self.targets(content);
         let retries = |&(queue, _): &Target| self.queue(queue).is_some_and(|life| life.rules.retry.is_some());
-        if !delays && random.chance(15) && !targets.iter().any(retries) {
+        if !delays
+            && random.chance(if self.world.near_times.is_some() { 30 } else { 15 })
+            && !targets.iter().any(retries)
+        {
             content.life = Some(random.pick(&[5, 50, 500, 3000]));
+            // So that much waits for its time.
+            if self.world.near_times.is_some() && random.chance(50) {
+                content.life = Some(random.pick(&[30_000, 200_000]) + random.below(1000) as u32);
+            }
         }
     }
 
@@ -180,6 +187,24 @@ impl Model {
         counted.map(|&entry| self.contents[life.entries[entry].id as usize].length as u64).sum()
     }
 
+    /// A queue is used.
+    pub fn touch(&mut self, queue: usize) {
+        let now = self.now;
+        self.queue_mut(queue).into_iter().for_each(|life| life.used = now);
+    }
+
+    /// Deletes the queues that nobody has used for as long as they may be.
+    pub fn end_leases(&mut self) {
+        for (queue, name) in QUEUES.iter().enumerate() {
+            let Some(life) = self.queue(queue) else { continue };
+            let expires = life.rules.expires.filter(|_| life.consumers.is_empty());
+            if expires.is_some_and(|expires| life.used + expires <= self.now) {
+                self.say(|| format!("    nobody uses {name}: it ends"));
+                self.delete_queue(queue);
+            }
+        }
+    }
+
     /// Lets happen what is due.
     pub fn tick(&mut self) {
         let now = self.now;
@@ -260,6 +285,7 @@ impl Model {
     fn take_effect(&mut self, unit: UnitId) {
         let seq = self.seq;
         self.outstanding.retain(|other| *other != unit);
+        self.release_keys(unit);
         let mut returns = Vec::new();
         for queue in 0..QUEUES.len() {
             let filled = self.fill(queue, unit, seq);

@@ -8,9 +8,10 @@ use crate::judge::{Excuse, Found, FoundMessage, FoundQueue};
 use crate::model::Model;
 use crate::rules::Rules;
 use leveret_broker::message::{Message, encode_route};
-use leveret_broker::{Broker, Channel, Consume, Delivery, Event, Publish, QueueDeclare, Recovery, Session};
+use leveret_broker::{Broker, Channel, Consume, Delivery, Error, Event, Publish, QueueDeclare, Recovery, Session};
 use leveret_wire::properties::Properties;
 use leveret_wire::table::Table;
+use std::collections::BTreeMap;
 
 /// What a broker has after its start. `damaged` allows it to miss what it reports to be damaged.
 pub fn inspect(
@@ -24,6 +25,7 @@ pub fn inspect(
         broker,
         clocks,
         waiting: 0,
+        ends: BTreeMap::new(),
         session: broker.open_session(broker.vhost("/").ok_or("the virtual host is gone")?),
         found: Found { excuse: excuse(recovery)?, now: clocks.now(), flipped: damaged, ..Found::default() },
         damaged,
@@ -77,8 +79,10 @@ struct Look<'a> {
     model: &'a Model,
     broker: &'a Broker,
     clocks: &'a Clocks,
-    /// Messages that wait for another attempt, as their queues say.
+    /// Messages that wait for another attempt, as their queues say, and those that cannot be had before them.
     waiting: u64,
+    /// Of queues with groups: positions from here on are of what came later.
+    ends: BTreeMap<usize, u64>,
     session: Session,
     found: Found,
     damaged: bool,
@@ -87,7 +91,8 @@ struct Look<'a> {
 
 impl Look<'_> {
     fn queue(&mut self, queue: usize) -> Result<(), String> {
-        let mut channel = Channel::new(1);
+        // One channel, so that what it holds of a group keeps it from nothing.
+        let mut channel = Channel::new(CHANNEL);
         let status = match channel.check_queue(&mut self.session, QUEUES[queue]) {
             Ok(status) => status,
             Err(error) if error.code == 404 => return Ok(()),
@@ -96,45 +101,67 @@ impl Look<'_> {
         let durable = |life: &&crate::model::Queue| {
             declare_queue(&mut channel, &mut self.session, (queue, life.durable, life.number), &life.rules).is_ok()
         };
-        let number = self.model.queues[queue].iter().find(durable).map(|life| life.number);
-        let Some(number) = number else { return Err(format!("{} is not as it ever was", QUEUES[queue])) };
+        let life = self.model.queues[queue].iter().find(durable);
+        let Some(life) = life else { return Err(format!("{} is not as it ever was", QUEUES[queue])) };
+        let (number, groups) = (life.number, life.rules.groups);
         let (excuse, mut messages) = (&self.found.excuse, Vec::new());
         let excused = excuse.everything || excuse.queues.contains(&queue);
-        let mut take = |delivery: &Delivery, message: &Message<'_>| {
-            messages.push(note(delivery, message, self.model)?);
+        let mut end = None;
+        let mut take = |delivery: &Delivery, position: u64, message: &Message<'_>| {
+            match groups && message.properties == PLAIN {
+                true => end = Some(position),
+                false => messages.push(note(delivery, position, message, self.model)?),
+            }
             Ok(())
         };
-        let drained = match queue % 2 {
+        let marked = if groups { publish_plain(&mut channel, &mut self.session, "", QUEUES[queue]) } else { Ok(()) };
+        let drained = marked.map_err(text).and_then(|()| match queue % 2 {
             0 => drain_by_get(&mut channel, &mut self.session, QUEUES[queue], &mut take),
-            _ => drain_by_consumer(&mut channel, &mut self.session, QUEUES[queue], &mut take),
-        };
+            // It would hold the keys of what it gets.
+            _ => drain_by_consumer(&mut channel, &mut self.session, QUEUES[queue], groups, &mut take),
+        });
         // A consumer of a queue that turns out to be damaged is cancelled, and gets no error.
         let drained = drained.and_then(|()| channel.get(&mut self.session, QUEUES[queue], false).map_err(text));
         if let Err(error) = drained {
             self.refused(queue, &error)?;
         } else {
-            let count = messages.len() as u64;
-            expect_that(excused || count == status.ready, || {
+            // Others of a group wait together with what waits for another attempt.
+            let (count, some) = (messages.len() as u64, groups && status.waiting > 0);
+            expect_that(excused || count == status.ready || some && count < status.ready, || {
                 format!("{} has {} ready and gives {count}", QUEUES[queue], status.ready)
             })?;
+            expect_that(excused || end.is_some() || !groups, || {
+                format!("{} hides what is in no group", QUEUES[queue])
+            })?;
+            self.waiting += status.ready.saturating_sub(count);
         }
+        if life.rules.expires.is_some() {
+            // Not while time goes by here.
+            let consume =
+                Consume { queue: QUEUES[queue], tag: "user", no_ack: true, exclusive: false, arguments: Table::EMPTY };
+            if let Err(error) = channel.consume(&mut self.session, consume) {
+                self.refused(queue, &error.to_string())?;
+            }
+        }
+        self.ends.extend(end.map(|end| (queue, end)));
         self.total += messages.len() as u64;
         self.waiting += status.waiting;
-        self.found.queues.insert(queue, FoundQueue { number, messages });
+        self.found.queues.insert(queue, FoundQueue { number, messages, waiting: status.waiting });
         Ok(())
     }
 
     /// A queue that does not serve says that it is damaged.
     fn refused(&mut self, queue: usize, why: &str) -> Result<(), String> {
-        self.found.excuse.queues.insert(queue);
-        expect_that(self.damaged && why.contains("damage"), || format!("{}: {why}", QUEUES[queue]))
+        // What is closed has no consumers, and may end by that.
+        let known = !self.found.excuse.queues.insert(queue);
+        expect_that(known || self.damaged && why.contains("damage"), || format!("{}: {why}", QUEUES[queue]))
     }
 
     /// Lets time go by and sees what becomes ready, and when. What is held meanwhile does not come back.
     fn what_waits(&mut self, messages: u64) -> Result<(), String> {
-        let (mut channel, mut ready) = (Channel::new(2), 0);
+        let (mut channel, mut ready) = (Channel::new(CHANNEL), 0);
         let later = self.found.exchanges.get(&LATER).copied();
-        let queue = later.map(|number| (DELAY_QUEUE, FoundQueue { number, messages: Vec::new() }));
+        let queue = later.map(|number| (DELAY_QUEUE, FoundQueue { number, ..FoundQueue::default() }));
         self.found.queues.extend(queue);
         if self.total == messages && !self.damaged {
             return Ok(());
@@ -175,9 +202,10 @@ impl Look<'_> {
         let (mut ready, queues) = (0, self.found.queues.keys().copied().filter(|queue| *queue != DELAY_QUEUE));
         for queue in queues.collect::<Vec<_>>() {
             let mut messages = Vec::new();
-            let mut take = |delivery: &Delivery, message: &Message<'_>| {
-                if delivery.redelivered {
-                    messages.push(FoundMessage { waits: Some(at), ..note(delivery, message, self.model)? });
+            let end = self.ends.get(&queue);
+            let mut take = |delivery: &Delivery, position: u64, message: &Message<'_>| {
+                if end.map_or(delivery.redelivered, |end| position < *end) {
+                    messages.push(FoundMessage { waits: Some(at), ..note(delivery, position, message, self.model)? });
                 }
                 Ok(())
             };
@@ -194,12 +222,13 @@ impl Look<'_> {
 
     fn what_has_waited(&mut self, channel: &mut Channel, at: u64) -> Result<(), String> {
         let mut messages = Vec::new();
-        let mut take = |_: &Delivery, message: &Message<'_>| {
+        let mut take = |_: &Delivery, _: u64, message: &Message<'_>| {
             messages.push(FoundMessage {
                 id: note_waited(message, self.model)?,
                 flagged: true,
                 returned: 0,
                 waits: Some(at),
+                position: None,
             });
             Ok(())
         };
@@ -228,15 +257,12 @@ impl Look<'_> {
         if !self.found.exchanges.contains_key(&address.exchange) {
             return Ok(());
         }
-        let (route, mut channel) = (encode_route(name, address.routing_key()), Channel::new(1));
-        let publish =
-            Publish { route: &route, mandatory: false, properties: Properties::EMPTY, encoded: &[0, 0], body: &[] };
-        match channel.publish(&mut self.session, &publish) {
+        let mut channel = Channel::new(CHANNEL);
+        match publish_plain(&mut channel, &mut self.session, name, address.routing_key()) {
             // A closed queue refuses what is published to it.
             Err(error) if self.damaged && error.text.contains("damage") => return Ok(()),
-            published => _ = published.map_err(text)?,
+            published => published.map_err(text)?,
         }
-        self.session.flush();
         let queues = self.found.queues.keys().copied().filter(|queue| *queue != DELAY_QUEUE);
         for queue in queues.collect::<Vec<_>>() {
             // One that is damaged may refuse.
@@ -252,31 +278,56 @@ impl Look<'_> {
     }
 }
 
-/// What to do with each message.
-type Take<'a> = &'a mut dyn FnMut(&Delivery, &Message<'_>) -> Result<(), String>;
+/// The encoded properties of a message that has none.
+const PLAIN: &[u8] = &[0, 0];
+
+/// The number of all channels.
+const CHANNEL: u16 = 1;
+
+/// Publishes a message without anything in it.
+fn publish_plain(channel: &mut Channel, session: &mut Session, exchange: &str, key: &str) -> Result<(), Error> {
+    let (route, properties) = (encode_route(exchange, key), Properties::EMPTY);
+    channel.publish(session, &Publish { route: &route, mandatory: false, properties, encoded: PLAIN, body: &[] })?;
+    session.flush();
+    Ok(())
+}
+
+/// What to do with each message, at which position.
+type Take<'a> = &'a mut dyn FnMut(&Delivery, u64, &Message<'_>) -> Result<(), String>;
 
 fn drain_by_get(channel: &mut Channel, session: &mut Session, queue: &str, take: Take<'_>) -> Result<(), String> {
     while let Some((delivery, ..)) = channel.get(session, queue, false).map_err(text)? {
-        take(&delivery, &delivery.block.at(delivery.offset).0)?;
+        take(&delivery, delivery.position, &delivery.block.at(delivery.offset).0)?;
     }
     Ok(())
 }
 
-fn drain_by_consumer(channel: &mut Channel, session: &mut Session, queue: &str, take: Take<'_>) -> Result<(), String> {
-    let consume = Consume { queue, tag: "drain", no_ack: false, exclusive: false, arguments: Table::EMPTY };
+fn drain_by_consumer(
+    channel: &mut Channel,
+    session: &mut Session,
+    queue: &str,
+    no_ack: bool,
+    take: Take<'_>,
+) -> Result<(), String> {
+    let consume = Consume { queue, tag: "drain", no_ack, exclusive: false, arguments: Table::EMPTY };
     channel.consume(session, consume).map_err(text)?;
-    let mut events = Vec::new();
-    session.mailbox().take(&mut events);
-    for event in events {
-        let Event::Ready { consumer, .. } = event else { continue };
+    // With much to read, a consumer is told once more.
+    let next = |session: &Session| {
+        let mut events = Vec::new();
+        session.mailbox().take(&mut events);
+        events
+            .into_iter()
+            .find_map(|event| if let Event::Ready { consumer, .. } = event { Some(consumer) } else { None })
+    };
+    while let Some(consumer) = next(session) {
         loop {
             let mut deliveries: Vec<Delivery> = Vec::new();
             let pulled = channel.pull(session, consumer, 65_536, &mut deliveries);
             for delivery in &deliveries {
                 let mut at = delivery.offset;
-                for _ in 0..delivery.count {
+                for position in delivery.position..delivery.position + u64::from(delivery.count) {
                     let (message, next) = delivery.block.at(at);
-                    take(delivery, &message)?;
+                    take(delivery, position, &message)?;
                     at = next;
                 }
             }
@@ -297,9 +348,15 @@ fn declare_queue_named(channel: &mut Channel, session: &mut Session, name: &str)
     channel.declare_queue(session, declare).map(|_| ()).map_err(text)
 }
 
-fn note(delivery: &Delivery, message: &Message<'_>, model: &Model) -> Result<FoundMessage, String> {
+fn note(delivery: &Delivery, position: u64, message: &Message<'_>, model: &Model) -> Result<FoundMessage, String> {
     let id = identify(model, message)?;
-    Ok(FoundMessage { id, flagged: delivery.redelivered, returned: delivery.returned, waits: None })
+    Ok(FoundMessage {
+        id,
+        flagged: delivery.redelivered,
+        returned: delivery.returned,
+        waits: None,
+        position: Some(position),
+    })
 }
 
 /// The number that a message had while it waited.

@@ -1,7 +1,8 @@
 //! Whether what is found after a crash can be explained: by some number, so that the events below it survived and the
 //! others did not, nothing that the broker called durable is missing, and every transaction is whole or absent.
 
-use crate::content::{Address, EXCHANGES, Id, QUEUES};
+use crate::content::{Address, Content, EXCHANGES, Id, QUEUES};
+use crate::groups::Waiting;
 use crate::model::{Binding, Entry, Event, Exchange, Model, Queue, Seq, State, UnitId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,6 +26,8 @@ pub struct FoundQueue {
     pub number: u32,
     /// In their order, as far as they were ready.
     pub messages: Vec<FoundMessage>,
+    /// How many of them wait for another attempt; others may wait for those.
+    pub waiting: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +39,8 @@ pub struct FoundMessage {
     pub returned: u64,
     /// It was not ready before the broker held this to be the time, or not later than its start.
     pub waits: Option<u64>,
+    /// Where it was in its queue, unless it waited in an exchange.
+    pub position: Option<u64>,
 }
 
 /// What a run has damaged, and the broker has reported: no more is expected of it.
@@ -87,8 +92,8 @@ struct Doubt {
     removed: Event,
 }
 
-struct Trial<'a> {
-    model: &'a Model,
+pub struct Trial<'a> {
+    pub model: &'a Model,
     /// The cut is between these: events below it survived, events above it did not. Of the operation at the cut
     /// itself any part may have survived.
     low: Seq,
@@ -109,7 +114,7 @@ struct Trial<'a> {
 }
 
 impl Trial<'_> {
-    fn survived(&mut self, event: Event, why: impl Fn() -> String) -> Result<(), String> {
+    pub fn survived(&mut self, event: Event, why: impl Fn() -> String) -> Result<(), String> {
         if let Some(unit) = event.unit {
             self.vote(unit, true, why)?;
         } else if event.seq > self.low && !event.certain && !event.vague {
@@ -118,7 +123,7 @@ impl Trial<'_> {
         Ok(())
     }
 
-    fn did_not_survive(&mut self, event: Event, why: impl Fn() -> String) -> Result<(), String> {
+    pub fn did_not_survive(&mut self, event: Event, why: impl Fn() -> String) -> Result<(), String> {
         if self.model.is_certain(event) {
             return Err(format!("{}, although operation {} was durable", why(), event.seq));
         }
@@ -248,11 +253,17 @@ impl Trial<'_> {
                 Some(seen) => {
                     self.is_present(self.model.enqueued(entry), entry.removed, what)?;
                     self.returns(entry, seen, what)?;
-                    self.wait(entry, seen, now, what)?;
+                    let in_group = life.rules.groups && self.model.contents[entry.id as usize].group().is_some();
+                    if !in_group {
+                        self.wait(entry, seen, now, what)?;
+                    }
                 }
                 None if !persistent => {}
                 None => self.is_absent(self.model.enqueued(entry), entry.removed, what)?,
             }
+        }
+        if !self.flipped {
+            self.group_waits(name, life, &seen, now)?;
         }
         let unflagged = |seen: &Option<FoundMessage>| seen.is_some_and(|seen| !seen.flagged && seen.waits.is_none());
         for (entry, _) in life.entries.iter().zip(&seen).filter(|(_, seen)| unflagged(seen)) {
@@ -426,6 +437,7 @@ impl Model {
 
     /// Goes on with what was found: it is all there is, and durable.
     pub fn adopt(&mut self, found: &Found) {
+        self.may_be_over = false;
         self.seq += 1;
         let settled = self.settled();
         let mut bindings = Vec::new();
@@ -449,7 +461,9 @@ impl Model {
             lives.retain(|life| there.is_some_and(|there| there.number == life.number));
             if let (Some(life), Some(there)) = (lives.last_mut(), there) {
                 (life.declared, life.deleted) = (settled, None);
-                life.adopt(there, settled, found.now);
+                let waiting = life.adopt(there, settled, found.now, &self.contents);
+                self.may_be_over |= waiting.as_ref().is_some_and(|waiting| waiting.may_be_over);
+                self.unclear |= waiting.is_some_and(|waiting| waiting.unclear);
             }
         }
         self.units.clear();
@@ -461,19 +475,37 @@ impl Model {
 }
 
 impl Queue {
-    fn adopt(&mut self, found: &FoundQueue, settled: Event, now: u64) {
+    /// Gives what waits of it if that has to be told from what waits for that.
+    fn adopt(&mut self, found: &FoundQueue, settled: Event, now: u64, contents: &[Content]) -> Option<Waiting> {
         self.before.extend(self.entries.iter().map(|entry| entry.id));
         let old: BTreeMap<Id, Entry> = self.entries.drain(..).map(|entry| (entry.id, entry)).collect();
         [&mut self.ready, &mut self.waiting, &mut self.delayed].into_iter().for_each(BTreeSet::clear);
-        for (index, message) in found.messages.iter().enumerate() {
-            let state = if message.waits.is_some() { State::Delayed } else { State::Ready };
+        (self.holds, self.consumers, self.used) = (BTreeMap::new(), Vec::new(), now);
+        let mut messages: Vec<&FoundMessage> = found.messages.iter().collect();
+        messages.sort_by_key(|message| message.position);
+        let mut waiting = None;
+        if self.rules.groups && messages.iter().any(|message| message.waits.is_some()) {
+            // What is damaged may bring messages back that were forgotten.
+            let unknown = Entry::new(0, settled, State::Ready);
+            let group = |message: &FoundMessage| contents[message.id as usize].group();
+            let known = messages
+                .iter()
+                .map(|message| (old.get(&message.id).unwrap_or(&unknown), *message, group(message).is_some()));
+            waiting = Some(Waiting::at_start(&known.collect::<Vec<_>>(), found.waiting, now));
+        }
+        for (index, message) in messages.into_iter().enumerate() {
+            let waits = match &waiting {
+                Some(waiting) => waiting.dues[index].map(|due| now.max(due)),
+                None => message.waits,
+            };
+            let state = if waits.is_some() { State::Delayed } else { State::Ready };
             let mut entry = Entry::new(message.id, settled, state);
             (entry.flagged, entry.was_flagged, entry.returned) = (message.flagged, message.flagged, message.returned);
             if let Some(old) = old.get(&message.id) {
                 (entry.expires, entry.was_due, entry.moved) = (old.expires, old.was_due, old.moved);
             }
-            entry.loose = message.waits.is_some();
-            if let (Some(at), Some(old)) = (message.waits, old.get(&message.id)) {
+            entry.loose = message.position.is_none();
+            if let (Some(at), Some(old)) = (waits, old.get(&message.id)) {
                 let dues = old.waits.iter().map(|(_, due)| *due).filter(|due| at == now.max(*due));
                 entry.waits.extend(dues.map(|due| (settled, due)));
                 // If several have passed, nobody knows which of them was said last, as far as that survived.
@@ -483,5 +515,6 @@ impl Queue {
             self.entries.push(entry);
             self.note_state(index, state);
         }
+        waiting
     }
 }

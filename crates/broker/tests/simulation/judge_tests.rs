@@ -81,9 +81,9 @@ impl History {
     fn check_flagged(&self, first: &[Id], second: &[Id], flagged: bool, expected: Expect) {
         let mut found = Found::default();
         for (queue, ids) in [first, second].into_iter().enumerate() {
-            let message = |&id: &Id| FoundMessage { id, flagged, returned: 0, waits: None };
+            let message = |&id: &Id| FoundMessage { id, flagged, returned: 0, waits: None, position: None };
             let messages = ids.iter().map(message).collect();
-            found.queues.insert(queue, FoundQueue { number: queue as u32 + 1, messages });
+            found.queues.insert(queue, FoundQueue { number: queue as u32 + 1, messages, waiting: 0 });
         }
         found.exchanges.extend([(0, 0), (3, 0)]);
         expected.assert_eq(&judge(&self.0, &found).map_or_else(|error| error, |()| "explained".to_string()));
@@ -226,7 +226,9 @@ fn a_queue_is_there_as_it_was_declared() {
     let found = |numbers: &[u32]| {
         let mut found = Found::default();
         let queues = numbers.iter().enumerate();
-        found.queues.extend(queues.map(|(queue, &number)| (queue, FoundQueue { number, messages: vec![] })));
+        found
+            .queues
+            .extend(queues.map(|(queue, &number)| (queue, FoundQueue { number, messages: vec![], waiting: 0 })));
         found.exchanges.extend([(0, 0), (3, 0)]);
         found
     };

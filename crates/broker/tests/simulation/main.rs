@@ -14,6 +14,7 @@ mod disk_tests;
 mod driver;
 mod ends;
 mod exhaustive;
+mod groups;
 mod history;
 mod inspect;
 mod judge;

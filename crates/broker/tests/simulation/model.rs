@@ -5,6 +5,7 @@
 //! that explains what is found (`judge.rs`).
 
 use crate::content::{Address, Content, DELAY_QUEUE, EXCHANGES, Id, LATER, QUEUES, keys};
+use crate::groups::Holder;
 use crate::history::History;
 use crate::random::Random;
 use crate::rules::{Rules, World};
@@ -113,6 +114,12 @@ pub struct Queue {
     pub waiting: BTreeSet<usize>,
     /// Entries that wait for their time.
     pub delayed: BTreeSet<usize>,
+    /// Entries that were handed out and are not settled, by whom their keys are held.
+    pub holds: BTreeMap<usize, Holder>,
+    /// Those there are, in order of arrival.
+    pub consumers: Vec<Holder>,
+    /// When it was used last, if it ends without use.
+    pub used: u64,
 }
 
 /// An exchange from its declaration to its deletion.
@@ -179,6 +186,10 @@ pub struct Model {
     pub vague: bool,
     /// Two copies cannot be told from each other.
     pub confused: bool,
+    /// At the last start, messages may have waited for a time that had come already.
+    pub may_be_over: bool,
+    /// It could not be told what of a group waits: nothing is said about that any more.
+    pub unclear: bool,
     next_number: u32,
 }
 
@@ -202,6 +213,8 @@ impl Model {
             copies: BTreeMap::new(),
             vague: false,
             confused: false,
+            may_be_over: false,
+            unclear: false,
             next_number: 1,
         };
         model.declare_predeclared();
@@ -288,6 +301,9 @@ impl Model {
             ready: BTreeSet::new(),
             waiting: BTreeSet::new(),
             delayed: BTreeSet::new(),
+            holds: BTreeMap::new(),
+            consumers: Vec::new(),
+            used: self.now,
         });
     }
 
@@ -443,8 +459,12 @@ impl Model {
     /// A message is acknowledged, rejected or dropped.
     pub fn remove(&mut self, place: Place, event: Event) {
         self.set_state(place, State::Gone);
-        if let Some(entry) = self.entry(place) {
-            entry.removed = Some(event);
+        let settled = event.unit.is_none_or(|unit| !self.outstanding.contains(&unit));
+        if let Some(life) = self.queue_mut(place.queue).filter(|life| life.number == place.number) {
+            life.entries[place.entry].removed = Some(event);
+            if settled {
+                life.holds.remove(&place.entry);
+            }
         }
     }
 }
@@ -497,6 +517,9 @@ impl Queue {
         self.ready.remove(&index);
         self.waiting.remove(&index);
         self.delayed.remove(&index);
+        if matches!(state, State::Ready | State::Delayed) {
+            self.holds.remove(&index);
+        }
         match state {
             State::Ready => _ = self.ready.insert(index),
             State::Waits(_) | State::Returns(..) => _ = self.waiting.insert(index),

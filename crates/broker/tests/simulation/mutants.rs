@@ -17,6 +17,12 @@ fn every_mutant_is_caught() {
         Mutant::EarlyDelete,
         Mutant::NoMoveDone,
         Mutant::NoTimes,
+        Mutant::KeyNotHeld,
+        Mutant::NoFilter,
+        Mutant::AllActive,
+        Mutant::LeaseNotRenewed,
+        Mutant::NoTimesFiles,
+        Mutant::SameNumbers,
     ];
     let mut survivors = Vec::new();
     for mutant in mutants {

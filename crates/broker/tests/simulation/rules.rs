@@ -1,6 +1,6 @@
 //! The arguments of a run's queues: chosen by its seed, and known by a queue's number ever after.
 
-use crate::content::{DEAD, EXCHANGES, LATER, QUEUES};
+use crate::content::{DEAD, EXCHANGES, GROUP, LATER, QUEUES};
 use crate::random::Random;
 use leveret_wire::table::FieldTable;
 
@@ -15,6 +15,12 @@ pub struct World {
     limited: [bool; QUEUES.len()],
     /// All messages are persistent, so that those of a transient queue that die together are logged together, or not.
     pub persistent: bool,
+    /// Messages have groups, consumers have filters, and some queues are for one consumer or by group.
+    pub sorted: bool,
+    /// Some queues end when nobody uses them.
+    pub leases: bool,
+    /// How many times are kept in memory, if not as many as usual.
+    pub near_times: Option<usize>,
 }
 
 impl World {
@@ -25,6 +31,11 @@ impl World {
         let mut world = World { seed, ruled, persistent: ruled && persistent, ..World::default() };
         if world.ruled && random.chance(60) {
             world.limited[random.between(1, queues as u64 - 2) as usize] = true;
+        }
+        world.sorted = ruled && random.chance(50);
+        world.leases = ruled && random.chance(50);
+        if ruled && random.chance(80) {
+            world.near_times = Some(random.pick(&[4, 8, 16, 64]));
         }
         world
     }
@@ -61,8 +72,28 @@ impl World {
                 let doubles = random.chance(50);
                 rules.retry = Some(Retry { min: random.pick(&[10, 100, 1000]), doubles, failed, returned });
             }
+            self.sort(&mut rules, &mut random);
+            if self.leases && random.chance(30) {
+                rules.expires = Some(random.pick(&[100, 1000, 5000, 15_000]));
+            }
         }
         rules
+    }
+
+    /// Who gets what of it.
+    fn sort(&self, rules: &mut Rules, random: &mut Random) {
+        if !self.sorted {
+            return;
+        }
+        match random.below(10) {
+            0..5 => rules.groups = true,
+            5..7 => rules.single_active = true,
+            _ => {}
+        }
+        // What waits in groups is told by how often it came back.
+        if rules.groups && rules.quorum {
+            rules.retry = rules.retry.map(|retry| Retry { failed: true, returned: false, ..retry });
+        }
     }
 
     fn letters(&self, random: &mut Random) -> Option<(usize, Option<&'static str>)> {
@@ -109,6 +140,11 @@ pub struct Rules {
     pub delivery_limit: Option<u64>,
     pub retry: Option<Retry>,
     pub quorum: bool,
+    /// By the header of messages.
+    pub groups: bool,
+    pub single_active: bool,
+    /// Milliseconds without use.
+    pub expires: Option<u64>,
 }
 
 impl Rules {
@@ -159,6 +195,7 @@ impl Rules {
             }
         };
         add("x-message-ttl", self.ttl);
+        add("x-expires", self.expires);
         add("x-max-length", self.max_length);
         add("x-max-length-bytes", self.max_bytes);
         add("x-delivery-limit", self.delivery_limit);
@@ -188,6 +225,12 @@ impl Rules {
         }
         if self.quorum {
             table.insert("x-queue-type", "quorum");
+        }
+        if self.groups {
+            table.insert("x-group-header", GROUP);
+        }
+        if self.single_active {
+            table.insert("x-single-active-consumer", true);
         }
         table
     }

@@ -16,48 +16,59 @@ pub const SITES: &[Site] = &[
     at(Phase::Tend, Op::Create, Kind::Merged),
     at(Phase::Tend, Op::Create, Kind::Index),
     at(Phase::Tend, Op::Create, Kind::Checkpoint),
+    at(Phase::Tend, Op::Create, Kind::Times),
     at(Phase::Tend, Op::Open, Kind::Merged),
     at(Phase::Tend, Op::Open, Kind::Index),
     at(Phase::Tend, Op::Remove, Kind::Log),
     at(Phase::Tend, Op::Remove, Kind::Merged),
     at(Phase::Tend, Op::Remove, Kind::Index),
     at(Phase::Tend, Op::Remove, Kind::Checkpoint),
+    at(Phase::Tend, Op::Remove, Kind::Times),
     at(Phase::Tend, Op::SyncNames, Kind::Names),
     at(Phase::Tend, Op::Free, Kind::Names),
     at(Phase::Tend, Op::Read, Kind::Log),
     at(Phase::Tend, Op::Read, Kind::Merged),
     at(Phase::Tend, Op::Read, Kind::Index),
+    at(Phase::Tend, Op::Read, Kind::Times),
     at(Phase::Tend, Op::Write, Kind::Log),
     at(Phase::Tend, Op::Write, Kind::Checkpoint),
     at(Phase::Tend, Op::Extend, Kind::Log),
     at(Phase::Tend, Op::Extend, Kind::Merged),
     at(Phase::Tend, Op::Extend, Kind::Index),
     at(Phase::Tend, Op::Extend, Kind::Checkpoint),
+    at(Phase::Tend, Op::Extend, Kind::Times),
     at(Phase::Tend, Op::Sync, Kind::Log),
     at(Phase::Tend, Op::Sync, Kind::Merged),
     at(Phase::Tend, Op::Sync, Kind::Index),
     at(Phase::Tend, Op::Sync, Kind::Checkpoint),
+    at(Phase::Tend, Op::Sync, Kind::Times),
     at(Phase::Tend, Op::Len, Kind::Log),
     at(Phase::Tend, Op::Len, Kind::Merged),
     at(Phase::Tend, Op::Len, Kind::Index),
     at(Phase::Recover, Op::List, Kind::Names),
     at(Phase::Recover, Op::Create, Kind::Log),
+    at(Phase::Recover, Op::Create, Kind::Times),
     at(Phase::Recover, Op::Open, Kind::Log),
     at(Phase::Recover, Op::Open, Kind::Merged),
     at(Phase::Recover, Op::Open, Kind::Index),
     at(Phase::Recover, Op::Open, Kind::Checkpoint),
+    at(Phase::Recover, Op::Open, Kind::Times),
     at(Phase::Recover, Op::Remove, Kind::Log),
     at(Phase::Recover, Op::Remove, Kind::Merged),
     at(Phase::Recover, Op::Remove, Kind::Index),
+    at(Phase::Recover, Op::Remove, Kind::Times),
     at(Phase::Recover, Op::SyncNames, Kind::Names),
     at(Phase::Recover, Op::Read, Kind::Log),
     at(Phase::Recover, Op::Read, Kind::Index),
     at(Phase::Recover, Op::Read, Kind::Checkpoint),
+    at(Phase::Recover, Op::Read, Kind::Times),
     at(Phase::Recover, Op::Write, Kind::Log),
     at(Phase::Recover, Op::Write, Kind::Checkpoint),
     at(Phase::Recover, Op::Extend, Kind::Log),
+    at(Phase::Recover, Op::Extend, Kind::Times),
     at(Phase::Recover, Op::Sync, Kind::Log),
     at(Phase::Recover, Op::Sync, Kind::Checkpoint),
+    at(Phase::Recover, Op::Sync, Kind::Times),
     at(Phase::Recover, Op::Len, Kind::Log),
     at(Phase::Recover, Op::Len, Kind::Index),
     at(Phase::Recover, Op::Len, Kind::Checkpoint),
@@ -67,6 +78,7 @@ pub const SITES: &[Site] = &[
     at(Phase::Stop, Op::Remove, Kind::Merged),
     at(Phase::Stop, Op::Remove, Kind::Index),
     at(Phase::Stop, Op::Remove, Kind::Checkpoint),
+    at(Phase::Stop, Op::Remove, Kind::Times),
     at(Phase::Stop, Op::SyncNames, Kind::Names),
     at(Phase::Stop, Op::Write, Kind::Log),
     at(Phase::Stop, Op::Write, Kind::Checkpoint),
@@ -79,10 +91,12 @@ pub const SITES: &[Site] = &[
 
 /// How much oftener something goes wrong in such a call than in a read of the log: there are fewer of them.
 pub fn weight(op: Op, kind: Kind) -> u32 {
-    let seldom = matches!(op, Op::List | Op::Create | Op::Remove | Op::Sync | Op::Len);
-    let kind = match kind {
-        Kind::Merged => 4,
-        Kind::Index | Kind::Checkpoint => 2,
+    let seldom = matches!(op, Op::List | Op::Create | Op::Remove | Op::SyncNames | Op::Sync | Op::Len);
+    let kind = match (kind, op) {
+        (Kind::Times, Op::Remove | Op::Open | Op::Extend) => 4,
+        (Kind::Merged, _) => 5,
+        (Kind::Times, _) => 3,
+        (Kind::Index | Kind::Checkpoint, _) => 2,
         _ => 1,
     };
     if seldom { 2 * kind } else { kind }
@@ -108,6 +122,21 @@ pub const RARE: &[Site] = &[
     at(Phase::Recover, Op::Extend, Kind::Index),
     at(Phase::Recover, Op::Sync, Kind::Index),
     at(Phase::Recover, Op::Len, Kind::Merged),
+    // Parked transient messages for which there is no memory.
+    at(Phase::Tend, Op::Create, Kind::Overflow),
+    at(Phase::Tend, Op::Remove, Kind::Overflow),
+    at(Phase::Tend, Op::Extend, Kind::Overflow),
+    at(Phase::Tend, Op::Write, Kind::Overflow),
+    at(Phase::Serve, Op::Read, Kind::Overflow),
+    at(Phase::Write, Op::Read, Kind::Overflow),
+    at(Phase::Tend, Op::Read, Kind::Overflow),
+    at(Phase::Stop, Op::Read, Kind::Overflow),
+    at(Phase::Recover, Op::Remove, Kind::Overflow),
+    // A file of times has many blocks only when it was merged.
+    at(Phase::Serve, Op::Read, Kind::Times),
+    // One that could not be removed is written over.
+    at(Phase::Tend, Op::Write, Kind::Times),
+    at(Phase::Recover, Op::Write, Kind::Times),
 ];
 
 /// What every kind of file can suffer. The others are written and synced before anything is said about them, so that
@@ -135,6 +164,11 @@ pub const HARMS: &[(Kind, Harm)] = &[
     (Kind::Checkpoint, Harm::LostCreation),
     (Kind::Checkpoint, Harm::LostRemoval),
     (Kind::Checkpoint, Harm::Flip),
+    (Kind::Times, Harm::LostWrite),
+    (Kind::Times, Harm::Torn),
+    (Kind::Times, Harm::LostCreation),
+    (Kind::Times, Harm::LostRemoval),
+    (Kind::Times, Harm::Flip),
 ];
 
 const fn at(phase: Phase, op: Op, kind: Kind) -> Site {
