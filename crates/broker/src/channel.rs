@@ -379,7 +379,13 @@ impl Channel {
         let (taken, mut more, dry) = loop {
             match entry.queue.change_quietly(&mut take, &mut wakes) {
                 Ok(taken) => break taken,
-                Err(missing) => _ = missing.map(|missing| entry.queue.load(missing)),
+                Err(missing) => {
+                    let is_there = missing.is_none_or(|missing| entry.queue.load(missing));
+                    if !is_there && entry.queue.check_undamaged().is_err() {
+                        // The consumer is told that it is cancelled.
+                        break (0, false, false);
+                    }
+                }
             }
             rounds += 1;
             if rounds == ROUNDS {
