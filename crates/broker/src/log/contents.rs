@@ -221,27 +221,28 @@ impl Contents {
     }
 
     /// Takes what is to happen to messages at times. If there are several at which a message is tried again, it has come
-    /// back since the others: only the last that was said counts.
-    pub(crate) fn take_times(&mut self) -> Packed {
+    /// back since the others: only the last that was said counts, also before what is in files.
+    pub(crate) fn take_times(&mut self) -> (Packed, Renewed) {
         let times = std::mem::take(&mut self.times);
         let retries = |queue: &&QueueFound| queue.arguments.get("x-delayed-retry-min").is_some();
         let retries: BTreeSet<QueueId> = self.queues.values().filter(retries).map(|queue| queue.id).collect();
         let tries_again = |time: &Time| time.what == What::Wake && retries.contains(&time.queue);
         let mut again: Vec<Time> = times.iter().filter(tries_again).collect();
         if again.is_empty() {
-            return times;
+            return (times, Renewed::default());
         }
-        let (mut kept, mut said) = (Packed::default(), BTreeMap::<QueueId, Runs>::new());
+        let (mut kept, mut renewed) = (Packed::default(), Renewed::default());
         times.iter().filter(|time| !tries_again(time)).for_each(|time| kept.push(&time));
         while let Some(time) = again.pop() {
-            let said = said.entry(time.queue).or_default();
+            renewed.until = renewed.until.max(time.due);
+            let said = renewed.said.entry(time.queue).or_default();
             let news: Vec<_> = said.gaps(time.position, time.count).collect();
             for (position, count) in news {
                 kept.push(&Time { position, count, ..time });
                 said.insert(position, count);
             }
         }
-        kept
+        (kept, renewed)
     }
 
     /// What an adopted or merged file has of a queue. Where that has gaps, `live` says what is there.
@@ -312,6 +313,32 @@ impl Contents {
         content.overdue.retain(&live);
         let Content { next, handed_out, returned, spans, found, lost, waiting, overdue, .. } = content;
         (Restored { next, handed_out, live, lost, waiting, overdue, returned, spans, found }, unknown)
+    }
+}
+
+/// Messages of which the log says when they are tried again, since they came back.
+#[derive(Debug, Default)]
+pub(crate) struct Renewed {
+    said: BTreeMap<QueueId, Runs>,
+    /// The last of that. What files still say of them is not later: it was over when they came back.
+    until: u64,
+}
+
+impl Renewed {
+    /// Files may have a time, or an earlier one, that is over.
+    pub(crate) fn reaches(&self, time: &Time) -> bool {
+        !self.said.is_empty() && time.due <= self.until
+    }
+
+    /// The parts of a time in a file that are not over.
+    pub(crate) fn rest(&self, time: Time) -> Vec<Time> {
+        match self.said.get(&time.queue).filter(|_| time.what == What::Wake) {
+            Some(said) => {
+                let gaps = said.gaps(time.position, time.count);
+                gaps.map(|(position, count)| Time { position, count, ..time }).collect()
+            }
+            None => vec![time],
+        }
     }
 }
 

@@ -192,21 +192,35 @@ impl Start<'_> {
 
     /// What is to happen at times: what does not fit into memory goes to files at once.
     fn restore_times(&mut self, readers: Vec<Reader>, files: &Files) -> Result<Arc<Times>, OpenError> {
-        let (log, times) = (self.scan.log, Arc::new(Times::with_near(self.storage.near_times)));
-        readers.into_iter().for_each(|reader| times.add_file(reader));
-        self.scan.lose_times(&times.take_bad());
+        let times = Arc::new(Times::with_near(self.storage.near_times));
+        let ((found, renewed), mut bad) = (self.scan.contents.take_times(), Vec::new());
+        for mut reader in readers {
+            // What of a file may be over is taken out of it. What cannot be read now has to be believed later.
+            while reader.load(&mut bad).is_ok()
+                && let Some(time) = reader.head().filter(|time| renewed.reaches(time))
+            {
+                renewed.rest(time).iter().try_for_each(|time| self.keep_time(time, &times, files))?;
+                reader.advance();
+            }
+            times.add_file(reader);
+        }
+        bad.extend(times.take_bad());
+        self.scan.lose_times(&bad);
         if self.scan.unnamed || self.scan.lost_times {
             times.note_damage();
         }
-        let contents = &mut self.scan.contents;
-        for time in contents.take_times().iter() {
-            times.add(&[time]);
-            if times.is_crowded() {
-                let mut lives = |time: &Time| !contents.undone(time.queue, time.position, time.count).is_empty();
-                store::spill(&times, files, log, &mut lives).map_err(failed("write", "a file of times"))?;
-            }
-        }
+        found.iter().try_for_each(|time| self.keep_time(&time, &times, files))?;
         Ok(times)
+    }
+
+    fn keep_time(&mut self, time: &Time, times: &Times, files: &Files) -> Result<(), OpenError> {
+        let (log, contents) = (self.scan.log, &self.scan.contents);
+        times.add(&[*time]);
+        if times.is_crowded() {
+            let mut lives = |time: &Time| !contents.undone(time.queue, time.position, time.count).is_empty();
+            store::spill(times, files, log, &mut lives).map_err(failed("write", "a file of times"))?;
+        }
+        Ok(())
     }
 
     /// Reads their indexes.

@@ -1,6 +1,6 @@
 //! What queues were asked for holds across a killed process.
 
-use crate::script::check_durable;
+use crate::script::{check_durable, said_durable};
 use expect_test::expect;
 
 #[test]
@@ -140,4 +140,26 @@ fn what_was_to_expire_in_a_transient_queue_is_nothing_to_one_after_a_restart() {
             declare t passive -> t: 10 ready, 0 consumers
         "#]],
     );
+}
+
+#[test]
+fn a_message_that_came_back_again_waits_for_its_last_time_only() {
+    // So many that the later half of their first times is in a file by the checkpoint.
+    let first: String = (1..=10).map(|tag| format!("get q; nack {tag} requeue; advance 1\n")).collect();
+    let again: String = (11..=20).map(|_| "get q\n").collect();
+    let script = format!(
+        "declare q durable x-delayed-retry-min=100; publish persistent q a b c d e f g h i j
+         {first} tend; advance 100; {again} nack 20 multiple requeue; declare q passive
+         restart; advance 1; declare q passive; tend; restart; advance 198; declare q passive
+         advance 1; declare q passive"
+    );
+    let said = said_durable("waits", &script);
+    let counts: String = said.lines().filter(|line| line.contains("passive")).map(|line| format!("{line}\n")).collect();
+    expect![[r#"
+        declare q passive -> q: 0 ready, 10 waiting, 0 consumers
+        declare q passive -> q: 0 ready, 10 waiting, 0 consumers
+        declare q passive -> q: 0 ready, 10 waiting, 0 consumers
+        declare q passive -> q: 10 ready, 0 consumers
+    "#]]
+    .assert_eq(&counts);
 }

@@ -49,13 +49,19 @@ pub fn check_with(limits: Limits, script: &str, expected: Expect) {
 
 /// As [`check`], with a broker that keeps what is durable in a directory. After each command the log is written.
 pub fn check_durable(name: &str, script: &str, expected: Expect) {
+    expected.assert_eq(&said_durable(name, script));
+}
+
+/// What such a script says.
+pub fn said_durable(name: &str, script: &str) -> String {
     let path = std::env::temp_dir().join(format!("leveret-script-{}-{name}", std::process::id()));
     let _ = std::fs::remove_dir_all(&path);
     let mut world = World::in_directory(path.clone());
     world.run_all(script);
-    expected.assert_eq(&world.said);
+    let said = std::mem::take(&mut world.said);
     drop(world);
     std::fs::remove_dir_all(&path).expect("it is ours");
+    said
 }
 
 /// A broker whose generated names are numbered.
