@@ -140,24 +140,7 @@ impl Broker {
     ) -> Result<(), OpenError> {
         let Some(durable) = &self.inner.durable else { return Ok(()) };
         contents.vhosts.iter().for_each(|name| self.create_vhost(name));
-        for ((vhost, name), found) in &contents.exchanges {
-            let declare = ExchangeDeclare {
-                name,
-                kind: &found.kind,
-                durable: true,
-                auto_delete: found.auto_delete,
-                internal: found.internal,
-                arguments: found.arguments.as_table(),
-            };
-            let Some(vhost) = self.vhost(vhost) else { continue };
-            let guard = vhost.restore(|topology| {
-                topology.declare_exchange(declare)?;
-                Ok(topology.exchange(name)?.guard.clone())
-            })?;
-            if let (Some(guard), Some(ring)) = (guard, contents.seen.take_exchange(&vhost.name, name)) {
-                vhost.dedup().lock().restore(guard.point, ring);
-            }
-        }
+        self.restore_exchanges(&mut contents)?;
         for ((vhost_name, name), found) in std::mem::take(&mut contents.queues) {
             let Some(vhost) = self.vhost(&vhost_name) else { continue };
             if vhost.has_lost_exchange(&found.arguments) {
@@ -206,6 +189,28 @@ impl Broker {
             for (source, key, arguments) in bindings {
                 // An end that is not durable, or was deleted since, is no error.
                 let _ = vhost.restore(|topology| topology.bind(source, to.clone(), key, arguments.as_table()));
+            }
+        }
+        Ok(())
+    }
+
+    fn restore_exchanges(&self, contents: &mut Contents) -> Result<(), OpenError> {
+        for ((vhost, name), found) in &contents.exchanges {
+            let declare = ExchangeDeclare {
+                name,
+                kind: &found.kind,
+                durable: true,
+                auto_delete: found.auto_delete,
+                internal: found.internal,
+                arguments: found.arguments.as_table(),
+            };
+            let Some(vhost) = self.vhost(vhost) else { continue };
+            let guard = vhost.restore(|topology| {
+                topology.declare_exchange(declare)?;
+                Ok(topology.exchange(name)?.guard.clone())
+            })?;
+            if let (Some(guard), Some(ring)) = (guard, contents.seen.take_exchange(&vhost.name, name)) {
+                vhost.dedup().lock().restore(guard.point, ring);
             }
         }
         Ok(())
