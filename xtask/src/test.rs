@@ -100,7 +100,8 @@ fn build(run: &Run) -> Result<Outcome> {
 }
 
 fn simulation(run: &Run) -> Result<Outcome> {
-    const SEEDS: u64 = 10_000;
+    // Every cell is to be met a hundred times, also after a change that lets other things go wrong.
+    const SEEDS: u64 = 14_000;
     run.command(&mut sim::rest())?;
     run.command(&mut sim::seeds(1, SEEDS))?;
     run.command(&mut sim::mutants())?;

@@ -93,7 +93,8 @@ pub const SITES: &[Site] = &[
 pub fn weight(op: Op, kind: Kind) -> u32 {
     let seldom = matches!(op, Op::List | Op::Create | Op::Remove | Op::SyncNames | Op::Sync | Op::Len);
     let kind = match (kind, op) {
-        (Kind::Times, Op::Remove | Op::Open | Op::Extend) => 4,
+        (Kind::Times, Op::Extend | Op::Sync) => 7,
+        (Kind::Times, Op::Remove | Op::Open) => 4,
         (Kind::Merged, _) => 5,
         (Kind::Times, _) => 3,
         (Kind::Index | Kind::Checkpoint, _) => 2,
