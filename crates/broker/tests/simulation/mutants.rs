@@ -4,8 +4,9 @@ use crate::driver::Plan;
 use crate::seeds::run_guarded;
 use leveret_broker::mutants::{Mutant, switch_on};
 
-/// Within so many seeds each has to be found.
-const SEEDS: u64 = 300;
+/// Within so many seeds each has to be found: most are by one of the first ten, but what an old file of times does to a new
+/// queue in memory takes a thousand.
+const SEEDS: u64 = 5000;
 
 #[test]
 fn every_mutant_is_caught() {
