@@ -102,7 +102,7 @@ pub fn measure(programs: &Programs, row: &Row, system: System, seconds: f64) -> 
             }
         }
         Load::Beside { options, loud } => beside(programs, &server, [options, loud], seconds),
-        Load::Against { plain, options } => against(programs, &server, [plain, options], seconds),
+        Load::Against { plain, rule } => against(programs, &server, plain, rule, seconds),
         Load::Delayed { count, options } => backlog::delayed(programs, &server, *count, options),
         Load::Backlog(backlog) => backlog::measure(programs, server, row, backlog, system),
         Load::Idle { connections } => idle(programs, &server, *connections),
@@ -184,15 +184,14 @@ fn beside(programs: &Programs, server: &Server, options: [&[&str]; 2], seconds: 
 }
 
 /// What a plain queue and what one with rules reaches.
-fn against(programs: &Programs, server: &Server, options: [&[&str]; 2], seconds: f64) -> Result<Sample> {
+fn against(programs: &Programs, server: &Server, plain: &[&str], rule: &[&str], seconds: f64) -> Result<Sample> {
     let rate = |options: &[&str]| -> Result<f64> {
         let report = report(&mut timed(programs, server, options, seconds))?;
         server.settle(PREPARED)?;
         let name = if options.contains(&"--confirm") { "confirm_rate" } else { "consume_rate" };
         report[name].as_f64().filter(|rate| *rate > 0.0).context("nothing came through")
     };
-    let [plain, options] = options;
-    let (plain, ruled) = (rate(plain)?, rate(options)?);
+    let (plain, ruled) = (rate(plain)?, rate(&[plain, rule].concat())?);
     Ok(Sample::from([(Metric::PlainRate, plain), (Metric::ConsumeRate, ruled), (Metric::OfPlain, ruled / plain)]))
 }
 

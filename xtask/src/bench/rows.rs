@@ -54,8 +54,8 @@ pub enum Load {
     BenchAndNats { options: &'static [&'static str], size: usize },
     /// The same twice: alone, and while somebody else does what `loud` says.
     Beside { options: &'static [&'static str], loud: &'static [&'static str] },
-    /// The same twice: as `plain` says, and as `options` say.
-    Against { plain: &'static [&'static str], options: &'static [&'static str] },
+    /// The same twice: as `plain` says, and with what `rule` adds.
+    Against { plain: &'static [&'static str], rule: &'static [&'static str] },
     /// Messages published with nobody consuming, and then consumed.
     Backlog(Backlog),
     /// So many messages that wait for their time when the load ends.

@@ -10,66 +10,34 @@ const OF_PLAIN: Output =
     Output { label: "of a plain queue", metric: Metric::OfPlain, unit: "x", goal: Some(0.5), ..RULED };
 const OUTPUTS: &[Output] = &[RULED, PLAIN, OF_PLAIN];
 
-const fn against(name: &'static str, plain: &'static [&'static str], options: &'static [&'static str]) -> Row {
-    let load = Load::Against { plain, options };
+const fn against(name: &'static str, plain: &'static [&'static str], rule: &'static [&'static str]) -> Row {
+    let load = Load::Against { plain, rule };
     Row { name, group: Group::Rules, load, systems: LEVERET, outputs: OUTPUTS, once: false }
 }
 
 /// In the order of the table.
 pub const ROWS: &[Row] = &[
-    against(
-        "16 B, auto-ack, TTL of the queue",
-        &["--size", "16"],
-        &["--size", "16", "--queue-argument", "x-message-ttl=600000"],
-    ),
-    against(
-        "16 B, auto-ack, limit of length",
-        &["--size", "16"],
-        &["--size", "16", "--queue-argument", "x-max-length=10000000"],
-    ),
+    against("16 B, auto-ack, TTL of the queue", &["--size", "16"], &["--queue-argument", "x-message-ttl=600000"]),
+    against("16 B, auto-ack, limit of length", &["--size", "16"], &["--queue-argument", "x-max-length=10000000"]),
     against(
         "16 B, auto-ack, deduplicated by message id",
         &["--size", "16", "--message-ids"],
-        &["--size", "16", "--message-ids", "--queue-argument", "x-message-deduplication=true"],
+        &["--queue-argument", "x-message-deduplication=true"],
     ),
     against(
         "16 B, auto-ack, 1000 groups",
         &["--size", "16", "--header", "group=1..1000"],
-        &["--size", "16", "--header", "group=1..1000", "--queue-argument", "x-group-header=group"],
+        &["--queue-argument", "x-group-header=group"],
     ),
     against(
         "16 B, ack each 50, 1000 groups",
         &["--size", "16", "--header", "group=1..1000", "--ack", "50", "--prefetch", "1000"],
-        &[
-            "--size",
-            "16",
-            "--header",
-            "group=1..1000",
-            "--ack",
-            "50",
-            "--prefetch",
-            "1000",
-            "--queue-argument",
-            "x-group-header=group",
-        ],
+        &["--queue-argument", "x-group-header=group"],
     ),
     against(
         "16 B, ack each 50, 1000 groups, 4 consumers with prefetch 100",
         &["--size", "16", "--header", "group=1..1000", "--consumers", "4", "--ack", "50", "--prefetch", "100"],
-        &[
-            "--size",
-            "16",
-            "--header",
-            "group=1..1000",
-            "--consumers",
-            "4",
-            "--ack",
-            "50",
-            "--prefetch",
-            "100",
-            "--queue-argument",
-            "x-group-header=group",
-        ],
+        &["--queue-argument", "x-group-header=group"],
     ),
     against(
         "16 B, persistent, confirm window 1000, 1000 groups, 4 consumers with prefetch 100",
@@ -88,57 +56,22 @@ pub const ROWS: &[Row] = &[
             "--prefetch",
             "100",
         ],
-        &[
-            "--size",
-            "16",
-            "--header",
-            "group=1..1000",
-            "--persistent",
-            "--confirm",
-            "1000",
-            "--consumers",
-            "4",
-            "--ack",
-            "50",
-            "--prefetch",
-            "100",
-            "--queue-argument",
-            "x-group-header=group",
-        ],
+        &["--queue-argument", "x-group-header=group"],
     ),
     against(
         "16 B, persistent, confirm window 1000, TTL of the queue",
         &["--size", "16", "--persistent", "--confirm", "1000"],
-        &["--size", "16", "--persistent", "--confirm", "1000", "--queue-argument", "x-message-ttl=600000"],
+        &["--queue-argument", "x-message-ttl=600000"],
     ),
     against(
         "16 B, persistent, confirm window 1000, full queue that drops its oldest, nobody consumes",
         &["--size", "16", "--persistent", "--confirm", "1000"],
-        &[
-            "--size",
-            "16",
-            "--persistent",
-            "--confirm",
-            "1000",
-            "--consumers",
-            "0",
-            "--queue-argument",
-            "x-max-length=1000",
-        ],
+        &["--consumers", "0", "--queue-argument", "x-max-length=1000"],
     ),
     against(
         "16 B, persistent, confirm window 1000, deduplicated by message id",
         &["--size", "16", "--persistent", "--confirm", "1000", "--message-ids"],
-        &[
-            "--size",
-            "16",
-            "--persistent",
-            "--confirm",
-            "1000",
-            "--message-ids",
-            "--queue-argument",
-            "x-message-deduplication=true",
-        ],
+        &["--queue-argument", "x-message-deduplication=true"],
     ),
     Row {
         name: "10 M delayed messages of 16 B, persistent",
