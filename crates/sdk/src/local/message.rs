@@ -4,7 +4,7 @@ use super::topology::{KEY, exchange_of};
 use crate::driver::Death;
 use crate::message::{Incoming, Outgoing};
 use crate::topic::is_reserved;
-use leveret_broker::table::{FieldTable, Value};
+use leveret_broker::table::FieldTable;
 use leveret_broker::{Content, Message, Properties};
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
@@ -111,14 +111,26 @@ pub(super) fn note_death(headers: &mut FieldTable, message: &Message, queue: &st
     }
 }
 
-/// Takes out of the headers what tells of failed attempts.
+/// Takes out of the headers what tells of failed attempts. What another program has given its message stays, whatever its name.
 pub(super) fn forget_death(headers: &mut FieldTable) {
+    const ONES: [&str; 5] = [ATTEMPTS, ERROR, "x-death", "x-delay", "x-delivery-count"];
+    let tells =
+        |name: &str| ONES.contains(&name) || name.starts_with("x-first-death-") || name.starts_with("x-last-death-");
     let names: Vec<String> = headers.as_table().iter().map(|(name, _)| name.to_string()).collect();
-    let tells = |name: &str| name.starts_with("x-") || name == ATTEMPTS || name == ERROR;
     names.iter().filter(|name| tells(name)).for_each(|name| _ = headers.remove(name));
 }
 
-/// The number of a header, if it is one.
-pub(super) fn number(value: u32) -> Value<'static> {
-    Value::I64(value.into())
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redriven_message_keeps_what_its_publisher_gave_it() {
+        let mut headers = FieldTable::new();
+        let given = ["plan", "x-request-id", PUBLISHED, KEY];
+        let told = [ATTEMPTS, ERROR, "x-death", "x-first-death-queue", "x-last-death-reason", "x-delay"];
+        given.iter().chain(&told).for_each(|name| headers.insert(name, "a"));
+        forget_death(&mut headers);
+        assert_eq!(headers.as_table().iter().map(|(name, _)| name).collect::<Vec<_>>(), given);
+    }
 }

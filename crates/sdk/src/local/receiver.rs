@@ -1,12 +1,13 @@
 //! Messages of a subscription, and how they are settled.
 
 use super::engine;
-use super::message::{ATTEMPTS, Prepared, copy, forget_death, incoming, note_death, number};
+use super::message::{ATTEMPTS, Prepared, copy, forget_death, incoming, note_death};
 use super::topology::RETRY;
 use crate::driver::{Receipt, Received, Receiver, Settlement, SubscriptionSpec, Work};
 use crate::error::Result;
 use crate::message::Outgoing;
-use leveret_broker::{Client, Message, Subscription};
+use leveret_broker::table::FieldTable;
+use leveret_broker::{Client, Content, Message, Subscription};
 use std::sync::Arc;
 
 /// Messages that are taken at once, at most.
@@ -78,14 +79,14 @@ impl Receipt for LocalReceipt {
                     let (place, attempt) = (self.place.clone(), self.attempt);
                     self.move_to(RETRY, &place.queue, |headers, _| {
                         headers.insert("x-delay", millis);
-                        headers.insert(ATTEMPTS, number(attempt));
+                        headers.insert(ATTEMPTS, i64::from(attempt));
                     })
                     .await
                 }
                 Settlement::Dead { reason, error } => {
                     let (place, attempt) = (self.place.clone(), self.attempt);
                     self.move_to("", &place.dead_queue, |headers, message| {
-                        headers.insert(ATTEMPTS, number(attempt));
+                        headers.insert(ATTEMPTS, i64::from(attempt));
                         note_death(headers, message, &place.queue, reason, &error);
                     })
                     .await
@@ -113,14 +114,9 @@ impl LocalReceipt {
     }
 
     /// Publishes a copy of the message, and forgets it: both or neither.
-    async fn move_to(
-        self,
-        exchange: &str,
-        key: &str,
-        change: impl FnOnce(&mut leveret_broker::table::FieldTable, &Message),
-    ) -> Result<()> {
+    async fn move_to(self, exchange: &str, key: &str, change: impl FnOnce(&mut FieldTable, &Message)) -> Result<()> {
         let mut transaction = self.place.client.transaction();
-        let publish = |content: leveret_broker::Content<'_>| transaction.publish(exchange, key, content.mandatory());
+        let publish = |content: Content<'_>| transaction.publish(exchange, key, content.mandatory());
         copy(&self.message, |headers| change(headers, &self.message), publish).map_err(engine)?;
         transaction.ack(self.message).map_err(engine)?;
         transaction.commit().await.map_err(engine)
