@@ -156,14 +156,11 @@ impl Bus {
 
     /// Makes those topics of messages that are not known yet.
     pub(crate) async fn declare_topics(&self, messages: &[Outgoing]) -> Result<()> {
-        let mut last = None;
-        for message in messages {
-            // They are mostly of one topic.
-            if last == Some(message.topic) || self.topics().contains_key(message.topic) {
-                last = Some(message.topic);
-                continue;
+        for run in messages.chunk_by(|a, b| a.topic == b.topic) {
+            let Outgoing { topic, exactly_once, .. } = run[0];
+            if !self.topics().contains_key(topic) {
+                self.declare_topic(&TopicSpec { name: topic, exactly_once }).await?;
             }
-            self.declare_topic(&TopicSpec { name: message.topic, exactly_once: message.exactly_once }).await?;
         }
         Ok(())
     }

@@ -274,13 +274,15 @@ struct Noted {
 }
 
 impl Recorded {
-    fn wrap(&self, received: &mut [Received]) {
+    /// Lets the receipts of what came from `begin` on note what is done with them.
+    fn wrap(&self, out: &mut Vec<Received>, begin: usize) {
         let Some(queue) = &self.queue else { return };
-        for received in received {
+        let wrapped = out.split_off(begin).into_iter().map(|received| {
             let (record, queue, body) = (self.record.clone(), queue.clone(), received.message.body.clone());
-            let receipt = std::mem::replace(&mut received.receipt, Box::new(Settled));
-            received.receipt = Box::new(Noted { receipt, record, queue, body });
-        }
+            let receipt = Box::new(Noted { receipt: received.receipt, record, queue, body });
+            Received { receipt, ..received }
+        });
+        out.extend(wrapped);
     }
 }
 
@@ -289,7 +291,7 @@ impl Receiver for Recorded {
         Box::pin(async move {
             let begin = out.len();
             let more = self.receiver.next(out).await?;
-            self.wrap(&mut out[begin..]);
+            self.wrap(out, begin);
             Ok(more)
         })
     }
@@ -297,7 +299,7 @@ impl Receiver for Recorded {
     fn try_next(&mut self, out: &mut Vec<Received>) -> Result<()> {
         let begin = out.len();
         let tried = self.receiver.try_next(out);
-        self.wrap(&mut out[begin..]);
+        self.wrap(out, begin);
         tried
     }
 }
@@ -316,14 +318,5 @@ impl Receipt for Noted {
             }
             settled
         })
-    }
-}
-
-/// In the place of a receipt that was taken out.
-struct Settled;
-
-impl Receipt for Settled {
-    fn settle(self: Box<Self>, _: Settlement) -> Work<'static, Result<()>> {
-        Box::pin(async { Ok(()) })
     }
 }
