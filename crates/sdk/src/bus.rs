@@ -119,6 +119,9 @@ impl Bus {
         if spec.filter.is_some() {
             require(has.filters, "filters", &whose)?;
         }
+        if spec.broadcast {
+            require(has.broadcast, "broadcasts", &whose)?;
+        }
         if spec.retry.attempts > 1 {
             require(has.retry, "retries", &whose)?;
         }
@@ -186,7 +189,7 @@ impl Bus {
     /// # Errors
     /// [`Error::Engine`], also if it was not declared.
     pub async fn backlog<T>(&self, subscription: &Subscription<T>) -> Result<Backlog> {
-        self.driver().backlog(&subscription.spec()).await
+        self.driver().backlog(&kept(subscription)?).await
     }
 
     /// Takes dead letters of a subscription, at most `max`, to look at, redrive or discard them. Those that are dropped go back
@@ -195,7 +198,7 @@ impl Bus {
     /// # Errors
     /// [`Error::Engine`], also if it was not declared.
     pub async fn dead<T>(&self, subscription: &Subscription<T>, max: u16) -> Result<Vec<Dead<T>>> {
-        let (spec, mut received) = (subscription.spec(), Vec::new());
+        let (spec, mut received) = (kept(subscription)?, Vec::new());
         if max > 0 {
             let mut receiver = self.driver().receive(&spec, true, max).await?;
             receiver.try_next(&mut received)?;
@@ -241,5 +244,14 @@ impl Bus {
     fn topics(&self) -> std::sync::MutexGuard<'_, HashMap<&'static str, bool>> {
         // Nothing that is done with it can panic halfway.
         self.inner.topics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A subscription that keeps messages.
+fn kept<T>(subscription: &Subscription<T>) -> Result<SubscriptionSpec> {
+    let spec = subscription.spec();
+    match spec.broadcast {
+        false => Ok(spec),
+        true => Err(Error::Absent(format!("subscription '{}' is a broadcast: nothing is kept for it", spec.queue()))),
     }
 }

@@ -6,6 +6,7 @@ use crate::retry::RetryPolicy;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 /// What a driver does in the background of a call.
 pub type Work<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -39,6 +40,10 @@ pub struct Capabilities {
     pub transactions: Support,
     /// Messages survive the engine.
     pub durable: Support,
+    /// Every instance of a program may get every message.
+    pub broadcast: Support,
+    /// A request may be sent to whoever responds, and its reply comes back.
+    pub requests: Support,
 }
 
 impl Capabilities {
@@ -53,6 +58,8 @@ impl Capabilities {
             filters: native,
             transactions: native,
             durable: native,
+            broadcast: native,
+            requests: native,
         }
     }
 }
@@ -81,10 +88,12 @@ pub struct SubscriptionSpec {
     pub ordered: bool,
     /// Which messages it takes; all without one.
     pub filter: Option<&'static str>,
+    /// Every receiver of it gets every message that is published while it receives. It has no backlog and no dead letters.
+    pub broadcast: bool,
 }
 
 impl SubscriptionSpec {
-    /// The name of its queue.
+    /// The name of its queue; if it is a broadcast, the beginning of the names of its queues.
     pub fn queue(&self) -> String {
         format!("{}.{}", self.topic.name, self.name)
     }
@@ -117,7 +126,7 @@ pub enum Settlement {
     /// It is delivered again after the delay of its subscription's policy, or after one of its own.
     Retry {
         /// At least so long from now.
-        after: Option<std::time::Duration>,
+        after: Option<Duration>,
     },
     /// It goes to the dead-letter queue, with the reason and with why it failed.
     Dead {
@@ -130,6 +139,8 @@ pub enum Settlement {
     Redrive,
     /// It goes back as if it had not been delivered.
     Release,
+    /// Of a request: its reply is sent, or why there is none, and it is forgotten.
+    Reply(std::result::Result<Vec<u8>, String>),
 }
 
 /// A connection to an engine.
@@ -168,6 +179,20 @@ pub trait Driver: fmt::Debug + Send + Sync {
         prefetch: u16,
     ) -> Work<'a, Result<Box<dyn Receiver>>>;
 
+    /// Receives requests for a name, whose receipts take [`Settlement::Reply`]. At most `prefetch` are not settled at a time.
+    /// All receivers of a name share its requests.
+    ///
+    /// # Errors
+    /// [`Error::Engine`].
+    fn respond<'a>(&'a self, name: &'static str, prefetch: u16) -> Work<'a, Result<Box<dyn Receiver>>>;
+
+    /// Sends a request to one of those who respond to the name that is its topic, and waits for the reply. The request is forgotten by the
+    /// engine after `timeout`; the caller drops the future by then.
+    ///
+    /// # Errors
+    /// [`Error::Engine`].
+    fn request<'a>(&'a self, request: &'a Outgoing, timeout: Duration) -> Work<'a, Result<Reply>>;
+
     /// How many messages a subscription has.
     ///
     /// # Errors
@@ -179,6 +204,17 @@ pub trait Driver: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`Error::Engine`] if something could not be written.
     fn close(&self) -> Work<'_, Result<()>>;
+}
+
+/// What became of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// It was handled, and this is the reply.
+    Done(Vec<u8>),
+    /// It was handled, and that has failed with this error.
+    Failed(String),
+    /// Nobody responds to its name.
+    NoResponder,
 }
 
 /// The messages of a subscription.

@@ -36,6 +36,8 @@
 mod app;
 mod bus;
 mod codec;
+#[cfg_attr(not(feature = "local"), allow(dead_code))]
+mod contract;
 mod dead;
 pub mod driver;
 mod error;

@@ -2,15 +2,18 @@
 
 mod message;
 mod receiver;
+mod requests;
 mod topology;
 
-use crate::driver::{Backlog, Capabilities, Driver, Receiver, SubscriptionSpec, Support, TopicSpec, Work};
+use crate::driver::{Backlog, Capabilities, Driver, Receiver, Reply, SubscriptionSpec, Support, TopicSpec, Work};
 use crate::error::{Error, Result};
 use crate::message::Outgoing;
 use leveret_broker::{Broker, Client, ClientError, Environment, Limits, Storage, Sync};
 use message::Prepared;
 use receiver::LocalReceiver;
+use requests::Replies;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// The broker in this process.
@@ -19,12 +22,14 @@ pub struct LocalDriver {
     broker: Broker,
     client: Client,
     durable: bool,
+    /// Made for the first request.
+    replies: Mutex<Option<Arc<Replies>>>,
 }
 
 impl LocalDriver {
     /// On a broker of one's own, which others may use beside it. `durable` says whether it keeps messages.
     pub fn new(broker: &Broker, durable: bool) -> LocalDriver {
-        LocalDriver { broker: broker.clone(), client: broker.connect(), durable }
+        LocalDriver { broker: broker.clone(), client: broker.connect(), durable, replies: Mutex::default() }
     }
 
     /// `local:` or `local:./directory?sync=...`, see [`Bus::open`](crate::Bus::open).
@@ -105,6 +110,20 @@ impl Driver for LocalDriver {
         })
     }
 
+    fn respond<'a>(&'a self, name: &'static str, prefetch: u16) -> Work<'a, Result<Box<dyn Receiver>>> {
+        Box::pin(async move {
+            let receiver = LocalReceiver::of_requests(&self.client, name, prefetch)?;
+            Ok(Box::new(receiver) as Box<dyn Receiver>)
+        })
+    }
+
+    fn request<'a>(&'a self, request: &'a Outgoing, timeout: Duration) -> Work<'a, Result<Reply>> {
+        Box::pin(async move {
+            let replies = self.replies()?;
+            replies.request(&self.client, request, timeout).await
+        })
+    }
+
     fn backlog<'a>(&'a self, spec: &'a SubscriptionSpec) -> Work<'a, Result<Backlog>> {
         Box::pin(async {
             let queue = self.client.queue_status(&spec.queue()).map_err(engine)?;
@@ -115,6 +134,17 @@ impl Driver for LocalDriver {
 
     fn close(&self) -> Work<'_, Result<()>> {
         Box::pin(async { self.broker.shut_down().map_err(|error| Error::Engine(error.to_string())) })
+    }
+}
+
+impl LocalDriver {
+    /// The queue of replies, which is made for the first request.
+    fn replies(&self) -> Result<Arc<Replies>> {
+        let mut made = self.replies.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*made {
+            Some(replies) => Ok(replies.clone()),
+            None => Ok(made.insert(Replies::listen(&self.client)?).clone()),
+        }
     }
 }
 

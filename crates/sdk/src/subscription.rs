@@ -34,6 +34,7 @@ pub struct Subscription<T: 'static> {
     deadline: Duration,
     ordered: bool,
     filter: Option<&'static str>,
+    broadcast: bool,
 }
 
 impl<T> Subscription<T> {
@@ -53,6 +54,7 @@ impl<T> Subscription<T> {
             deadline: DEADLINE,
             ordered: false,
             filter: None,
+            broadcast: false,
         }
     }
 
@@ -101,6 +103,15 @@ impl<T> Subscription<T> {
         self
     }
 
+    /// Every program that handles it gets every event, instead of sharing them: for caches to clear, and for chats. It gets what is published
+    /// while it runs; nothing is kept for it before and after. An event whose last attempt fails is reported and gone: there is no
+    /// dead-letter queue.
+    #[must_use]
+    pub const fn broadcast(mut self) -> Subscription<T> {
+        self.broadcast = true;
+        self
+    }
+
     /// Its name.
     pub const fn name(&self) -> &'static str {
         self.name
@@ -116,8 +127,8 @@ impl<T> Subscription<T> {
     }
 
     pub(crate) fn spec(&self) -> SubscriptionSpec {
-        let Subscription { topic, name, retry, ordered, filter, .. } = *self;
-        SubscriptionSpec { topic: topic.spec(), name, retry, ordered, filter }
+        let Subscription { topic, name, retry, ordered, filter, broadcast, .. } = *self;
+        SubscriptionSpec { topic: topic.spec(), name, retry, ordered, filter, broadcast }
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::bus::Bus;
 use crate::dead::Dead;
 use crate::driver::{
-    Backlog, Capabilities, Driver, Receipt, Received, Receiver, Settlement, SubscriptionSpec, TopicSpec, Work,
+    Backlog, Capabilities, Driver, Receipt, Received, Receiver, Reply, Settlement, SubscriptionSpec, TopicSpec, Work,
 };
 use crate::error::{PublishError, Result};
 use crate::local::LocalDriver;
@@ -204,7 +204,7 @@ impl Driver for Recorder {
         Box::pin(async {
             self.driver.declare_subscription(spec).await?;
             let mut known = lock(&self.record.subscriptions);
-            if !known.contains(spec) {
+            if !spec.broadcast && !known.contains(spec) {
                 known.push(spec.clone());
             }
             Ok(())
@@ -225,6 +225,14 @@ impl Driver for Recorder {
             let queue = (!dead).then(|| spec.queue());
             Ok(Box::new(Recorded { receiver, record: self.record.clone(), queue }) as Box<dyn Receiver>)
         })
+    }
+
+    fn respond<'a>(&'a self, name: &'static str, prefetch: u16) -> Work<'a, Result<Box<dyn Receiver>>> {
+        self.driver.respond(name, prefetch)
+    }
+
+    fn request<'a>(&'a self, request: &'a Outgoing, timeout: Duration) -> Work<'a, Result<Reply>> {
+        self.driver.request(request, timeout)
     }
 
     fn backlog<'a>(&'a self, spec: &'a SubscriptionSpec) -> Work<'a, Result<Backlog>> {

@@ -2,6 +2,7 @@
 
 use crate::bus::Bus;
 use crate::codec::Codec;
+use crate::contract::is_reserved;
 use crate::driver::{TopicSpec, Work};
 use crate::error::PublishError;
 use crate::message::{MessageId, Outgoing};
@@ -254,9 +255,4 @@ fn check(message: Outgoing, max_size: usize) -> Result<Outgoing, PublishError> {
         )),
         None => Ok(message),
     }
-}
-
-/// Headers that are no attributes.
-pub(crate) fn is_reserved(name: &str) -> bool {
-    name.starts_with("x-") || name.starts_with("leveret-") || matches!(name, "CC" | "BCC")
 }

@@ -1,8 +1,10 @@
 //! Messages of a subscription, and how they are settled.
 
 use super::engine;
-use super::message::{ATTEMPTS, Prepared, copy, forget_death, incoming, note_death};
-use super::topology::RETRY;
+use super::message::{Prepared, copy, forget_death, incoming, note_death};
+use super::requests::{declare_requests, reply};
+use super::topology::declare_broadcast;
+use crate::contract::{ATTEMPTS, RETRY, millis};
 use crate::driver::{Receipt, Received, Receiver, Settlement, SubscriptionSpec, Work};
 use crate::error::Result;
 use crate::message::Outgoing;
@@ -23,7 +25,8 @@ pub(super) struct LocalReceiver {
 struct Place {
     client: Client,
     queue: String,
-    dead_queue: String,
+    /// None of broadcasts and requests.
+    dead_queue: Option<String>,
 }
 
 struct LocalReceipt {
@@ -34,9 +37,22 @@ struct LocalReceipt {
 
 impl LocalReceiver {
     pub(super) fn new(client: &Client, spec: &SubscriptionSpec, dead: bool, prefetch: u16) -> Result<LocalReceiver> {
-        let place = Place { client: client.clone(), queue: spec.queue(), dead_queue: spec.dead_queue() };
-        let from = if dead { &place.dead_queue } else { &place.queue };
-        let subscription = client.subscribe(from, prefetch).map_err(engine)?;
+        let (queue, dead_queue) = match spec.broadcast {
+            true => (declare_broadcast(client, spec)?, None),
+            false => (spec.queue(), Some(spec.dead_queue())),
+        };
+        let from = if dead { spec.dead_queue() } else { queue.clone() };
+        LocalReceiver::from(client, &from, Place { client: client.clone(), queue, dead_queue }, dead, prefetch)
+    }
+
+    pub(super) fn of_requests(client: &Client, name: &str, prefetch: u16) -> Result<LocalReceiver> {
+        let queue = declare_requests(client, name)?;
+        let place = Place { client: client.clone(), queue: queue.clone(), dead_queue: None };
+        LocalReceiver::from(client, &queue, place, false, prefetch)
+    }
+
+    fn from(client: &Client, queue: &str, place: Place, dead: bool, prefetch: u16) -> Result<LocalReceiver> {
+        let subscription = client.subscribe(queue, prefetch).map_err(engine)?;
         Ok(LocalReceiver { subscription, place: place.into(), dead })
     }
 
@@ -75,17 +91,17 @@ impl Receipt for LocalReceipt {
                 // A message that is dropped counts as failed, and waits.
                 Settlement::Retry { after: None } => Ok(()),
                 Settlement::Retry { after: Some(after) } => {
-                    let millis = i64::try_from(after.as_millis()).unwrap_or(i64::MAX);
                     let (place, attempt) = (self.place.clone(), self.attempt);
                     self.move_to(RETRY, &place.queue, |headers, _| {
-                        headers.insert("x-delay", millis);
+                        headers.insert("x-delay", millis(after));
                         headers.insert(ATTEMPTS, i64::from(attempt));
                     })
                     .await
                 }
                 Settlement::Dead { reason, error } => {
                     let (place, attempt) = (self.place.clone(), self.attempt);
-                    self.move_to("", &place.dead_queue, |headers, message| {
+                    let Some(dead_queue) = &place.dead_queue else { return self.message.ack().map_err(engine) };
+                    self.move_to("", dead_queue, |headers, message| {
                         headers.insert(ATTEMPTS, i64::from(attempt));
                         note_death(headers, message, &place.queue, reason, &error);
                     })
@@ -94,6 +110,10 @@ impl Receipt for LocalReceipt {
                 Settlement::Redrive => {
                     let place = self.place.clone();
                     self.move_to("", &place.queue, |headers, _| forget_death(headers)).await
+                }
+                Settlement::Reply(result) => {
+                    reply(&self.place.client, &self.message, &result).await?;
+                    self.message.ack().map_err(engine)
                 }
                 Settlement::Release => self.message.nack(true).map_err(engine),
             }
