@@ -33,10 +33,12 @@
 //! redriven. A message that waits for its next attempt waits in the engine: it holds no worker, no memory, and nobody up, except
 //! those with the same key of an [ordered](Subscription::ordered) subscription.
 
+#[cfg(feature = "amqp")]
+pub mod amqp;
 mod app;
 mod bus;
 mod codec;
-#[cfg_attr(not(feature = "local"), allow(dead_code))]
+#[cfg_attr(not(any(feature = "local", feature = "amqp")), allow(dead_code))]
 mod contract;
 mod dead;
 pub mod driver;
