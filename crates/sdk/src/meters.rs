@@ -5,7 +5,7 @@ use crate::driver::Settlement;
 use crate::message::Meta;
 use crate::worker::Source;
 use metrics::{Counter, Histogram, counter, describe_counter, describe_histogram, histogram};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 /// What is counted of one source of messages.
 pub(crate) struct Meters {
@@ -44,17 +44,16 @@ impl Meters {
     }
 
     /// A handler begins.
-    pub(crate) fn begin(&self, meta: &Meta) -> Instant {
+    pub(crate) fn begin(&self, meta: &Meta) {
         if let Some(published) = meta.published {
             // Clocks of two machines differ.
             self.lag.record(SystemTime::now().duration_since(published).unwrap_or_default());
         }
-        Instant::now()
     }
 
     /// A handler has ended.
-    pub(crate) fn end(&self, begin: Instant) {
-        self.seconds.record(begin.elapsed());
+    pub(crate) fn end(&self, took: Duration) {
+        self.seconds.record(took);
     }
 
     pub(crate) fn settled(&self, how: &Settlement, count: u64) {

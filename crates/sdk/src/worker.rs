@@ -12,8 +12,9 @@ use crate::trace;
 use std::future::{Future, poll_fn};
 use std::mem::take;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -44,6 +45,33 @@ struct Shared {
     states: Arc<States>,
     bus: Bus,
     meters: Meters,
+    pace: Pace,
+}
+
+/// Whether handlers give their thread back soon. Those that do begin, and if they need not wait also end, where their message was received; others
+/// get a task of their own at once, so that several processors can work on them.
+#[derive(Default)]
+struct Pace {
+    /// Handlers that have to be quick before all count as that.
+    on_trial: AtomicU32,
+}
+
+/// A handler that keeps its thread for longer is not quick: what a task of its own costs is little beside that.
+const QUICK: Duration = Duration::from_micros(50);
+
+/// Quick handlers after one that was not.
+const TRIAL: u32 = 64;
+
+impl Pace {
+    fn is_quick(&self) -> bool {
+        self.on_trial.load(Ordering::Relaxed) == 0
+    }
+
+    fn note(&self, took: Duration) {
+        let left = if took > QUICK { TRIAL } else { self.on_trial.load(Ordering::Relaxed).saturating_sub(1) };
+        // Two at a time may count as one.
+        self.on_trial.store(left, Ordering::Relaxed);
+    }
 }
 
 impl Source {
@@ -95,7 +123,7 @@ impl Work {
         mut stop: watch::Receiver<bool>,
     ) -> Result<()> {
         let meters = Meters::of(&self.source);
-        let shared = Arc::new(Shared { work: self, states, bus, meters });
+        let shared = Arc::new(Shared { work: self, states, bus, meters, pace: Pace::default() });
         let (mut tasks, mut waiting) = (JoinSet::new(), Vec::new());
         let ended = 'ended: loop {
             let more = tokio::select! {
@@ -116,14 +144,19 @@ impl Work {
                     _ = stop.wait_for(|stop| *stop) => break 'ended Ok(()),
                 };
                 let (messages, receipts): (Vec<_>, Vec<_>) = batch.into_iter().map(open).unzip();
-                let of = Of::these(&messages, &shared.meters);
+                let of = Of::these(&messages);
+                shared.meters.begin(&messages[0].meta);
                 let call = ready.map(|()| {
                     let (states, bus) = (shared.states.clone(), shared.bus.clone());
                     service.call(Delivery::new(shared.work.source.origin(), messages, states, bus))
                 });
-                let shared = shared.clone();
-                tasks.spawn(async move { shared.handle(call, of, receipts).await });
+                let (is_quick, shared) = (shared.pace.is_quick(), shared.clone());
+                let mut handling = Box::pin(async move { shared.handle(call, of, receipts).await });
+                if !is_quick || !poll_once(handling.as_mut()).await {
+                    tasks.spawn(handling);
+                }
             }
+            tokio::task::consume_budget().await;
             while tasks.try_join_next().is_some() {}
         };
         if let Err(error) = &ended {
@@ -139,13 +172,12 @@ struct Of {
     id: MessageId,
     attempt: u32,
     trace: Option<trace::Parent>,
-    begin: Instant,
 }
 
 impl Of {
-    fn these(messages: &[Incoming], meters: &Meters) -> Of {
+    fn these(messages: &[Incoming]) -> Of {
         let meta = &messages[0].meta;
-        Of { id: meta.id.clone(), attempt: meta.attempt, trace: meta.trace, begin: meters.begin(meta) }
+        Of { id: meta.id.clone(), attempt: meta.attempt, trace: meta.trace }
     }
 }
 
@@ -199,11 +231,10 @@ impl Shared {
         mut receipts: Vec<Box<dyn Receipt>>,
     ) {
         let handled = match call {
-            Ok(call) => trace::within(of.trace, guarded(call, self.work.deadline)).await,
+            Ok(call) => trace::within(of.trace, self.guarded(call)).await,
             Err(error) => Err(error),
         };
         let mut handled = handled.unwrap_or_else(|error| Handled::new(Outcome::Retry(error)));
-        self.meters.end(of.begin);
         for (before, (number, error)) in take(&mut handled.undecodable).into_iter().enumerate() {
             let receipt = receipts.remove(number - before);
             let how = match self.work.source {
@@ -220,39 +251,48 @@ impl Shared {
         self.settle_all(first, receipts, how, &of).await;
     }
 
+    /// Runs a handler, up to its deadline. A panic is a failure.
+    async fn guarded(
+        &self,
+        call: impl Future<Output = std::result::Result<Handled, BoxError>>,
+    ) -> std::result::Result<Handled, BoxError> {
+        let (mut call, mut begin, deadline) = (pin!(call), None, self.work.deadline);
+        let caught = poll_fn(|context| {
+            let is_first = begin.is_none();
+            let begin = *begin.get_or_insert_with(Instant::now);
+            let polled = catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context))).unwrap_or_else(|panic| {
+                let text = panic.downcast_ref::<String>().map(String::as_str);
+                let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a message");
+                Poll::Ready(Err(format!("the handler panicked: {text}").into()))
+            });
+            if is_first || polled.is_ready() {
+                let took = begin.elapsed();
+                if is_first {
+                    self.pace.note(took);
+                }
+                if polled.is_ready() {
+                    self.meters.end(took);
+                }
+            }
+            polled
+        });
+        tokio::time::timeout(deadline, caught).await.unwrap_or_else(|_| {
+            self.meters.end(deadline);
+            Err(format!("the handler took longer than {deadline:?}").into())
+        })
+    }
+
     /// As an outcome asks for.
     async fn settlement(&self, handled: Handled, of: &Of) -> Settlement {
         let Handled { outcome, events, reply, .. } = handled;
         let events = events.into_messages();
-        let outcome = prepare(&self.bus, &events).await.map_or_else(Outcome::Retry, |()| outcome);
-        let spec = match &self.work.source {
-            Source::Subscription(spec) => spec,
-            Source::Requests(_) => {
-                return Settlement::Reply(match outcome {
-                    Outcome::Done => Ok(reply),
-                    Outcome::Retry(error) | Outcome::RetryAfter(error, _) | Outcome::Dead(error) => {
-                        Err(error.to_string())
-                    }
-                });
-            }
-        };
-        let (error, after) = match outcome {
-            Outcome::Done => return Settlement::Done(events),
-            Outcome::Dead(error) => return Settlement::Dead { reason: "rejected", error: error.to_string() },
-            Outcome::Retry(error) => (error, None),
-            Outcome::RetryAfter(error, after) => (error, Some(after).filter(|_| !spec.ordered)),
-        };
-        match of.attempt < spec.retry.attempts {
-            true => {
-                tracing::info!(
-                    subscription = spec.queue(),
-                    attempt = of.attempt,
-                    %error,
-                    "failed, and will be tried again"
-                );
-                Settlement::Retry { after }
-            }
-            false => Settlement::Dead { reason: "attempts", error: error.to_string() },
+        let outcome = prepare(&self.bus, &events, outcome).await;
+        match &self.work.source {
+            Source::Subscription(spec) => settlement(spec, outcome, events, of.attempt),
+            Source::Requests(_) => Settlement::Reply(match outcome {
+                Outcome::Done => Ok(reply),
+                Outcome::Retry(error) | Outcome::RetryAfter(error, _) | Outcome::Dead(error) => Err(error.to_string()),
+            }),
         }
     }
 
@@ -286,31 +326,36 @@ impl Shared {
     }
 }
 
-/// Runs a handler, up to its deadline. A panic is a failure.
-async fn guarded(
-    call: impl Future<Output = std::result::Result<Handled, BoxError>>,
-    deadline: Duration,
-) -> std::result::Result<Handled, BoxError> {
-    let mut call = pin!(call);
-    let caught = poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context))) {
-        Ok(poll) => poll,
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a message");
-            Poll::Ready(Err(format!("the handler panicked: {text}").into()))
-        }
-    });
-    match tokio::time::timeout(deadline, caught).await {
-        Ok(handled) => handled,
-        Err(_) => Err(format!("the handler took longer than {deadline:?}").into()),
-    }
+/// Lets work begin where one is; true if it has ended.
+async fn poll_once(mut work: Pin<&mut impl Future<Output = ()>>) -> bool {
+    poll_fn(|context| Poll::Ready(work.as_mut().poll(context).is_ready())).await
 }
 
-/// Lets events of a handler be published.
-async fn prepare(bus: &Bus, events: &[Outgoing]) -> std::result::Result<(), BoxError> {
+/// Lets events of a handler be published. If that fails, so has the handler.
+pub(crate) async fn prepare(bus: &Bus, events: &[Outgoing], outcome: Outcome) -> Outcome {
     if events.is_empty() {
-        return Ok(());
+        return outcome;
     }
-    bus.check(events)?;
-    Ok(bus.declare_topics(events).await?)
+    let prepared = async {
+        bus.check(events)?;
+        Ok(bus.declare_topics(events).await?)
+    };
+    prepared.await.map_or_else(Outcome::Retry, |()| outcome)
+}
+
+/// How a message of a subscription is to be settled.
+pub(crate) fn settlement(spec: &SubscriptionSpec, outcome: Outcome, events: Vec<Outgoing>, attempt: u32) -> Settlement {
+    let (error, after) = match outcome {
+        Outcome::Done => return Settlement::Done(events),
+        Outcome::Dead(error) => return Settlement::Dead { reason: "rejected", error: error.to_string() },
+        Outcome::Retry(error) => (error, None),
+        Outcome::RetryAfter(error, after) => (error, Some(after).filter(|_| !spec.ordered)),
+    };
+    match attempt < spec.retry.attempts {
+        true => {
+            tracing::info!(subscription = spec.queue(), attempt, %error, "failed, and will be tried again");
+            Settlement::Retry { after }
+        }
+        false => Settlement::Dead { reason: "attempts", error: error.to_string() },
+    }
 }

@@ -133,9 +133,7 @@ impl Receipt for LocalReceipt {
                 Settlement::Done(events) if !events.is_empty() => {
                     done_with(&client, receipts.map(|receipt| receipt.message).collect(), &events).await
                 }
-                Settlement::Done(_) => {
-                    receipts.map(|receipt| receipt.message.ack().map_err(engine)).fold(Ok(()), Result::and)
-                }
+                Settlement::Done(_) => Message::ack_all(receipts.map(|receipt| receipt.message)).map_err(engine),
                 how => {
                     let mut result = Ok(());
                     for receipt in receipts {

@@ -1,8 +1,11 @@
 //! Other forms of handling: batches, broadcasts, layers, traces, pulling.
 
 use crate::bench::{Seen, until_backlog};
+use futures_core::Stream;
 use leveret::testing::TestBus;
-use leveret::{App, BoxError, Delivery, Events, Meta, Metas, Parent, PublishError, State, Subscription, Topic};
+use leveret::{
+    App, BoxError, Delivery, Events, Meta, Metas, Outcome, Parent, PublishError, State, Subscription, Topic,
+};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -158,4 +161,39 @@ async fn a_trace_goes_on_from_a_message_to_what_its_handler_publishes() {
     FIRST.publish(bench.bus(), &1).await.expect("published");
     assert_eq!(seen.wait(1).await, ["none"]);
     app.drain().await.expect("it ends");
+}
+
+#[tokio::test]
+async fn messages_can_be_pulled_and_settled_by_hand() {
+    static TOPIC: Topic<u32> = Topic::new("pulled");
+    static COPIES: Topic<u32> = Topic::new("copies");
+    static SUBSCRIPTION: Subscription<u32> = TOPIC.subscription("s");
+    static COPY: Subscription<u32> = COPIES.subscription("s");
+    let bench = TestBus::new();
+    bench.bus().declare(&COPY).await.expect("declared");
+    let mut pull = bench.bus().pull(&SUBSCRIPTION, 10).await.expect("declared");
+    TOPIC.publish_all(bench.bus(), &[1, 2, 3]).await.expect("published");
+    for _ in 0..3 {
+        let pulled = pull.next().await.expect("it runs").expect("there is one");
+        let event = *pulled.event.as_ref().expect("it decodes");
+        match event {
+            1 => {
+                let mut events = Events::default();
+                COPIES.publish(&mut events, &10).await.expect("taken");
+                pulled.settle(events).await
+            }
+            2 => pulled.settle(Err::<(), _>("not yet")).await,
+            _ => pulled.settle(Outcome::Dead("never".into())).await,
+        }
+        .expect("settled");
+    }
+    until_backlog(bench.bus(), &SUBSCRIPTION, (0, 1, 1)).await;
+    until_backlog(bench.bus(), &COPY, (1, 0, 0)).await;
+    bench.advance(Duration::from_secs(1));
+    let mut stream = std::pin::pin!(pull.into_stream());
+    let again = std::future::poll_fn(|context| stream.as_mut().poll_next(context)).await.expect("it goes on");
+    let again = again.expect("it runs");
+    assert_eq!((again.meta.attempt, again.event.as_ref().ok()), (2, Some(&2)));
+    again.settle(()).await.expect("settled");
+    until_backlog(bench.bus(), &SUBSCRIPTION, (0, 0, 1)).await;
 }
