@@ -224,12 +224,12 @@ impl App {
                 return Err(Error::Configuration(format!("{what} has two handlers in this App")));
             }
         }
-        let mut receivers = Vec::new();
-        for Route { work, .. } in &routes {
-            receivers.push(work.receive(&bus).await?);
+        let mut ready = Vec::new();
+        for Route { work, service, .. } in routes {
+            ready.push((work.receive(&bus).await?, work, service));
         }
         let (stop, states) = (watch::Sender::new(false), Arc::new(states));
-        let workers = routes.into_iter().zip(receivers).map(|(Route { work, service, .. }, receiver)| {
+        let workers = ready.into_iter().map(|(receiver, work, service)| {
             tokio::spawn(work.run(receiver, service, states.clone(), bus.clone(), stop.subscribe()))
         });
         Ok(Running { workers: workers.collect(), stop })

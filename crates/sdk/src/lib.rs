@@ -36,6 +36,8 @@
 mod app;
 mod bus;
 mod codec;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 #[cfg_attr(not(feature = "local"), allow(dead_code))]
 mod contract;
 mod dead;
