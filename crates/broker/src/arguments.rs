@@ -38,6 +38,7 @@ pub fn check_queue(arguments: Table<'_>, queue: &str, vhost: &str) -> Result<()>
                 other => Err(unacceptable(other)),
             },
             "x-group-header" => header_name(value),
+            "x-group-prefetch" => integer(value, 1, i64::MAX),
             "x-queue-mode" => match text(value) {
                 Ok("default" | "lazy") => Ok(()),
                 Ok(other) => Err(format!("\"unsupported queue mode '{other}'\"")),
@@ -100,6 +101,7 @@ pub fn has_effect(key: &str) -> bool {
         "x-delayed-retry-jitter",
         "x-single-active-consumer",
         "x-group-header",
+        "x-group-prefetch",
         "x-queue-type",
         dedup::ARGUMENT,
         dedup::SIZE,
@@ -131,6 +133,9 @@ fn contradiction(arguments: Table<'_>) -> Option<(&'static str, String)> {
     if has("x-group-header") && matches!(arguments.get("x-single-active-consumer"), Some(Value::Bool(true))) {
         let why = "it cannot be together with 'x-single-active-consumer', by which one consumer gets all messages";
         return Some(("x-group-header", why.to_string()));
+    }
+    if has("x-group-prefetch") && !has("x-group-header") {
+        return Some(("x-group-prefetch", "it needs 'x-group-header'".to_string()));
     }
     without_deduplication(arguments, false)
 }

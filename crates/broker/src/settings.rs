@@ -29,6 +29,8 @@ pub(crate) struct Settings {
     pub(crate) single_active: bool,
     /// The header whose value is a message's group: one consumer at a time gets messages of a group.
     pub(crate) group_header: Option<Box<str>>,
+    /// That consumer has so many of them at a time, at most.
+    pub(crate) group_prefetch: u64,
     /// It is the part of this exchange in which messages wait for their time.
     pub(crate) delays_for: Option<Box<str>>,
 }
@@ -100,6 +102,7 @@ impl Settings {
             dedup: Rule::from_arguments(arguments, false).map(Arc::new),
             delays_for: arguments.get(DELAYS_FOR).as_ref().and_then(Value::as_str).map(Box::from),
             group_header: arguments.get("x-group-header").as_ref().and_then(Value::as_str).map(Box::from),
+            group_prefetch: number("x-group-prefetch").unwrap_or(u64::MAX),
             single_active: matches!(arguments.get("x-single-active-consumer"), Some(Value::Bool(true))),
         }
     }

@@ -1,21 +1,22 @@
 //! An application: handlers and what they need, started and stopped together.
 
 use crate::bus::Bus;
-use crate::driver::{Received, Receiver, Settlement, SubscriptionSpec};
+use crate::delivery::{Delivery, Handled, Service};
 use crate::error::{BoxError, Error, Result};
-use crate::handler::{Context, Handler, States};
-use crate::message::Outgoing;
-use crate::outcome::{Events, Outcome};
+use crate::handler::{Handler, States};
+use crate::outcome::{IntoOutcome, IntoReply, Outcome};
+use crate::rpc::Rpc;
 use crate::subscription::Subscription;
+use crate::worker::{Source, Work};
 use std::any::type_name;
 use std::collections::HashSet;
-use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
+use std::future::Future;
 use std::sync::Arc;
-use std::task::Poll;
+use std::time::Duration;
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinHandle;
+use tower::util::BoxService;
+use tower::{Layer, service_fn};
 
 /// Handlers, and what they need.
 ///
@@ -41,22 +42,17 @@ pub struct App {
     states: States,
     /// A type of which there are two.
     twice: Option<&'static str>,
-    routes: Vec<Box<dyn Route>>,
+    routes: Vec<Route>,
 }
 
-/// A subscription and its handler, whatever their types.
-trait Route: Send + Sync {
-    fn spec(&self) -> SubscriptionSpec;
-    fn concurrency(&self) -> u16;
-    fn check(&self, states: &States) -> Result<()>;
-    /// Handles a message and settles it.
-    fn handle(&self, received: Received, states: Arc<States>, bus: Bus) -> Pin<Box<dyn Future<Output = ()> + Send>>;
-}
+/// Whether a handler has all that it needs.
+type Check = Box<dyn Fn(&States) -> Result<()> + Send>;
 
-struct Handled<T: 'static, H, A> {
-    subscription: &'static Subscription<T>,
-    handler: H,
-    arguments: std::marker::PhantomData<fn(A)>,
+/// What is received, and what handles it.
+struct Route {
+    work: Work,
+    check: Check,
+    service: Service,
 }
 
 impl App {
@@ -76,12 +72,137 @@ impl App {
 
     /// Handles the messages of a subscription.
     #[must_use]
-    pub fn handle<T: Send + 'static, A: 'static>(
-        mut self,
+    pub fn handle<T, A, H>(self, subscription: &'static Subscription<T>, handler: H) -> App
+    where
+        T: Send + 'static,
+        A: 'static,
+        H: Handler<T, A, Output: IntoOutcome>,
+    {
+        let call = {
+            let handler = handler.clone();
+            move |delivery: Delivery| {
+                let handler = handler.clone();
+                async move {
+                    let decode = |body: &[u8]| subscription.topic().codec().decode(body);
+                    let (mut events, context, undecodable) = delivery.decode(decode);
+                    // There is no event if it could not be read.
+                    let Some(event) = events.pop() else { return Ok(Handled::unread(undecodable)) };
+                    let (outcome, events) = handler.handle(event, &context).await.into_outcome();
+                    Ok(Handled { outcome, events, ..Handled::unread(undecodable) })
+                }
+            }
+        };
+        self.subscribe(subscription, None, move |states| handler.check(states), call)
+    }
+
+    /// Handles the messages of a subscription in batches: `max` of them, or fewer when the first one has waited for `wait`. The
+    /// outcome is that of all; if they fail, each comes back alone, so that one that cannot be handled takes no others with
+    /// it. Events that are returned are published together with the end of the whole batch. [`Metas`](crate::Metas) tells what
+    /// is known of each.
+    ///
+    /// # Panics
+    /// If `max` is 0.
+    #[must_use]
+    pub fn handle_batch<T, A, H>(
+        self,
         subscription: &'static Subscription<T>,
-        handler: impl Handler<T, A>,
-    ) -> App {
-        self.routes.push(Box::new(Handled { subscription, handler, arguments: std::marker::PhantomData }));
+        (max, wait): (u16, Duration),
+        handler: H,
+    ) -> App
+    where
+        T: Send + 'static,
+        A: 'static,
+        H: Handler<Vec<T>, A, Output: IntoOutcome>,
+    {
+        assert!(max > 0, "a batch has at least one message");
+        let call = {
+            let handler = handler.clone();
+            move |delivery: Delivery| {
+                let handler = handler.clone();
+                async move {
+                    let decode = |body: &[u8]| subscription.topic().codec().decode(body);
+                    let (events, context, undecodable) = delivery.decode(decode);
+                    if events.is_empty() {
+                        return Ok(Handled::unread(undecodable));
+                    }
+                    let (outcome, events) = handler.handle(events, &context).await.into_outcome();
+                    Ok(Handled { outcome, events, ..Handled::unread(undecodable) })
+                }
+            }
+        };
+        self.subscribe(subscription, Some((max, wait)), move |states| handler.check(states), call)
+    }
+
+    fn subscribe<T, F>(
+        mut self,
+        subscription: &Subscription<T>,
+        batch: Option<(u16, Duration)>,
+        check: impl Fn(&States) -> Result<()> + Send + 'static,
+        call: impl FnMut(Delivery) -> F + Send + 'static,
+    ) -> App
+    where
+        F: Future<Output = Result<Handled, BoxError>> + Send + 'static,
+    {
+        let (concurrency, deadline) = subscription.limits();
+        let work = Work { source: Source::Subscription(subscription.spec()), concurrency, deadline, batch };
+        self.routes.push(Route { work, check: Box::new(check), service: BoxService::new(service_fn(call)) });
+        self
+    }
+
+    /// Responds to requests. Programs that respond to the same name share its requests.
+    #[must_use]
+    pub fn respond<Q, R, A, H>(mut self, rpc: &'static Rpc<Q, R>, handler: H) -> App
+    where
+        Q: Send + 'static,
+        R: 'static,
+        A: 'static,
+        H: Handler<Q, A, Output: IntoReply<R>>,
+    {
+        let call = {
+            let handler = handler.clone();
+            move |delivery: Delivery| {
+                let handler = handler.clone();
+                async move {
+                    let (mut requests, context, undecodable) = delivery.decode(|body| rpc.request().decode(body));
+                    let Some(request) = requests.pop() else { return Ok(Handled::unread(undecodable)) };
+                    let reply = handler.handle(request, &context).await.into_reply()?;
+                    Ok(Handled { reply: rpc.reply().encode(&reply)?, ..Handled::new(Outcome::Done) })
+                }
+            }
+        };
+        let (concurrency, deadline) = rpc.limits();
+        let work = Work { source: Source::Requests(rpc.name()), concurrency, deadline, batch: None };
+        let check = Box::new(move |states: &States| handler.check(states));
+        self.routes.push(Route { work, check, service: BoxService::new(service_fn(call)) });
+        self
+    }
+
+    /// Wraps what handles messages, of every handler that was given before, with a layer of [`tower`]: a limit of their rate, a log
+    /// of one's own, a circuit breaker. An error of a layer is a failed attempt.
+    ///
+    /// ```
+    /// # use leveret::{App, Bus};
+    /// # use std::time::Duration;
+    /// # fn limited(app: App) -> App {
+    /// app.layer(tower::limit::RateLimitLayer::new(100, Duration::from_secs(1)))
+    /// # }
+    /// ```
+    ///
+    /// Panics and deadlines need no layer: they are seen to for each subscription. A layer that waits holds messages, so none is
+    /// needed for retries either.
+    #[must_use]
+    pub fn layer<L, S>(mut self, layer: L) -> App
+    where
+        L: Layer<Service, Service = S>,
+        S: tower::Service<Delivery, Response = Handled> + Send + 'static,
+        S::Error: Into<BoxError> + 'static,
+        S::Future: Send + 'static,
+    {
+        let wrap = |Route { work, check, service }| {
+            let service = BoxService::new(tower::ServiceExt::map_err(layer.layer(service), Into::into));
+            Route { work, check, service }
+        };
+        self.routes = self.routes.into_iter().map(wrap).collect();
         self
     }
 
@@ -96,22 +217,20 @@ impl App {
             return Err(Error::Configuration(format!("App::state was given two values of type {name}")));
         }
         let mut seen = HashSet::new();
-        for route in &routes {
-            let queue = route.spec().queue();
-            route.check(&states)?;
-            if !seen.insert(queue.clone()) {
-                return Err(Error::Configuration(format!("subscription '{queue}' has two handlers in this App")));
+        for Route { work, check, .. } in &routes {
+            check(&states)?;
+            let what = work.source.description();
+            if !seen.insert(what.clone()) {
+                return Err(Error::Configuration(format!("{what} has two handlers in this App")));
             }
         }
-        let mut receivers = Vec::new();
-        for route in &routes {
-            bus.declare_subscription(&route.spec()).await?;
-            receivers.push(bus.driver().receive(&route.spec(), false, route.concurrency()).await?);
+        let mut ready = Vec::new();
+        for Route { work, service, .. } in routes {
+            ready.push((work.receive(&bus).await?, work, service));
         }
         let (stop, states) = (watch::Sender::new(false), Arc::new(states));
-        let workers = routes.into_iter().zip(receivers).map(|(route, receiver)| {
-            let work = work(route.into(), receiver, states.clone(), bus.clone(), stop.subscribe());
-            tokio::spawn(work)
+        let workers = ready.into_iter().map(|(receiver, work, service)| {
+            tokio::spawn(work.run(receiver, service, states.clone(), bus.clone(), stop.subscribe()))
         });
         Ok(Running { workers: workers.collect(), stop })
     }
@@ -146,128 +265,5 @@ impl Running {
             worker.await.map_err(|error| Error::Engine(format!("a worker has ended: {error}")))??;
         }
         Ok(())
-    }
-}
-
-async fn work(
-    route: Arc<dyn Route>,
-    mut receiver: Box<dyn Receiver>,
-    states: Arc<States>,
-    bus: Bus,
-    mut stop: watch::Receiver<bool>,
-) -> Result<()> {
-    let (mut tasks, mut batch) = (JoinSet::new(), Vec::new());
-    let ended = loop {
-        let more = tokio::select! {
-            biased;
-            _ = stop.wait_for(|stop| *stop) => break Ok(()),
-            more = receiver.next(&mut batch) => more,
-        };
-        match more {
-            Ok(true) => {}
-            Ok(false) => break Err(Error::Engine(format!("subscription '{}' was deleted", route.spec().queue()))),
-            Err(error) => break Err(error),
-        }
-        for received in batch.drain(..) {
-            let (route, states, bus) = (route.clone(), states.clone(), bus.clone());
-            tasks.spawn(async move { route.handle(received, states, bus).await });
-        }
-        while tasks.try_join_next().is_some() {}
-    };
-    if let Err(error) = &ended {
-        tracing::error!(subscription = route.spec().queue(), %error, "no more messages are handled");
-    }
-    while tasks.join_next().await.is_some() {}
-    ended
-}
-
-impl<T: Send + 'static, A: 'static, H: Handler<T, A>> Route for Handled<T, H, A> {
-    fn spec(&self) -> SubscriptionSpec {
-        self.subscription.spec()
-    }
-
-    fn concurrency(&self) -> u16 {
-        self.subscription.limits().0
-    }
-
-    fn check(&self, states: &States) -> Result<()> {
-        self.handler.check(states)
-    }
-
-    fn handle(&self, received: Received, states: Arc<States>, bus: Bus) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        let (handler, subscription) = (self.handler.clone(), self.subscription);
-        Box::pin(async move {
-            let Received { message, receipt, .. } = received;
-            let (id, attempt) = (message.meta.id.clone(), message.meta.attempt);
-            let how = match subscription.topic().codec().decode(&message.body) {
-                Err(error) => Settlement::Dead { reason: "undecodable", error: error.to_string() },
-                Ok(event) => {
-                    let context = Context { meta: message.meta, states, bus: bus.clone() };
-                    let (outcome, events) = attempt_to(subscription, handler.handle(event, &context)).await;
-                    let events = events.into_messages();
-                    let outcome = prepare(&bus, &events).await.map_or_else(Outcome::Retry, |()| outcome);
-                    settlement(outcome, events, attempt, subscription)
-                }
-            };
-            report(&how, subscription, &id.to_string(), attempt);
-            if let Err(error) = receipt.settle(how).await {
-                let queue = subscription.spec().queue();
-                tracing::error!(subscription = queue, message = %id, %error, "not settled: it will be delivered again");
-            }
-        })
-    }
-}
-
-/// Runs a handler, up to its deadline. A panic is a failure.
-async fn attempt_to<T>(
-    subscription: &Subscription<T>,
-    handler: impl Future<Output = (Outcome, Events)>,
-) -> (Outcome, Events) {
-    let deadline = subscription.limits().1;
-    let failed = |why: String| (Outcome::Retry(BoxError::from(why)), Events::default());
-    let mut handler = pin!(handler);
-    let guarded = poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| handler.as_mut().poll(context))) {
-        Ok(Poll::Pending) => Poll::Pending,
-        Ok(Poll::Ready(done)) => Poll::Ready(Ok(done)),
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a message");
-            Poll::Ready(Err(text.to_string()))
-        }
-    });
-    match tokio::time::timeout(deadline, guarded).await {
-        Ok(Ok(done)) => done,
-        Ok(Err(panic)) => failed(format!("the handler panicked: {panic}")),
-        Err(_) => failed(format!("the handler took longer than {deadline:?}")),
-    }
-}
-
-/// Lets events of a handler be published.
-async fn prepare(bus: &Bus, events: &[Outgoing]) -> std::result::Result<(), BoxError> {
-    bus.check(events)?;
-    Ok(bus.declare_topics(events).await?)
-}
-
-fn settlement<T>(outcome: Outcome, events: Vec<Outgoing>, attempt: u32, subscription: &Subscription<T>) -> Settlement {
-    let spec = subscription.spec();
-    let (error, after) = match outcome {
-        Outcome::Done => return Settlement::Done(events),
-        Outcome::Dead(error) => return Settlement::Dead { reason: "rejected", error: error.to_string() },
-        Outcome::Retry(error) => (error, None),
-        Outcome::RetryAfter(error, after) => (error, Some(after).filter(|_| !spec.ordered)),
-    };
-    match attempt < spec.retry.attempts {
-        true => {
-            tracing::info!(subscription = spec.queue(), attempt, %error, "failed, and will be tried again");
-            Settlement::Retry { after }
-        }
-        false => Settlement::Dead { reason: "attempts", error: error.to_string() },
-    }
-}
-
-fn report<T>(how: &Settlement, subscription: &Subscription<T>, id: &str, attempt: u32) {
-    if let Settlement::Dead { reason, error } = how {
-        let queue = subscription.spec().dead_queue();
-        tracing::warn!(queue, message = id, attempt, reason, error, "a message goes to the dead-letter queue");
     }
 }

@@ -1,14 +1,17 @@
 //! The bus: a connection to an engine, by its URL.
 
 use crate::dead::Dead;
-use crate::driver::{Backlog, Driver, SubscriptionSpec, TopicSpec, require};
+use crate::driver::{Backlog, Driver, Receiver, Reply, SubscriptionSpec, TopicSpec, require};
 use crate::error::{Error, PublishError, Result};
 use crate::message::{MessageId, Outgoing};
+use crate::meters::Published;
 use crate::subscription::Subscription;
 use crate::topic::Topic;
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// A connection to an engine. Clones are the same connection.
 #[derive(Clone, Debug)]
@@ -16,12 +19,23 @@ pub struct Bus {
     inner: Arc<Inner>,
 }
 
-#[derive(Debug)]
 struct Inner {
     driver: Box<dyn Driver>,
-    /// Topics that the engine knows, and whether somebody was warned that nobody hears them.
-    topics: Mutex<HashMap<&'static str, bool>>,
+    topics: Mutex<HashMap<&'static str, Known>>,
     unheard: AtomicU64,
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inner").field("driver", &self.driver).finish_non_exhaustive()
+    }
+}
+
+/// A topic that the engine knows.
+struct Known {
+    published: Published,
+    /// Somebody was warned that nobody hears it.
+    is_warned: bool,
 }
 
 /// What can be declared: a topic, or a subscription with its topic.
@@ -115,7 +129,8 @@ impl Bus {
             )?;
         }
         self.driver().declare_topic(topic).await?;
-        self.topics().entry(topic.name).or_insert(false);
+        let known = || Known { published: Published::to(topic.name), is_warned: false };
+        self.topics().entry(topic.name).or_insert_with(known);
         Ok(())
     }
 
@@ -138,8 +153,9 @@ impl Bus {
     }
 
     pub(crate) async fn publish(&self, messages: Vec<Outgoing>) -> Result<Vec<MessageId>, PublishError> {
-        let Some(first) = messages.first() else { return Ok(Vec::new()) };
-        let topic = first.topic;
+        if messages.is_empty() {
+            return Ok(Vec::new());
+        }
         self.check(&messages)?;
         let published = async {
             self.declare_topics(&messages).await?;
@@ -147,7 +163,7 @@ impl Bus {
         };
         match published.await {
             Ok(unheard) => {
-                self.note_unheard(topic, unheard);
+                self.note(&messages, unheard);
                 Ok(messages.into_iter().map(|message| message.id).collect())
             }
             Err(error) => {
@@ -176,15 +192,34 @@ impl Bus {
         Ok(())
     }
 
-    fn note_unheard(&self, topic: &'static str, count: u64) {
-        if count == 0 {
+    /// Counts what was published. All of it went to one topic, unless nobody has to hear it.
+    fn note(&self, messages: &[Outgoing], unheard: u64) {
+        let (topic, count) = (messages[0].topic, messages.len() as u64);
+        let mut topics = self.topics();
+        let Some(known) = topics.get_mut(topic) else { return };
+        known.published.published.increment(count);
+        if unheard == 0 {
             return;
         }
-        self.inner.unheard.fetch_add(count, Ordering::Relaxed);
-        let was_told = self.topics().insert(topic, true);
-        if was_told != Some(true) {
+        known.published.unheard.increment(unheard);
+        self.inner.unheard.fetch_add(unheard, Ordering::Relaxed);
+        if !std::mem::replace(&mut known.is_warned, true) {
             tracing::warn!(topic, "nobody subscribes to this topic: what is published to it is gone; see Bus::declare");
         }
+    }
+
+    pub(crate) async fn request(&self, request: &Outgoing, timeout: Duration) -> Result<Reply> {
+        self.requires_requests(request.topic)?;
+        self.driver().request(request, timeout).await
+    }
+
+    pub(crate) async fn respond(&self, name: &'static str, prefetch: u16) -> Result<Box<dyn Receiver>> {
+        self.requires_requests(name)?;
+        self.driver().respond(name, prefetch).await
+    }
+
+    fn requires_requests(&self, name: &str) -> Result<()> {
+        require(self.driver().capabilities().requests, "requests", &format!("'{name}'"))
     }
 
     /// Messages that were published to topics without a subscription, and are gone.
@@ -249,7 +284,7 @@ impl Bus {
         &*self.inner.driver
     }
 
-    fn topics(&self) -> std::sync::MutexGuard<'_, HashMap<&'static str, bool>> {
+    fn topics(&self) -> MutexGuard<'_, HashMap<&'static str, Known>> {
         // Nothing that is done with it can panic halfway.
         self.inner.topics.lock().unwrap_or_else(PoisonError::into_inner)
     }

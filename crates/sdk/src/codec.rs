@@ -5,6 +5,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt;
 
+/// Bytes that most events have room in: a buffer that grows from nothing costs as much as what is written to it.
+const EVENT: usize = 256;
+
 /// How the events of a topic are written: JSON, unless a topic is made [with another codec](crate::Topic::with_codec).
 pub struct Codec<T> {
     content_type: &'static str,
@@ -28,7 +31,7 @@ impl<T> Codec<T> {
     }
 
     pub(crate) fn encode(&self, event: &T) -> Result<Vec<u8>, BoxError> {
-        let mut body = Vec::new();
+        let mut body = Vec::with_capacity(EVENT);
         (self.encode)(event, &mut body)?;
         Ok(body)
     }

@@ -21,6 +21,9 @@ pub(crate) const ATTEMPTS: &str = "leveret-attempts";
 pub(crate) const ERROR: &str = "leveret-error";
 pub(crate) const PUBLISHED: &str = "leveret-published";
 
+/// The header of W3C's Trace Context.
+pub(crate) const TRACE: &str = "traceparent";
+
 /// An argument of a subscription's queue: the filter of its binding, so that one with another filter is another queue.
 pub(crate) const FILTER: &str = "leveret-filter";
 
@@ -82,6 +85,7 @@ impl Reading {
         let meta = &mut self.incoming.meta;
         match (name, text, number) {
             (KEY, key, _) => meta.key = key.map(str::to_string),
+            (TRACE, Some(parent), _) => meta.trace = parent.parse().ok(),
             (PUBLISHED, _, Some(millis)) => meta.published = at(millis).or(meta.published),
             (ATTEMPTS, _, Some(attempts)) => self.before = u32::try_from(attempts).unwrap_or(0),
             (ERROR, error, _) => self.death.error = error.map(str::to_string),
@@ -110,9 +114,7 @@ fn at(millis: i64) -> Option<SystemTime> {
 
 /// Headers that are no attributes.
 pub(crate) fn is_reserved(name: &str) -> bool {
-    name.starts_with("x-")
-        || name.starts_with("leveret-")
-        || matches!(name, "CC" | "BCC" | "traceparent" | "tracestate")
+    name.starts_with("x-") || name.starts_with("leveret-") || matches!(name, "CC" | "BCC" | TRACE | "tracestate")
 }
 
 /// Headers that tell of failed attempts. A message that is redriven loses them. What another program has given its message

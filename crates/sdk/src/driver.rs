@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::message::{Incoming, Outgoing};
 use crate::retry::RetryPolicy;
+use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -256,12 +257,30 @@ pub struct Death {
 }
 
 /// Settles a message.
-pub trait Receipt: Send {
+pub trait Receipt: Any + Send {
     /// Done when the engine has taken note of it; with [`Settlement::Done`] and messages, when it has confirmed them.
     ///
     /// # Errors
     /// [`Error::Engine`]: the message will be delivered again.
     fn settle(self: Box<Self>, how: Settlement) -> Work<'static, Result<()>>;
+
+    /// Settles a batch of one receiver in the same way: together where the engine can, with what [`Settlement::Done`] publishes.
+    ///
+    /// # Errors
+    /// [`Error::Engine`]: some or all of the messages will be delivered again.
+    fn settle_all(self: Box<Self>, others: Vec<Box<dyn Receipt>>, how: Settlement) -> Work<'static, Result<()>> {
+        Box::pin(async move {
+            let for_others = match &how {
+                Settlement::Done(_) => Settlement::Done(Vec::new()),
+                other => other.clone(),
+            };
+            let mut result = self.settle(how).await;
+            for receipt in others {
+                result = result.and(receipt.settle(for_others.clone()).await);
+            }
+            result
+        })
+    }
 }
 
 /// What is asked for, and what the engine has: an error if one is missing.

@@ -3,7 +3,6 @@
 use crate::bus::Bus;
 use crate::error::{Error, Result};
 use crate::message::Meta;
-use crate::outcome::{Events, IntoOutcome, Outcome};
 use std::any::{Any, TypeId, type_name};
 use std::collections::HashMap;
 use std::future::Future;
@@ -24,6 +23,9 @@ use std::sync::Arc;
 /// }
 /// ```
 pub trait Handler<T, Arguments>: Clone + Send + Sync + 'static {
+    /// What it returns.
+    type Output;
+
     /// Whether all that its arguments need is there.
     ///
     /// # Errors
@@ -31,7 +33,7 @@ pub trait Handler<T, Arguments>: Clone + Send + Sync + 'static {
     fn check(&self, states: &States) -> Result<()>;
 
     /// Handles an event.
-    fn handle(&self, event: T, context: &Context) -> impl Future<Output = (Outcome, Events)> + Send + 'static;
+    fn handle(&self, event: T, context: &Context) -> impl Future<Output = Self::Output> + Send + 'static;
 }
 
 /// What can be an argument of a [`Handler`].
@@ -52,7 +54,8 @@ pub trait Extract: Sized + Send + 'static {
 /// What a handler can be told of a message and of its surroundings.
 #[derive(Debug)]
 pub struct Context {
-    pub(crate) meta: Meta,
+    /// Of each message; never empty.
+    pub(crate) metas: Vec<Meta>,
     pub(crate) states: Arc<States>,
     pub(crate) bus: Bus,
 }
@@ -90,9 +93,20 @@ impl<S: Clone + Send + Sync + 'static> Extract for State<S> {
     }
 }
 
+/// What is known of the message; of the first one if it is a batch.
 impl Extract for Meta {
     fn extract(context: &Context) -> Meta {
-        context.meta.clone()
+        context.metas[0].clone()
+    }
+}
+
+/// What is known of each message of a batch, in the order of the events.
+#[derive(Clone, Debug)]
+pub struct Metas(pub Vec<Meta>);
+
+impl Extract for Metas {
+    fn extract(context: &Context) -> Metas {
+        Metas(context.metas.clone())
     }
 }
 
@@ -108,18 +122,18 @@ macro_rules! handlers {
         where
             F: Fn(T, $($argument),*) -> Fut + Clone + Send + Sync + 'static,
             Fut: Future + Send + 'static,
-            Fut::Output: IntoOutcome,
         {
+            type Output = Fut::Output;
+
             fn check(&self, states: &States) -> Result<()> {
                 let _ = states;
                 $($argument::check(states)?;)*
                 Ok(())
             }
 
-            fn handle(&self, event: T, context: &Context) -> impl Future<Output = (Outcome, Events)> + Send + 'static {
+            fn handle(&self, event: T, context: &Context) -> impl Future<Output = Fut::Output> + Send + 'static {
                 let _ = context;
-                let work = self(event, $($argument::extract(context)),*);
-                async move { work.await.into_outcome() }
+                self(event, $($argument::extract(context)),*)
             }
         }
     };

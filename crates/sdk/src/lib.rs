@@ -38,31 +38,43 @@ pub mod amqp;
 mod app;
 mod bus;
 mod codec;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 #[cfg_attr(not(any(feature = "local", feature = "amqp")), allow(dead_code))]
 mod contract;
 mod dead;
+mod delivery;
 pub mod driver;
 mod error;
 mod handler;
 #[cfg(feature = "local")]
 pub mod local;
 mod message;
+mod meters;
 mod name;
 mod outcome;
+mod pull;
 mod retry;
+mod rpc;
 mod subscription;
 #[cfg(feature = "local")]
 pub mod testing;
 mod topic;
+mod trace;
+mod worker;
 
 pub use app::{App, Running};
 pub use bus::{Bus, Declaration};
 pub use codec::Codec;
 pub use dead::Dead;
+pub use delivery::{Delivery, Handled, Service};
 pub use error::{BoxError, Error, PublishError, Result};
-pub use handler::{Context, Extract, Handler, State, States};
+pub use handler::{Context, Extract, Handler, Metas, State, States};
 pub use message::{Incoming, MessageId, Meta, Outgoing};
-pub use outcome::{Events, IntoOutcome, Outcome};
+pub use outcome::{Events, IntoOutcome, IntoReply, Outcome};
+pub use pull::{Pull, Pulled};
 pub use retry::RetryPolicy;
+pub use rpc::{Call, CallError, Rpc};
 pub use subscription::Subscription;
 pub use topic::{Publishing, Target, Topic};
+pub use trace::{NotATraceparent, Parent};

@@ -1,5 +1,6 @@
 //! Messages on their way: what is published, and what a handler is told of it.
 
+use crate::trace::Parent;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -76,6 +77,8 @@ pub struct Outgoing {
     pub delay: Option<Duration>,
     /// When it was made.
     pub published: SystemTime,
+    /// What has caused it, if that is part of a trace.
+    pub trace: Option<Parent>,
 }
 
 /// A message as an engine delivers it.
@@ -102,13 +105,15 @@ pub struct Meta {
     pub attributes: Vec<(String, String)>,
     /// Its ordering key.
     pub key: Option<String>,
+    /// What has caused it, if that was part of a trace. What its handler publishes is caused by it.
+    pub trace: Option<Parent>,
 }
 
 impl Incoming {
     /// A message for a driver to fill in.
     pub fn new(id: &str, body: Vec<u8>) -> Incoming {
         let (id, attributes) = (MessageId::from_text(id), Vec::new());
-        Incoming { body, meta: Meta { id, attempt: 1, published: None, attributes, key: None } }
+        Incoming { body, meta: Meta { id, attempt: 1, published: None, attributes, key: None, trace: None } }
     }
 }
 

@@ -54,6 +54,21 @@ impl<R: IntoOutcome, E: Into<BoxError>> IntoOutcome for Result<R, E> {
     }
 }
 
+/// What whoever responds to a request may return: a `Result` of the reply.
+pub trait IntoReply<R> {
+    /// The reply, or why there is none.
+    ///
+    /// # Errors
+    /// That of the handler, whose text goes to whoever has asked.
+    fn into_reply(self) -> Result<R, BoxError>;
+}
+
+impl<R, E: Into<BoxError>> IntoReply<R> for Result<R, E> {
+    fn into_reply(self) -> Result<R, BoxError> {
+        self.map_err(Into::into)
+    }
+}
+
 /// Events that a handler publishes. They are published together with the end of its message: both or neither, where the
 /// engine has transactions. If the handler fails, nothing is published.
 ///

@@ -11,6 +11,7 @@ use crate::message::{MessageId, Outgoing};
 use crate::subscription::Subscription;
 use crate::topic::{Target, Topic};
 use leveret_broker::{Broker, Environment, Limits};
+use std::any::Any;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -249,12 +250,21 @@ impl Record {
         Entry { number: self.numbers.fetch_add(1, Ordering::Relaxed), name: name.to_string(), body }
     }
 
-    /// Gives the number of the entry.
-    fn handled_by(&self, queue: &str, body: Vec<u8>) -> u64 {
-        let entry = self.entry(queue, body);
-        let number = entry.number;
-        lock(&self.handled).push(entry);
-        number
+    /// Notes what was handled and published with that, before it is settled: whoever sees the queue empty sees this, too. Gives the
+    /// numbers of the entries.
+    fn done(&self, handled: Vec<(String, Vec<u8>)>, events: &[Outgoing]) -> Vec<u64> {
+        let entries: Vec<_> = handled.into_iter().map(|(queue, body)| self.entry(&queue, body)).collect();
+        let numbers = entries.iter().map(|entry| entry.number).chain(self.publish(events)).collect();
+        lock(&self.handled).extend(entries);
+        numbers
+    }
+
+    /// What was not settled was not handled.
+    fn take_back(&self, numbers: Vec<u64>, settled: &Result<()>) {
+        if settled.is_err() {
+            lock(&self.handled).retain(|it| !numbers.contains(&it.number));
+            lock(&self.published).retain(|it| !numbers.contains(&it.number));
+        }
     }
 
     /// Gives the numbers of the entries.
@@ -316,14 +326,28 @@ impl Receipt for Noted {
     fn settle(self: Box<Self>, how: Settlement) -> Work<'static, Result<()>> {
         Box::pin(async move {
             let Noted { receipt, record, queue, body } = *self;
-            let Settlement::Done(events) = how else { return receipt.settle(how).await };
-            // Before it is settled: whoever sees the queue empty sees this, too.
-            let (handled, published) = (record.handled_by(&queue, body), record.publish(&events));
-            let settled = receipt.settle(Settlement::Done(events)).await;
-            if settled.is_err() {
-                lock(&record.handled).retain(|it| it.number != handled);
-                lock(&record.published).retain(|it| !published.contains(&it.number));
+            let Settlement::Done(events) = &how else { return receipt.settle(how).await };
+            let noted = record.done(vec![(queue, body)], events);
+            let settled = receipt.settle(how).await;
+            record.take_back(noted, &settled);
+            settled
+        })
+    }
+
+    fn settle_all(self: Box<Self>, others: Vec<Box<dyn Receipt>>, how: Settlement) -> Work<'static, Result<()>> {
+        Box::pin(async move {
+            let Noted { receipt, record, queue, body } = *self;
+            let (mut handled, mut receipts) = (vec![(queue, body)], Vec::new());
+            for other in others {
+                let other: Box<dyn Any> = other;
+                let other = other.downcast::<Noted>().expect("receipts that are settled together are of one receiver");
+                handled.push((other.queue, other.body));
+                receipts.push(other.receipt);
             }
+            let Settlement::Done(events) = &how else { return receipt.settle_all(receipts, how).await };
+            let noted = record.done(handled, events);
+            let settled = receipt.settle_all(receipts, how).await;
+            record.take_back(noted, &settled);
             settled
         })
     }

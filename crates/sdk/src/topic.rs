@@ -8,6 +8,7 @@ use crate::error::PublishError;
 use crate::message::{MessageId, Outgoing};
 use crate::name;
 use crate::subscription::Subscription;
+use crate::trace::{self, Parent};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt;
@@ -151,6 +152,7 @@ impl<T> Topic<T> {
             key: None,
             delay: None,
             published: SystemTime::now(),
+            trace: trace::current(),
         })
     }
 }
@@ -217,6 +219,11 @@ impl<G: Target> Publishing<G> {
         self.with(|message| message.delay = Some(delay))
     }
 
+    /// As part of a trace, in place of that of the message that is being handled.
+    pub fn trace(self, parent: Parent) -> Publishing<G> {
+        self.with(|message| message.trace = Some(parent))
+    }
+
     fn with(mut self, change: impl FnOnce(&mut Outgoing)) -> Publishing<G> {
         if let Ok(message) = &mut self.message {
             change(message);
@@ -251,7 +258,7 @@ fn check(message: Outgoing, max_size: usize) -> Result<Outgoing, PublishError> {
     let is_reserved = |name: &str| name.is_empty() || name.len() > 128 || is_reserved(name);
     match message.attributes.iter().find(|(name, _)| is_reserved(name)) {
         Some((name, _)) => refuse(format!(
-            "the attribute '{name}' has no valid name: 1 to 128 bytes, and none that begins with 'x-' or 'leveret-'"
+            "the attribute '{name}' has no valid name: 1 to 128 bytes, not 'traceparent', and none that begins with 'x-' or 'leveret-'"
         )),
         None => Ok(message),
     }

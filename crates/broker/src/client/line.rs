@@ -197,6 +197,16 @@ impl Core {
         Ok(())
     }
 
+    /// Takes an ack, which [`Core::apply_settled`] applies.
+    pub(super) fn note_ack(&mut self, tag: u64) -> Result<()> {
+        Ok(self.channel.settle(tag, false, Settle::Ack)?)
+    }
+
+    /// Applies acks that were noted.
+    pub(super) fn apply_acks(&mut self) {
+        self.channel.apply_settled();
+    }
+
     /// What became of the messages `first ..= last`: `None` before it is known. Everything up to the last one is
     /// confirmed then, or an error tells that a full queue has refused one of these.
     pub(super) fn confirmed(&mut self, first: u64, last: u64) -> Option<Result<()>> {

@@ -118,6 +118,25 @@ impl Message {
         self.settle(true, Settle::Ack)
     }
 
+    /// They are done: as [`Message::ack`] for each, and much faster.
+    ///
+    /// # Errors
+    /// As [`Message::ack`]; those before the one that fails are settled.
+    pub fn ack_all(messages: impl IntoIterator<Item = Message>) -> Result<()> {
+        let mut messages: Vec<Message> = messages.into_iter().collect();
+        for together in messages.chunk_by_mut(|a, b| Arc::ptr_eq(&a.line.0, &b.line.0)) {
+            let line = together[0].line.0.clone();
+            let mut core = line.lock_running()?;
+            let noted = together.iter_mut().filter(|message| !message.settled).try_for_each(|message| {
+                message.settled = true;
+                core.note_ack(message.tag)
+            });
+            core.apply_acks();
+            noted?;
+        }
+        Ok(())
+    }
+
     /// It could not be processed now: with `requeue` it goes back to its place in the queue, as basic.nack gives it back;
     /// without, it is rejected.
     ///

@@ -101,9 +101,9 @@ enum Verdict {
 
 impl Lanes {
     /// For messages grouped by this header, of which some may wait for their next attempt already.
-    pub(super) fn new(header: Option<Box<str>>, waiting: &Runs) -> Lanes {
+    pub(super) fn new(header: Option<Box<str>>, prefetch: u64, waiting: &Runs) -> Lanes {
         let unknown = if header.is_some() { waiting.clone() } else { Runs::default() };
-        Lanes { header, unknown, ..Lanes::default() }
+        Lanes { header, keys: Keys::new(prefetch), unknown, ..Lanes::default() }
     }
 
     /// Messages that were looked at, or will be once more.
@@ -233,7 +233,7 @@ impl Lanes {
         let properties = Properties::decode_stored(message.properties).unwrap_or_default();
         let in_group = self.read_name(&properties);
         let known = if in_group { self.keys.find(&self.name) } else { None };
-        let busy = known.filter(|key| !self.keys.get(*key).is_open_to(taker));
+        let busy = known.filter(|key| self.keys.room_for(*key, taker) == 0);
         if busy.is_none() && self.filters.match_class(class, &properties) {
             return Verdict::Take((in_group && !no_ack).then(|| known.unwrap_or_else(|| self.keys.enter(&self.name))));
         }
@@ -287,7 +287,7 @@ impl Lanes {
         let place = match lane.key.map(|key| self.keys.get(key)) {
             _ if count == 0 => Place::Nowhere,
             None => Place::Free,
-            Some(key) if key.waiting > 0 => Place::Nowhere,
+            Some(key) if key.waiting > 0 || key.held >= self.keys.prefetch => Place::Nowhere,
             Some(key) => match key.holder {
                 None => Place::Free,
                 Some(holder) if filters::takes(self.filters.class_of(holder), lane.mask) => Place::Of(holder),

@@ -49,7 +49,7 @@ impl Queue {
         }
         self.consumers.set_single_active(rules.single_active);
         if rules.group_header.is_some() {
-            self.lanes = Some(Box::new(Lanes::new(rules.group_header.clone(), &self.waiting)));
+            self.lanes = Some(Box::new(Lanes::new(rules.group_header.clone(), rules.group_prefetch, &self.waiting)));
         }
     }
 

@@ -152,13 +152,15 @@ fn what_expires_is_dropped_or_purged_leaves_its_group() {
 #[test]
 fn a_group_excludes_a_single_active_consumer() {
     check(
-        "declare q x-group-header=k x-single-active-consumer=true; declare q x-group-header=5; declare q x-group-header=
+        "declare q x-group-header=k x-single-active-consumer=true; declare q x-group-header=5; declare q x-group-header=; declare q x-group-prefetch=1; declare q x-group-header=k x-group-prefetch=0
          declare q x-group-header=k x-single-active-consumer=false; declare q x-group-header=k
          declare p durable x-queue-type=quorum x-group-header=k; publish p k=x a b; 2:get p; get p; 2:reject 1 requeue; get p",
         expect![[r#"
             declare q x-group-header=k x-single-active-consumer=true -> Channel 406 invalid arg 'x-group-header' for queue 'q' in vhost '/': it cannot be together with 'x-single-active-consumer', by which one consumer gets all messages
             declare q x-group-header=5 -> Channel 406 invalid arg 'x-group-header' for queue 'q' in vhost '/': {unacceptable_type,long}
             declare q x-group-header= -> Channel 406 invalid arg 'x-group-header' for queue 'q' in vhost '/': the name of a header has 1 to 255 bytes, and this has 0
+            declare q x-group-prefetch=1 -> Channel 406 invalid arg 'x-group-prefetch' for queue 'q' in vhost '/': it needs 'x-group-header'
+            declare q x-group-header=k x-group-prefetch=0 -> Channel 406 invalid arg 'x-group-prefetch' for queue 'q' in vhost '/': {value_zero,0}
             declare q x-group-header=k -> Channel 406 inequivalent arg 'x-single-active-consumer' for queue 'q' in vhost '/': received none but current is the value 'false' of type 'bool'
             2:get p -> a[k](1), 1 left
             get p -> empty

@@ -111,6 +111,8 @@ struct World {
     sides: Vec<Side>,
     restarted: bool,
     grouped: bool,
+    /// How many messages of a group may be held.
+    prefetch: u64,
     retries: bool,
     /// Bytes of a header that nobody asks for.
     ballast: usize,
@@ -131,7 +133,7 @@ impl Side {
 }
 
 impl World {
-    fn new(durable: bool, grouped: bool, retries: bool) -> World {
+    fn new(durable: bool, grouped: bool, prefetch: Option<u64>, retries: bool) -> World {
         let clock = Arc::<Clock>::default();
         let number = DIRECTORIES.fetch_add(1, Ordering::Relaxed);
         let path = || std::env::temp_dir().join(format!("leveret-groups-{}-{number}", std::process::id()));
@@ -152,6 +154,7 @@ impl World {
             sides,
             restarted: false,
             grouped,
+            prefetch: prefetch.unwrap_or(u64::MAX),
             retries,
             ballast: 0,
         };
@@ -159,6 +162,9 @@ impl World {
         let mut arguments = FieldTable::new();
         if grouped {
             arguments.insert("x-group-header", "group");
+            if let Some(prefetch) = prefetch {
+                arguments.insert("x-group-prefetch", prefetch as i64);
+            }
         }
         if retries {
             arguments.insert("x-delayed-retry-min", RETRY as i64);
@@ -262,11 +268,13 @@ impl World {
 
     /// The first message that one may take.
     fn first_for(&self, holder: Holder, filter: u8) -> Option<u64> {
-        let mut closed = [false; 256];
+        let (mut closed, mut held) = ([false; 256], [0; 256]);
         for message in self.messages.values().filter(|message| message.group > 0) {
-            closed[message.group as usize] |= match message.state {
+            let group = message.group as usize;
+            held[group] += u64::from(matches!(message.state, State::Held(_)));
+            closed[group] |= match message.state {
                 State::Ready => false,
-                State::Held(by) => by != holder,
+                State::Held(by) => by != holder || held[group] >= self.prefetch,
                 State::Waits(_) => true,
             };
         }
@@ -451,9 +459,10 @@ proptest! {
 
     #[test]
     fn groups_and_filters_behave_as_the_model(
-        grouped in prop::bool::weighted(0.8), retries: bool, steps in proptest::collection::vec(step(), 1..150),
+        grouped in prop::bool::weighted(0.8), prefetch in prop::option::weighted(0.4, 1..4u64), retries: bool,
+        steps in proptest::collection::vec(step(), 1..150),
     ) {
-        check(World::new(false, grouped, retries), steps);
+        check(World::new(false, grouped, prefetch, retries), steps);
     }
 }
 
@@ -462,16 +471,17 @@ proptest! {
 
     #[test]
     fn they_do_on_disk_and_across_restarts(
-        grouped in prop::bool::weighted(0.8), retries: bool, steps in proptest::collection::vec(step(), 1..100),
+        grouped in prop::bool::weighted(0.8), prefetch in prop::option::weighted(0.4, 1..4u64), retries: bool,
+        steps in proptest::collection::vec(step(), 1..100),
     ) {
-        check(World::new(true, grouped, retries), steps);
+        check(World::new(true, grouped, prefetch, retries), steps);
     }
 }
 
 #[test]
 fn a_backlog_on_disk_is_sorted_without_being_in_memory() {
     const PIECE: u64 = 2000;
-    let mut world = World::new(true, true, false);
+    let mut world = World::new(true, true, None, false);
     world.ballast = 4000;
     let publish = |group| Step::Publish { client: 0, group, marks: 0, life: None, count: PIECE };
     // 8 MB each.

@@ -4,7 +4,7 @@ use super::engine::Engine;
 use super::fault::Fault;
 use super::ladder::{self, Exit};
 use super::publisher::Parcel;
-use crate::contract::{KEY, PUBLISHED, Reading, death, exchange_of, millis, published, tells_of_death};
+use crate::contract::{KEY, PUBLISHED, Reading, TRACE, death, exchange_of, millis, published, tells_of_death};
 use crate::driver::Death;
 use crate::message::{Incoming, Outgoing};
 use lapin::BasicProperties;
@@ -53,6 +53,9 @@ pub(super) fn properties(message: &Outgoing) -> Result<BasicProperties, Fault> {
     headers.insert(PUBLISHED.into(), AMQPValue::LongLongInt(published(message)));
     if let Some(key) = &message.key {
         headers.insert(KEY.into(), AMQPValue::LongString(key.as_str().into()));
+    }
+    if let Some(trace) = &message.trace {
+        headers.insert(TRACE.into(), AMQPValue::LongString(trace.to_string().into()));
     }
     Ok(BasicProperties::default()
         .with_content_type(short(message.content_type)?)

@@ -22,6 +22,7 @@ use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicNackOptions, BasicRejectOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel};
+use std::any::Any;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -97,17 +98,17 @@ impl Lane {
         let commits = self.commits.lock().unwrap_or_else(PoisonError::into_inner);
         match &*commits {
             None => say(&self.channel, tag, what),
-            Some(commits) => _ = commits.send(Job { tag, what, publish: Vec::new(), done: None }),
+            Some(commits) => _ = commits.send(Job { tags: vec![tag], what, publish: Vec::new(), done: None }),
         }
     }
 
     /// Publishes and acknowledges: both or neither.
-    async fn commit(&self, tag: u64, publish: Vec<Publish>) -> Result<()> {
+    async fn commit(&self, tags: Vec<u64>, publish: Vec<Publish>) -> Result<()> {
         let (done, told) = oneshot::channel();
         {
             let mut commits = self.commits.lock().unwrap_or_else(PoisonError::into_inner);
             let commits = commits.get_or_insert_with(|| transaction::start(self.channel.clone(), self.epoch.clone()));
-            _ = commits.send(Job { tag, what: Say::Ack, publish, done: Some(done) });
+            _ = commits.send(Job { tags, what: Say::Ack, publish, done: Some(done) });
         }
         match told.await {
             Ok(Ok(())) => Ok(()),
@@ -157,19 +158,7 @@ impl AmqpReceipt {
 
     /// Publishes, and forgets the message: both or neither, where the engine can. If it fails, the message goes back.
     async fn replace_by(&mut self, publish: Vec<Publish>) -> Result<()> {
-        if !self.lane.is_open() {
-            self.is_settled = true;
-            stale("its channel has ended");
-            return Ok(());
-        }
-        if self.lane.shared.engine == Engine::Leveret {
-            self.is_settled = true;
-            return self.lane.commit(self.message.delivery_tag, publish).await;
-        }
-        let parcels: Vec<_> = publish.iter().map(Publish::parcel).collect();
-        self.lane.shared.publish(&parcels).await?;
-        self.say(Say::Ack);
-        Ok(())
+        replace(std::slice::from_mut(self), publish).await
     }
 
     /// Replaces the message by a copy in another queue, which is there.
@@ -179,14 +168,6 @@ impl AmqpReceipt {
             return Err(fault.into());
         }
         self.replace_by(vec![copy]).await
-    }
-
-    async fn done_with(&mut self, events: &[Outgoing]) -> Result<()> {
-        let engine = self.lane.shared.engine;
-        let parcels = events.iter().map(|event| Ok(Publish::from(parcel(engine, event)?)));
-        let publish = parcels.collect::<Result<Vec<_>, Fault>>()?;
-        self.lane.shared.prepare_delays(events).await?;
-        self.replace_by(publish).await
     }
 
     async fn retry(&mut self, after: Option<Duration>) -> Result<()> {
@@ -261,7 +242,9 @@ impl Receipt for AmqpReceipt {
     fn settle(mut self: Box<Self>, how: Settlement) -> Work<'static, Result<()>> {
         Box::pin(async move {
             match how {
-                Settlement::Done(events) if !events.is_empty() => return self.done_with(&events).await,
+                Settlement::Done(events) if !events.is_empty() => {
+                    return done_with(std::slice::from_mut(&mut *self), &events).await;
+                }
                 Settlement::Done(_) => self.say(Say::Ack),
                 Settlement::Retry { after } => return self.retry(after).await,
                 Settlement::Dead { reason, error } => return self.bury(reason, &error).await,
@@ -275,6 +258,26 @@ impl Receipt for AmqpReceipt {
             Ok(())
         })
     }
+
+    fn settle_all(self: Box<Self>, others: Vec<Box<dyn Receipt>>, how: Settlement) -> Work<'static, Result<()>> {
+        Box::pin(async move {
+            let others = others.into_iter().map(|other| {
+                let other: Box<dyn Any> = other;
+                *other.downcast::<AmqpReceipt>().expect("receipts that are settled together are of one receiver")
+            });
+            let mut receipts: Vec<_> = std::iter::once(*self).chain(others).collect();
+            match how {
+                Settlement::Done(events) if !events.is_empty() => done_with(&mut receipts, &events).await,
+                how => {
+                    let mut result = Ok(());
+                    for receipt in receipts {
+                        result = result.and(Box::new(receipt).settle(how.clone()).await);
+                    }
+                    result
+                }
+            }
+        })
+    }
 }
 
 impl Drop for AmqpReceipt {
@@ -283,6 +286,37 @@ impl Drop for AmqpReceipt {
             self.lane.give_back(self.message.delivery_tag);
         }
     }
+}
+
+/// Publishes the events of a handler, and forgets its messages.
+async fn done_with(receipts: &mut [AmqpReceipt], events: &[Outgoing]) -> Result<()> {
+    let Some(shared) = receipts.first().map(|receipt| receipt.lane.shared.clone()) else { return Ok(()) };
+    let parcels = events.iter().map(|event| Ok(Publish::from(parcel(shared.engine, event)?)));
+    let publish = parcels.collect::<Result<Vec<_>, Fault>>()?;
+    shared.prepare_delays(events).await?;
+    replace(receipts, publish).await
+}
+
+/// Publishes, and forgets messages: all of it or nothing, where the engine can. If it fails, the messages go back.
+async fn replace(receipts: &mut [AmqpReceipt], publish: Vec<Publish>) -> Result<()> {
+    // Those whose channel is gone come again, whatever is done with them.
+    let Some(lane) = receipts.iter().map(|receipt| &receipt.lane).find(|lane| lane.is_open()).cloned() else {
+        receipts.iter_mut().for_each(|receipt| receipt.say(Say::Ack));
+        return Ok(());
+    };
+    let is_here = |receipt: &AmqpReceipt| Arc::ptr_eq(&receipt.lane, &lane);
+    if lane.shared.engine == Engine::Leveret {
+        let here = receipts.iter_mut().filter(|receipt| is_here(receipt));
+        let tags = here.map(|receipt| {
+            receipt.is_settled = true;
+            receipt.message.delivery_tag
+        });
+        return lane.commit(tags.collect(), publish).await;
+    }
+    let parcels: Vec<_> = publish.iter().map(Publish::parcel).collect();
+    lane.shared.publish(&parcels).await?;
+    receipts.iter_mut().for_each(|receipt| receipt.say(Say::Ack));
+    Ok(())
 }
 
 /// How long a message waits before its next attempt.

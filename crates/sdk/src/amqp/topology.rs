@@ -121,6 +121,8 @@ fn retries(engine: Engine, spec: &SubscriptionSpec) -> FieldTable {
         ]);
         if spec.ordered {
             arguments.insert("x-group-header".into(), text(KEY));
+            // What comes behind a message that fails must not have been delivered before.
+            arguments.insert("x-group-prefetch".into(), AMQPValue::LongInt(1));
         }
     }
     if let Some(filter) = spec.filter {

@@ -35,9 +35,9 @@ impl From<Parcel<'_>> for Publish {
     }
 }
 
-/// The settlement of a message.
+/// The settlement of messages, in one way.
 pub(super) struct Job {
-    pub(super) tag: u64,
+    pub(super) tags: Vec<u64>,
     pub(super) what: Say,
     pub(super) publish: Vec<Publish>,
     /// Who waits for the commit.
@@ -69,8 +69,8 @@ async fn commit(channel: &Channel, batch: &[Job]) -> lapin::Result<()> {
         let options = BasicPublishOptions::default();
         channel.basic_publish(exchange.clone(), key.clone(), options, body, properties.clone()).await?;
     }
-    for Job { tag, what, .. } in batch {
-        say(channel, *tag, *what);
+    for Job { tags, what, .. } in batch {
+        tags.iter().for_each(|tag| say(channel, *tag, *what));
     }
     channel.tx_commit().await
 }

@@ -1,6 +1,6 @@
 //! From events to the broker's messages and back.
 
-use crate::contract::{KEY, PUBLISHED, Reading, death, exchange_of, millis, published, tells_of_death};
+use crate::contract::{KEY, PUBLISHED, Reading, TRACE, death, exchange_of, millis, published, tells_of_death};
 use crate::driver::Death;
 use crate::message::{Incoming, Outgoing};
 use leveret_broker::table::FieldTable;
@@ -22,6 +22,9 @@ impl<'a> Prepared<'a> {
         headers.insert(PUBLISHED, published(message));
         if let Some(key) = &message.key {
             headers.insert(KEY, key.as_str());
+        }
+        if let Some(trace) = &message.trace {
+            headers.insert(TRACE, trace.to_string().as_str());
         }
         if let Some(delay) = message.delay {
             headers.insert("x-delay", millis(delay));

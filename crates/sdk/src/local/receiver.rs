@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::message::Outgoing;
 use leveret_broker::table::FieldTable;
 use leveret_broker::{Client, Content, Message, Subscription};
+use std::any::Any;
 use std::sync::Arc;
 
 /// Messages that are taken at once, at most.
@@ -87,7 +88,7 @@ impl Receipt for LocalReceipt {
         Box::pin(async move {
             match how {
                 Settlement::Done(events) if events.is_empty() => self.message.ack().map_err(engine),
-                Settlement::Done(events) => self.done_with(&events).await,
+                Settlement::Done(events) => done_with(&self.place.client, vec![self.message], &events).await,
                 // A message that is dropped counts as failed, and waits.
                 Settlement::Retry { after: None } => Ok(()),
                 Settlement::Retry { after: Some(after) } => {
@@ -119,20 +120,46 @@ impl Receipt for LocalReceipt {
             }
         })
     }
+
+    fn settle_all(self: Box<Self>, others: Vec<Box<dyn Receipt>>, how: Settlement) -> Work<'static, Result<()>> {
+        Box::pin(async move {
+            let client = self.place.client.clone();
+            let others = others.into_iter().map(|other| {
+                let other: Box<dyn Any> = other;
+                other.downcast::<LocalReceipt>().expect("receipts that are settled together are of one receiver")
+            });
+            let receipts = std::iter::once(self).chain(others);
+            match how {
+                Settlement::Done(events) if !events.is_empty() => {
+                    done_with(&client, receipts.map(|receipt| receipt.message).collect(), &events).await
+                }
+                Settlement::Done(_) => Message::ack_all(receipts.map(|receipt| receipt.message)).map_err(engine),
+                how => {
+                    let mut result = Ok(());
+                    for receipt in receipts {
+                        result = result.and(receipt.settle(how.clone()).await);
+                    }
+                    result
+                }
+            }
+        })
+    }
+}
+
+/// Publishes, and forgets the messages: all or nothing.
+async fn done_with(client: &Client, messages: Vec<Message>, events: &[Outgoing]) -> Result<()> {
+    let mut transaction = client.transaction();
+    for event in events {
+        let prepared = Prepared::of(event);
+        transaction.publish(&prepared.exchange, "", prepared.content()).map_err(engine)?;
+    }
+    for message in messages {
+        transaction.ack(message).map_err(engine)?;
+    }
+    transaction.commit().await.map_err(engine)
 }
 
 impl LocalReceipt {
-    /// Publishes, and forgets the message: both or neither.
-    async fn done_with(self, events: &[Outgoing]) -> Result<()> {
-        let mut transaction = self.place.client.transaction();
-        for event in events {
-            let prepared = Prepared::of(event);
-            transaction.publish(&prepared.exchange, "", prepared.content()).map_err(engine)?;
-        }
-        transaction.ack(self.message).map_err(engine)?;
-        transaction.commit().await.map_err(engine)
-    }
-
     /// Publishes a copy of the message, and forgets it: both or neither.
     async fn move_to(self, exchange: &str, key: &str, change: impl FnOnce(&mut FieldTable, &Message)) -> Result<()> {
         let mut transaction = self.place.client.transaction();

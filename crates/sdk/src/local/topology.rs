@@ -71,6 +71,8 @@ fn retries(spec: &SubscriptionSpec) -> FieldTable {
         .with("x-delayed-retry-jitter", 100i32);
     if spec.ordered {
         arguments.insert("x-group-header", KEY);
+        // What comes behind a message that fails must not have been delivered before.
+        arguments.insert("x-group-prefetch", 1i32);
     }
     if let Some(filter) = spec.filter {
         arguments.insert(FILTER, filter);

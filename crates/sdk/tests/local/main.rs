@@ -5,6 +5,8 @@ mod dead;
 mod delivery;
 mod durable;
 mod example;
+mod forms;
 mod refused;
+mod requests;
 mod retries;
 mod testing;

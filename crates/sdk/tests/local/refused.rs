@@ -46,7 +46,7 @@ async fn events_that_no_engine_could_carry() {
     let refused = |error: leveret::PublishError| error.to_string();
     let text = "an event of topic 't': it has 5 bytes, the topic allows 4";
     assert_eq!(TOPIC.publish(&bus, &12345).await.map_err(refused), Err(text.to_string()));
-    let text = "an event of topic 't': the attribute 'x-a' has no valid name: 1 to 128 bytes, and none that begins with 'x-' or 'leveret-'";
+    let text = "an event of topic 't': the attribute 'x-a' has no valid name: 1 to 128 bytes, not 'traceparent', and none that begins with 'x-' or 'leveret-'";
     assert_eq!(TOPIC.publish(&bus, &1).attribute("x-a", "").await.map_err(refused), Err(text.to_string()));
     assert!(TOPIC.publish(&bus, &1).key("").await.is_err());
     assert!(TOPIC.publish(&bus, &1).delay(Duration::MAX).await.is_err());

@@ -29,11 +29,6 @@ pub(super) struct Key {
 }
 
 impl Key {
-    /// Whether this one may take the next message of it.
-    pub(super) fn is_open_to(&self, taker: Holder) -> bool {
-        self.waiting == 0 && self.holder.is_none_or(|holder| holder == taker)
-    }
-
     fn is_idle(&self) -> bool {
         self.held == 0 && self.waiting == 0 && self.lanes.is_empty()
     }
@@ -42,6 +37,8 @@ impl Key {
 /// The keys of a queue by their names.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
+    /// Messages of a key that may be held at a time.
+    pub(super) prefetch: u64,
     by_name: FxHashMap<Box<[u8]>, KeyId>,
     slots: Vec<Key>,
     vacant: Vec<KeyId>,
@@ -49,6 +46,19 @@ pub(super) struct Keys {
 }
 
 impl Keys {
+    pub(super) fn new(prefetch: u64) -> Keys {
+        Keys { prefetch, ..Keys::default() }
+    }
+
+    /// How many messages of a key this one may take now.
+    pub(super) fn room_for(&self, id: KeyId, taker: Holder) -> u64 {
+        let key = self.get(id);
+        match key.waiting == 0 && key.holder.is_none_or(|holder| holder == taker) {
+            true => self.prefetch - key.held.min(self.prefetch),
+            false => 0,
+        }
+    }
+
     /// The key of this name, if it is known.
     pub(super) fn find(&self, name: &[u8]) -> Option<KeyId> {
         self.by_name.get(name).copied()
@@ -76,7 +86,9 @@ impl Keys {
     /// Changes a key; says whether it is open to others than before.
     pub(super) fn change(&mut self, id: KeyId, change: impl FnOnce(&mut Key)) -> bool {
         let key = &mut self.slots[id as usize];
-        let (was_idle, before) = (key.is_idle(), (key.holder, key.waiting > 0));
+        let prefetch = self.prefetch;
+        let openness = |key: &Key| (key.holder, key.waiting > 0, key.held >= prefetch);
+        let (was_idle, before) = (key.is_idle(), openness(key));
         change(key);
         if key.held == 0 {
             key.holder = None;
@@ -86,7 +98,7 @@ impl Keys {
             (true, false) => self.idle -= 1,
             _ => {}
         }
-        before != (key.holder, key.waiting > 0)
+        before != openness(key)
     }
 
     /// No lane has anything any more.

@@ -358,7 +358,8 @@ impl Lanes {
     /// Takes from a lane without looking.
     fn take_lane(&mut self, id: LaneId, stretch: Stretch, pull: &mut Pull<'_>) {
         let key = self.lanes[id as usize].key;
-        let count = self.unpark(id, stretch.position, stretch.count.min(pull.left));
+        let room = key.filter(|_| !pull.no_ack).map_or(u64::MAX, |key| self.keys.room_for(key, pull.taker));
+        let count = self.unpark(id, stretch.position, stretch.count.min(pull.left).min(room));
         if let (Some(key), false) = (key, pull.no_ack) {
             self.hold(stretch.position, count, key, pull.taker);
         }

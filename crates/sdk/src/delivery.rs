@@ -1,0 +1,101 @@
+//! A message on its way to its handler, through the layers of its application.
+
+use crate::bus::Bus;
+use crate::error::BoxError;
+use crate::handler::{Context, States};
+use crate::message::{Incoming, Meta};
+use crate::outcome::{Events, Outcome};
+use std::sync::Arc;
+use tower::util::BoxService;
+
+/// What a [layer](crate::App::layer) wraps: everything that happens to a message until it is settled.
+pub type Service = BoxService<Delivery, Handled, BoxError>;
+
+/// What is handled at once: a message, or those of a [batch](crate::App::handle_batch).
+#[derive(Debug)]
+pub struct Delivery {
+    origin: Origin,
+    /// Never empty.
+    messages: Vec<Incoming>,
+    states: Arc<States>,
+    bus: Bus,
+}
+
+/// Where messages come from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin {
+    pub(crate) topic: &'static str,
+    pub(crate) subscription: Option<&'static str>,
+}
+
+/// How a [`Delivery`] was handled.
+#[derive(Debug)]
+#[must_use = "it says how messages are to be settled"]
+pub struct Handled {
+    /// What becomes of the messages.
+    pub outcome: Outcome,
+    /// What is published with [`Outcome::Done`].
+    pub events: Events,
+    /// Messages that the codec could not read, by their numbers, and why.
+    pub(crate) undecodable: Vec<(usize, String)>,
+    /// Of a request that is done.
+    pub(crate) reply: Vec<u8>,
+}
+
+impl Delivery {
+    pub(crate) fn new(origin: Origin, messages: Vec<Incoming>, states: Arc<States>, bus: Bus) -> Delivery {
+        Delivery { origin, messages, states, bus }
+    }
+
+    /// The topic's name; that of the [`Rpc`](crate::Rpc) for a request.
+    pub fn topic(&self) -> &'static str {
+        self.origin.topic
+    }
+
+    /// The subscription's name; none for a request.
+    pub fn subscription(&self) -> Option<&'static str> {
+        self.origin.subscription
+    }
+
+    /// The messages: one, unless it is a batch.
+    pub fn messages(&self) -> &[Incoming] {
+        &self.messages
+    }
+
+    /// What is known of the first message.
+    pub fn meta(&self) -> &Meta {
+        &self.messages[0].meta
+    }
+
+    /// The events of those messages that can be read; which ones cannot, and why.
+    pub(crate) fn decode<T>(
+        self,
+        decode: impl Fn(&[u8]) -> Result<T, BoxError>,
+    ) -> (Vec<T>, Context, Vec<(usize, String)>) {
+        let Delivery { messages, states, bus, .. } = self;
+        let (mut events, mut metas) = (Vec::with_capacity(messages.len()), Vec::with_capacity(messages.len()));
+        let mut undecodable = Vec::new();
+        for (number, Incoming { body, meta }) in messages.into_iter().enumerate() {
+            match decode(&body) {
+                Ok(event) => {
+                    events.push(event);
+                    metas.push(meta);
+                }
+                Err(error) => undecodable.push((number, error.to_string())),
+            }
+        }
+        (events, Context { metas, states, bus }, undecodable)
+    }
+}
+
+impl Handled {
+    /// An end without a handler: a layer that refuses a message, for example.
+    pub fn new(outcome: Outcome) -> Handled {
+        Handled { outcome, events: Events::default(), undecodable: Vec::new(), reply: Vec::new() }
+    }
+
+    /// Nothing was handled, as some or all messages could not be read.
+    pub(crate) fn unread(undecodable: Vec<(usize, String)>) -> Handled {
+        Handled { undecodable, ..Handled::new(Outcome::Done) }
+    }
+}
