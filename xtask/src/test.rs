@@ -149,7 +149,10 @@ fn sdk(run: &Run) -> Result<Outcome> {
     broker.stop()?;
     chaos(run, &["--deeds", "8"])?;
     let Some(rabbitmq) = rabbitmq_binary() else {
-        return Ok(Outcome::skipped("sdk on RabbitMQ", "rabbitmq-server is not installed; `compare` installs it with --install"));
+        return Ok(Outcome::skipped(
+            "sdk on RabbitMQ",
+            "rabbitmq-server is not installed; `compare` installs it with --install",
+        ));
     };
     let broker = Broker::rabbitmq(run, &rabbitmq)?;
     run.command(sdk_command(run)?.args(["judge", "--url", &broker.url()]))?;
@@ -168,7 +171,9 @@ fn sdk_command(run: &Run) -> Result<Command> {
 pub fn chaos(run: &Run, arguments: &[&str]) -> Result<()> {
     let leveret = run.release_binary("leveret-server", "leveret")?;
     let data = run.fresh_directory("sdk-chaos")?;
-    run.command(sdk_command(run)?.arg("chaos").arg("--leveret").arg(leveret).arg("--data-dir").arg(data).args(arguments))
+    run.command(
+        sdk_command(run)?.arg("chaos").arg("--leveret").arg(leveret).arg("--data-dir").arg(data).args(arguments),
+    )
 }
 
 fn compare(run: &Run) -> Result<Outcome> {

@@ -203,7 +203,8 @@ impl Shared {
     async fn count(&self, queue: &str) -> Result<Result<u64, Fault>> {
         let name = short(queue)?;
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let declare = async |channel: &Channel| channel.queue_declare(name.clone(), passive, FieldTable::default()).await;
+        let declare =
+            async |channel: &Channel| channel.queue_declare(name.clone(), passive, FieldTable::default()).await;
         Ok(self.with_channel(declare).await?.map(|queue| queue.message_count().into()))
     }
 
@@ -277,7 +278,8 @@ impl Driver for AmqpDriver {
     /// AMQP tells what is ready only: of messages that are not settled or wait it says nothing.
     fn backlog<'a>(&'a self, spec: &'a SubscriptionSpec) -> Work<'a, Result<Backlog>> {
         Box::pin(async {
-            let (ready, dead) = (self.shared.count(&spec.queue()).await??, self.shared.count(&spec.dead_queue()).await??);
+            let (ready, dead) =
+                (self.shared.count(&spec.queue()).await??, self.shared.count(&spec.dead_queue()).await??);
             Ok(Backlog { ready, dead, ..Backlog::default() })
         })
     }

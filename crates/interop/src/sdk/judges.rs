@@ -126,6 +126,11 @@ async fn conformance(url: &str) -> Result<()> {
     print!("{report}");
     let failed = report.failed();
     ensure!(failed.is_empty(), "{} of {} behaviours do not hold", failed.len(), report.rows.len());
-    println!("{} native, {} emulated, {} absent", report.with(Support::Native).len(), report.with(Support::Emulated).len(), report.with(Support::Absent).len());
+    println!(
+        "{} native, {} emulated, {} absent",
+        report.with(Support::Native).len(),
+        report.with(Support::Emulated).len(),
+        report.with(Support::Absent).len()
+    );
     Ok(())
 }

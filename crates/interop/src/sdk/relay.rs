@@ -130,7 +130,9 @@ impl Channels {
             return false;
         }
         match method {
-            Some(method) if method == CHANNEL_OPEN => *channel = Channel { closing: channel.closing, ..Channel::default() },
+            Some(method) if method == CHANNEL_OPEN => {
+                *channel = Channel { closing: channel.closing, ..Channel::default() }
+            }
             Some(method) if method == CHANNEL_CLOSE || method == CHANNEL_CLOSE_OK => channel.is_doomed = false,
             Some(method) if method == BASIC_PUBLISH || method == BASIC_DELIVER => {
                 channel.inside[direction] = Inside::Header;
@@ -140,7 +142,9 @@ impl Channels {
                 let size = frame.get(11..19).and_then(|size| size.try_into().ok()).map_or(0, u64::from_be_bytes);
                 channel.inside[direction] = match channel.inside[direction] {
                     Inside::Header if size > 0 => Inside::Body(size),
-                    Inside::Body(left) if left > (frame.len() - 8) as u64 => Inside::Body(left - (frame.len() - 8) as u64),
+                    Inside::Body(left) if left > (frame.len() - 8) as u64 => {
+                        Inside::Body(left - (frame.len() - 8) as u64)
+                    }
                     _ => Inside::Nothing,
                 };
             }
@@ -150,7 +154,8 @@ impl Channels {
 
     /// Channels that can be closed now, as both sides would.
     fn close(&mut self) -> Vec<u16> {
-        let ready = self.0.iter_mut().filter(|(_, channel)| channel.is_doomed && channel.inside == [Inside::Nothing; 2]);
+        let ready =
+            self.0.iter_mut().filter(|(_, channel)| channel.is_doomed && channel.inside == [Inside::Nothing; 2]);
         ready
             .map(|(number, channel)| {
                 *channel = Channel { closing: [true; 2], ..Channel::default() };
@@ -164,11 +169,17 @@ impl Channels {
     }
 }
 
-async fn relay(client: TcpStream, server: TcpStream, mut deeds: broadcast::Receiver<Deed>, silent: watch::Receiver<bool>) {
+async fn relay(
+    client: TcpStream,
+    server: TcpStream,
+    mut deeds: broadcast::Receiver<Deed>,
+    silent: watch::Receiver<bool>,
+) {
     _ = (client.set_nodelay(true), server.set_nodelay(true));
     let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
     let channels = Arc::<Mutex<Channels>>::default();
-    let (to_client, to_server) = (Arc::new(tokio::sync::Mutex::new(to_client)), Arc::new(tokio::sync::Mutex::new(to_server)));
+    let (to_client, to_server) =
+        (Arc::new(tokio::sync::Mutex::new(to_client)), Arc::new(tokio::sync::Mutex::new(to_server)));
     let both = [to_server, to_client];
     let up = pump(from_client, UP, both.clone(), channels.clone(), silent.clone());
     let down = pump(from_server, DOWN, both.clone(), channels.clone(), silent);

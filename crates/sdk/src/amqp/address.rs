@@ -121,7 +121,9 @@ fn decode(text: &str, what: &str) -> Result<String, String> {
                 let mut digit = || char::from(bytes.next()?).to_digit(16);
                 let value = digit().and_then(|high| Some(high * 16 + digit()?));
                 let value = value.and_then(|value| u8::try_from(value).ok());
-                value.ok_or_else(|| format!("{what}: a '%' is followed by two hexadecimal digits, and is itself '%25'"))?
+                value.ok_or_else(|| {
+                    format!("{what}: a '%' is followed by two hexadecimal digits, and is itself '%25'")
+                })?
             }
             byte => byte,
         };

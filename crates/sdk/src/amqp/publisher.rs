@@ -112,7 +112,9 @@ impl Publisher {
                 Err(fault) => Stopped::Fault(fault),
             };
             match stopped {
-                Stopped::Nacked => return Err(Error::Engine("the broker has refused a message (basic.nack)".to_string())),
+                Stopped::Nacked => {
+                    return Err(Error::Engine("the broker has refused a message (basic.nack)".to_string()));
+                }
                 Stopped::Silent => return Err(self.give_up(&epoch)),
                 Stopped::Fault(fault @ Fault::Refused { .. }) => {
                     tries += 1;

@@ -5,7 +5,6 @@
 //! when one is needed, and what is settled meanwhile shares a commit. RabbitMQ has no atomic transactions: there the copy is
 //! confirmed before the original is acknowledged.
 
-use super::{Shared, topology};
 use super::engine::Engine;
 use super::fault::Fault;
 use super::ladder::{self, Exit};
@@ -13,6 +12,7 @@ use super::link::{Epoch, part_of};
 use super::message::{Headers, copy, forget_death, note_death, parcel, short};
 use super::publisher::Parcel;
 use super::transaction::{self, Job, Publish};
+use super::{Shared, topology};
 use crate::contract::{ATTEMPTS, ERROR, RETRY, cut, millis};
 use crate::driver::{Receipt, Settlement, Work};
 use crate::error::Result;
@@ -127,7 +127,10 @@ impl Lane {
 
 /// A settlement that the broker does not hear, or has not confirmed.
 fn stale(why: &str) {
-    tracing::debug!(why, "the channel of a message is gone: the message comes again, unless the broker has heard in time");
+    tracing::debug!(
+        why,
+        "the channel of a message is gone: the message comes again, unless the broker has heard in time"
+    );
 }
 
 /// Writes it, in the order of calls; waits for nothing.
@@ -337,7 +340,10 @@ mod tests {
         for (attempt, longest) in [(1, 1), (2, 2), (4, 8), (5, 10), (40, 10), (u32::MAX, 10)] {
             let waits: Vec<_> = (0..100).map(|_| wait(policy, attempt)).collect();
             assert!(waits.iter().all(|wait| *wait <= seconds(longest) && !wait.is_zero()));
-            assert!(waits.iter().any(|wait| *wait < seconds(longest) / 2) && waits.iter().any(|wait| *wait > seconds(longest) / 2));
+            assert!(
+                waits.iter().any(|wait| *wait < seconds(longest) / 2)
+                    && waits.iter().any(|wait| *wait > seconds(longest) / 2)
+            );
         }
     }
 }

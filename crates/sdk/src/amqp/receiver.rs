@@ -58,8 +58,7 @@ impl AmqpReceiver {
     pub(super) async fn open(shared: &Arc<Shared>, source: Source, prefetch: u16) -> Result<AmqpReceiver> {
         let selection = Selection::of(shared.engine, &source)?;
         let (pause, shared) = (Pause::default(), shared.clone());
-        let mut receiver =
-            AmqpReceiver { shared, source, selection, prefetch, flow: None, pause, is_cancelled: false };
+        let mut receiver = AmqpReceiver { shared, source, selection, prefetch, flow: None, pause, is_cancelled: false };
         let deadline = receiver.shared.publisher.deadline();
         loop {
             match receiver.begin(Some(deadline)).await? {
@@ -81,15 +80,15 @@ impl AmqpReceiver {
                 Source::Subscription(spec) if spec.broadcast => topology::broadcast(engine, spec, &place.queue),
                 Source::Requests(name) => topology::responder(name),
                 // Whoever opens it has declared it. Later, the broker may have lost it.
-                Source::Subscription(spec) | Source::Dead(spec) if first.is_none() => topology::subscription(engine, spec),
+                Source::Subscription(spec) | Source::Dead(spec) if first.is_none() => {
+                    topology::subscription(engine, spec)
+                }
                 Source::Subscription(_) | Source::Dead(_) => Vec::new(),
             };
             let blame = |error: lapin::Error| epoch.blame(&error);
             topology::declare(&channel, &steps).await.map_err(blame)?;
             let (consumer, fetched) = match (&self.source, first) {
-                (Source::Dead(_), Some(_)) => {
-                    (None, fetch(&channel, &place.from, self.prefetch).await.map_err(blame)?)
-                }
+                (Source::Dead(_), Some(_)) => (None, fetch(&channel, &place.from, self.prefetch).await.map_err(blame)?),
                 _ => (Some(consume(&channel, &place.from, self.prefetch).await.map_err(blame)?), VecDeque::new()),
             };
             let lane = Lane::new(self.shared.clone(), epoch.clone(), channel, place);

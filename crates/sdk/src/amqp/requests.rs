@@ -1,11 +1,11 @@
 //! Requests and their replies. Replies come to one queue of each bus, and are told apart by their correlation ids.
 
+use super::Shared;
 use super::fault::Fault;
 use super::link::{Link, Pause};
 use super::message::{as_text, properties, short};
 use super::publisher::Parcel;
 use super::topology::{Lives, declare, queue};
-use super::Shared;
 use crate::contract::{ERROR, millis, requests};
 use crate::driver::Reply;
 use crate::error::{Error, Result};
@@ -94,7 +94,10 @@ impl Replies {
     pub(super) async fn request(&self, shared: &Shared, request: &Outgoing, timeout: Duration) -> Result<Reply> {
         let mut listens = self.listens.subscribe();
         let patience = tokio::time::timeout(timeout, listens.wait_for(|listens| *listens));
-        patience.await.map_err(|_| Error::Engine("the broker cannot be reached".to_string()))?.map_err(|_| Error::Closed)?;
+        patience
+            .await
+            .map_err(|_| Error::Engine("the broker cannot be reached".to_string()))?
+            .map_err(|_| Error::Closed)?;
         let (tell, told) = oneshot::channel();
         let waiting = Waiting { replies: self, id: request.id.to_string() };
         self.lock().insert(waiting.id.clone(), tell);

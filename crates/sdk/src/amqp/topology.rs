@@ -17,12 +17,29 @@ const DELAYED: &str = "x-delayed-message";
 /// Something that is to be there.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Step {
-    Exchange { name: String, kind: ExchangeKind, arguments: FieldTable },
-    Queue { name: String, lives: Lives, arguments: FieldTable },
+    Exchange {
+        name: String,
+        kind: ExchangeKind,
+        arguments: FieldTable,
+    },
+    Queue {
+        name: String,
+        lives: Lives,
+        arguments: FieldTable,
+    },
     /// From an exchange to a queue.
-    Bind { queue: String, exchange: String, key: String, arguments: FieldTable },
+    Bind {
+        queue: String,
+        exchange: String,
+        key: String,
+        arguments: FieldTable,
+    },
     /// From an exchange to an exchange.
-    Chain { to: String, from: String, key: String },
+    Chain {
+        to: String,
+        from: String,
+        key: String,
+    },
 }
 
 /// How long a queue is there.
