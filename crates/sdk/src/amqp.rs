@@ -25,7 +25,7 @@ use engine::{Engine, Unknown};
 use fault::Fault;
 use lapin::Channel;
 use lapin::options::QueueDeclareOptions;
-use lapin::types::FieldTable;
+use lapin::types::{FieldTable, ShortString};
 use link::{Epoch, Link, Pause};
 use message::short;
 use publisher::{Parcel, Publisher};
@@ -54,13 +54,24 @@ pub struct AmqpDriver {
     replies: Mutex<Option<Arc<Replies>>>,
 }
 
+/// What was declared, in its order.
+type Known = Arc<Mutex<Vec<Step>>>;
+
+/// What is asked of a broker on a channel of its own.
+#[derive(Clone, Copy)]
+enum Ask<'a> {
+    Declare(&'a [Step]),
+    /// How many messages of a queue are ready.
+    Count(&'a ShortString),
+}
+
 /// What receivers and receipts have in common.
 #[derive(Debug)]
 struct Shared {
     engine: Engine,
     publisher: Publisher,
     consuming: Link,
-    known: Arc<Mutex<Vec<Step>>>,
+    known: Known,
 }
 
 impl AmqpDriver {
@@ -73,13 +84,13 @@ impl AmqpDriver {
         let address = Address::parse(url)?;
         let deadline = Instant::now() + address.timeout;
         let engine = first_answer(&address, deadline).await?;
-        let known = Arc::<Mutex<Vec<Step>>>::default();
+        let known = Known::default();
         let again = known.clone();
         let publishing = Link::start(address.clone(), "publishes", Box::new(move |epoch| declare_again(epoch, &again)));
         let consuming = Link::start(address.clone(), "consumes", Box::new(|_| Box::pin(async { Ok(()) })));
         publishing.up(Some(deadline)).await?;
         consuming.up(Some(deadline)).await?;
-        let publisher = Publisher::new(publishing, address.timeout);
+        let publisher = Publisher::new(publishing, known.clone(), address.timeout);
         let shared = Arc::new(Shared { engine, publisher, consuming, known });
         Ok(AmqpDriver { shared, replies: Mutex::default() })
     }
@@ -114,7 +125,7 @@ async fn first_answer(address: &Address, deadline: Instant) -> Result<Engine> {
 }
 
 /// Declares again what was declared. What a broker refuses now was changed by somebody else, who had a reason: it is reported.
-fn declare_again(epoch: Arc<Epoch>, known: &Arc<Mutex<Vec<Step>>>) -> Work<'static, Result<(), Fault>> {
+fn declare_again(epoch: Arc<Epoch>, known: &Known) -> Work<'static, Result<(), Fault>> {
     let steps = lock(known).clone();
     Box::pin(async move {
         match attempt(&epoch, &steps).await {
@@ -145,13 +156,13 @@ fn lock(known: &Mutex<Vec<Step>>) -> MutexGuard<'_, Vec<Step>> {
 }
 
 impl Shared {
-    /// Does something on a channel of its own, and again if the connection is lost.
-    async fn with_channel<R>(&self, work: impl AsyncFn(&Channel) -> lapin::Result<R>) -> Result<Result<R, Fault>> {
+    /// Asks on a channel of its own, and again if the connection is lost. Gives the number that was asked for.
+    async fn ask(&self, what: Ask<'_>) -> Result<Result<u64, Fault>> {
         let (deadline, mut pause) = (self.publisher.deadline(), Pause::default());
         loop {
             let epoch = self.publisher.link().up(Some(deadline)).await?;
             let done = match epoch.channel().await {
-                Ok(channel) => work(&channel).await.map_err(|error| epoch.blame(&error)),
+                Ok(channel) => what.answer(&channel).await.map_err(|error| epoch.blame(&error)),
                 Err(fault) => Err(fault),
             };
             match done {
@@ -163,8 +174,8 @@ impl Shared {
 
     /// Declares, and remembers it for the next connection.
     async fn declare(&self, what: &str, name: &str, steps: &[Step]) -> Result<()> {
-        match self.with_channel(async |channel| topology::declare(channel, steps).await).await? {
-            Ok(()) => {}
+        match self.ask(Ask::Declare(steps)).await? {
+            Ok(_) => {}
             Err(Fault::Refused { code: 406, text }) => return Err(Error::Mismatch(format!("{what} '{name}': {text}"))),
             Err(fault) => return Err(fault.into()),
         }
@@ -202,19 +213,25 @@ impl Shared {
     /// How many messages of a queue are ready.
     async fn count(&self, queue: &str) -> Result<Result<u64, Fault>> {
         let name = short(queue)?;
-        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let declare =
-            async |channel: &Channel| channel.queue_declare(name.clone(), passive, FieldTable::default()).await;
-        Ok(self.with_channel(declare).await?.map(|queue| queue.message_count().into()))
+        self.ask(Ask::Count(&name)).await
     }
 
     /// Publishes until it is confirmed; gives how many went to no queue.
     async fn publish(&self, parcels: &[Parcel<'_>]) -> Result<u64> {
-        let mend = async || {
-            let epoch = self.publisher.link().up(Some(self.publisher.deadline())).await?;
-            Ok(declare_again(epoch, &self.known).await?)
-        };
-        self.publisher.publish(parcels, mend).await
+        self.publisher.publish(parcels).await
+    }
+}
+
+impl Ask<'_> {
+    async fn answer(self, channel: &Channel) -> lapin::Result<u64> {
+        match self {
+            Ask::Declare(steps) => topology::declare(channel, steps).await.map(|()| 0),
+            Ask::Count(queue) => {
+                let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+                let declared = channel.queue_declare(queue.clone(), passive, FieldTable::default()).await?;
+                Ok(declared.message_count().into())
+            }
+        }
     }
 }
 

@@ -106,7 +106,6 @@ pub(super) fn as_number(value: &AMQPValue) -> Option<i64> {
         AMQPValue::LongInt(number) => Some((*number).into()),
         AMQPValue::LongUInt(number) => Some((*number).into()),
         AMQPValue::LongLongInt(number) => Some(*number),
-        AMQPValue::LongLongUInt(number) => i64::try_from(*number).ok(),
         _ => None,
     }
 }

@@ -4,6 +4,7 @@
 //! is the call's own as well: lapin hands it out with any confirm of the channel.
 
 use super::fault::Fault;
+use super::{Known, declare_again};
 use super::link::{Epoch, Link, Pause};
 use crate::error::{Error, Result};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
@@ -45,6 +46,8 @@ pub(super) struct Parcel<'a> {
 pub(super) struct Publisher {
     link: Link,
     timeout: Duration,
+    /// What was declared.
+    known: Known,
     idle: Mutex<Vec<Channel>>,
     calls: Semaphore,
     unconfirmed: Semaphore,
@@ -69,9 +72,9 @@ type Flight<'a> = Pin<Box<dyn Future<Output = lapin::Result<Confirmation>> + Sen
 
 impl Publisher {
     /// `timeout` is how long the broker may keep silent.
-    pub(super) fn new(link: Link, timeout: Duration) -> Publisher {
+    pub(super) fn new(link: Link, known: Known, timeout: Duration) -> Publisher {
         let (calls, unconfirmed) = (Semaphore::new(CALLS), Semaphore::new(UNCONFIRMED));
-        Publisher { link, timeout, idle: Mutex::default(), calls, unconfirmed }
+        Publisher { link, timeout, known, idle: Mutex::default(), calls, unconfirmed }
     }
 
     /// The connection.
@@ -84,12 +87,12 @@ impl Publisher {
         Instant::now() + self.timeout
     }
 
-    /// Publishes messages, and again what a lost connection leaves unconfirmed; gives how many went to no queue. `mend` is what
-    /// can be done about an exchange that is missing.
+    /// Publishes messages, and again what a lost connection leaves unconfirmed; gives how many went to no queue. If an exchange is
+    /// missing, everything is declared again.
     ///
     /// # Errors
     /// [`Error::Engine`]: some may have been published or not.
-    pub(super) async fn publish(&self, parcels: &[Parcel<'_>], mend: impl AsyncFn() -> Result<()>) -> Result<u64> {
+    pub(super) async fn publish(&self, parcels: &[Parcel<'_>]) -> Result<u64> {
         let call = tokio::time::timeout_at(self.deadline(), self.calls.acquire()).await;
         let busy = |_| Error::Engine(format!("{CALLS} publishers wait for the broker already"));
         let _call = call.map_err(busy)?.map_err(|_| Error::Closed)?;
@@ -122,7 +125,7 @@ impl Publisher {
                         return Err(fault.into());
                     }
                     if fault.is_not_found() {
-                        mend().await?;
+                        declare_again(epoch, &self.known).await?;
                     }
                 }
                 Stopped::Fault(Fault::Lost(why)) => {
