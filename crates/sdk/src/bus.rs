@@ -67,6 +67,9 @@ impl Bus {
     /// - `local:./directory` the same, durable; `?sync=always|never|interval:<milliseconds>` says when what is confirmed
     ///   is on the disk (`always`).
     ///
+    /// With `?listen=127.0.0.1:5672`, and the crate's feature `listen`, other programs on this machine can join the broker at
+    /// `amqp://guest:guest@127.0.0.1:5672`, in any language.
+    ///
     /// # Errors
     /// [`Error::Configuration`] for a URL that is not valid, or one whose engine this program was built without;
     /// [`Error::Engine`] if the engine cannot be opened.
@@ -74,7 +77,7 @@ impl Bus {
         let scheme = url.split(':').next().unwrap_or_default();
         match scheme {
             #[cfg(feature = "local")]
-            "local" => Ok(Bus::with_driver(crate::local::LocalDriver::open(url)?)),
+            "local" => Ok(Bus::with_driver(crate::local::LocalDriver::open(url).await?)),
             _ => Err(Error::Configuration(format!(
                 "'{url}' names no engine that this program was built with: expected {}",
                 if cfg!(feature = "local") { "'local:' or 'local:./directory'" } else { "a feature of the crate" }
