@@ -115,7 +115,7 @@ impl Bus {
         }
     }
 
-    async fn declare_topic(&self, topic: &TopicSpec) -> Result<()> {
+    pub(crate) async fn declare_topic(&self, topic: &TopicSpec) -> Result<()> {
         if topic.exactly_once {
             require(
                 self.driver().capabilities().exactly_once,

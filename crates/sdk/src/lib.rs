@@ -34,6 +34,8 @@
 //! those with the same key of an [ordered](Subscription::ordered) subscription.
 
 mod app;
+#[cfg(feature = "asyncapi")]
+mod asyncapi;
 mod bus;
 mod codec;
 #[cfg(feature = "conformance")]

@@ -1,5 +1,7 @@
 //! Topics: what is published, and to whom.
 
+#[cfg(feature = "asyncapi")]
+use crate::asyncapi::{self, MakeSchema, TopicPage};
 use crate::bus::Bus;
 use crate::codec::Codec;
 use crate::contract::is_reserved;
@@ -44,6 +46,8 @@ pub struct Topic<T> {
     codec: Codec<T>,
     exactly_once: bool,
     rules: Rules,
+    #[cfg(feature = "asyncapi")]
+    schema: Option<MakeSchema>,
 }
 
 /// What the events of a topic must be.
@@ -72,7 +76,14 @@ impl<T> Topic<T> {
     /// As [`Topic::new`].
     pub const fn with_codec(name: &'static str, codec: Codec<T>) -> Topic<T> {
         name::check(name, true);
-        Topic { name, codec, exactly_once: false, rules: Rules { max_size: MAX_SIZE, attributes: None } }
+        Topic {
+            name,
+            codec,
+            exactly_once: false,
+            rules: Rules { max_size: MAX_SIZE, attributes: None },
+            #[cfg(feature = "asyncapi")]
+            schema: None,
+        }
     }
 
     /// An event that is published again with its id is taken once.
@@ -101,6 +112,23 @@ impl<T> Topic<T> {
     pub const fn attributes(mut self, names: &'static [&'static str]) -> Topic<T> {
         self.rules.attributes = Some(names);
         self
+    }
+
+    /// The document of an [application](crate::App::asyncapi) says what its events look like.
+    #[cfg(feature = "asyncapi")]
+    #[must_use]
+    pub const fn schema(mut self) -> Topic<T>
+    where
+        T: schemars::JsonSchema,
+    {
+        self.schema = Some(asyncapi::schema_of::<T>);
+        self
+    }
+
+    #[cfg(feature = "asyncapi")]
+    pub(crate) fn page(&self) -> TopicPage {
+        let Topic { name, codec, rules, schema, .. } = *self;
+        TopicPage { name, content_type: codec.content_type(), attributes: rules.attributes, schema }
     }
 
     /// Its name.
