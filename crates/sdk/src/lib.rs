@@ -78,3 +78,18 @@ pub use rpc::{Call, CallError, Rpc};
 pub use subscription::Subscription;
 pub use topic::{Publishing, Target, Topic};
 pub use trace::{NotATraceparent, Parent};
+
+/// The code on the pages of the guide is compiled.
+#[cfg(doctest)]
+mod guide {
+    #[doc = include_str!("../../../docs/guide/start.md")]
+    mod start {}
+    #[doc = include_str!("../../../docs/guide/retries.md")]
+    mod retries {}
+    #[doc = include_str!("../../../docs/guide/order.md")]
+    mod order {}
+    #[doc = include_str!("../../../docs/guide/forms.md")]
+    mod forms {}
+    #[doc = include_str!("../../../docs/guide/testing.md")]
+    mod testing {}
+}
