@@ -38,7 +38,7 @@ static SUM: Subscription<Priced> = PRICED.subscription("sum").concurrency(1);
 static REPORT: Subscription<Total> = TOTALS.subscription("report");
 
 async fn price(order: Order, meta: Meta) -> Result<Events, Box<dyn std::error::Error + Send + Sync>> {
-    if order.carrots % 7 == 0 && meta.attempt == 1 {
+    if order.carrots.is_multiple_of(7) && meta.attempt == 1 {
         return Err("the price list cannot be read now".into());
     }
     let (mut events, cents) = (Events::default(), order.carrots * 35);

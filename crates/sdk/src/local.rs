@@ -7,6 +7,7 @@ mod receiver;
 mod requests;
 mod topology;
 
+use crate::contract::retry;
 use crate::driver::{Backlog, Capabilities, Driver, Receiver, Reply, SubscriptionSpec, Support, TopicSpec, Work};
 use crate::error::{Error, Result};
 use crate::message::Outgoing;
@@ -194,7 +195,8 @@ impl Driver for LocalDriver {
         Box::pin(async {
             let queue = self.client.queue_status(&spec.queue()).map_err(engine)?;
             let dead = self.client.queue_status(&spec.dead_queue()).map_err(engine)?;
-            Ok(Backlog { ready: queue.ready, unsettled: queue.unacked, waiting: queue.waiting, dead: dead.ready })
+            let waiting = queue.waiting + self.client.delayed(&retry(&spec.queue(), false)).map_err(engine)?;
+            Ok(Backlog { ready: queue.ready, unsettled: queue.unacked, waiting, dead: dead.ready })
         })
     }
 
