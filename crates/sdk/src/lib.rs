@@ -79,9 +79,11 @@ pub use subscription::Subscription;
 pub use topic::{Publishing, Target, Topic};
 pub use trace::{NotATraceparent, Parent};
 
-/// The code on the pages of the guide is compiled.
+/// The code in the README and on the pages of the guide is compiled.
 #[cfg(doctest)]
 mod guide {
+    #[doc = include_str!("../../../README.md")]
+    mod readme {}
     #[doc = include_str!("../../../docs/guide/start.md")]
     mod start {}
     #[doc = include_str!("../../../docs/guide/retries.md")]
