@@ -91,7 +91,18 @@ fn build() -> Result<Programs> {
     let packages = ["--package", "leveret-server", "--package", "leveret-interop"];
     let status = Command::new(crate::cargo())
         .current_dir(crate::root())
-        .args(["build", "--release", "--bin", "leveret", "--bin", "null_relay", "--bin", "nats_bench"])
+        .args([
+            "build",
+            "--release",
+            "--bin",
+            "leveret",
+            "--bin",
+            "null_relay",
+            "--bin",
+            "nats_bench",
+            "--bin",
+            "sdk_bench",
+        ])
         .args(packages)
         .status()
         .context("cannot run cargo")?;

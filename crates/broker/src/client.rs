@@ -111,6 +111,12 @@ impl Client {
         Ok(core.session.vhost().queue_status(name, core.session.id())?)
     }
 
+    /// How many messages an exchange of type `x-delayed-message` has that wait for their time.
+    pub fn delayed(&self, exchange: &str) -> Result<u64> {
+        let core = self.line.lock_running()?;
+        Ok(core.session.vhost().delayed(exchange)?)
+    }
+
     /// Declares a durable exchange. One that is there must be the same.
     pub fn declare_exchange(&self, name: &str, kind: ExchangeType) -> Result<()> {
         let (auto_delete, internal, arguments) = (false, false, Table::EMPTY);

@@ -116,7 +116,3 @@ pub use topology::{ExchangeDeclare, SessionId};
 
 pub use leveret_wire::properties::Properties;
 pub use leveret_wire::table;
-
-#[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
-struct Readme;

@@ -1,12 +1,16 @@
 //! An application: handlers and what they need, started and stopped together.
 
+#[cfg(feature = "asyncapi")]
+use crate::asyncapi::Page;
 use crate::bus::Bus;
 use crate::delivery::{Delivery, Handled, Service};
+use crate::driver::TopicSpec;
 use crate::error::{BoxError, Error, Result};
 use crate::handler::{Handler, States};
 use crate::outcome::{IntoOutcome, IntoReply, Outcome};
 use crate::rpc::Rpc;
 use crate::subscription::Subscription;
+use crate::topic::Topic;
 use crate::worker::{Source, Work};
 use std::any::type_name;
 use std::collections::HashSet;
@@ -43,6 +47,10 @@ pub struct App {
     /// A type of which there are two.
     twice: Option<&'static str>,
     routes: Vec<Route>,
+    /// Topics that it publishes to.
+    topics: Vec<TopicSpec>,
+    #[cfg(feature = "asyncapi")]
+    pages: Vec<Page>,
 }
 
 /// Whether a handler has all that it needs.
@@ -58,7 +66,15 @@ struct Route {
 impl App {
     /// An application on a bus.
     pub fn new(bus: &Bus) -> App {
-        App { bus: bus.clone(), states: States::default(), twice: None, routes: Vec::new() }
+        App {
+            bus: bus.clone(),
+            states: States::default(),
+            twice: None,
+            routes: Vec::new(),
+            topics: Vec::new(),
+            #[cfg(feature = "asyncapi")]
+            pages: Vec::new(),
+        }
     }
 
     /// Gives handlers something that they get as [`State`](crate::State), by its type.
@@ -68,6 +84,23 @@ impl App {
             self.twice = Some(type_name::<S>());
         }
         self
+    }
+
+    /// Says that it publishes to a topic, which is declared when it starts. Publishing works without; the application's document
+    /// and its engine know of it then.
+    #[must_use]
+    pub fn publishes<T>(mut self, topic: &'static Topic<T>) -> App {
+        self.topics.push(topic.spec());
+        #[cfg(feature = "asyncapi")]
+        self.pages.push(Page::Send(topic.page()));
+        self
+    }
+
+    /// The AsyncAPI 3 document of what was given so far: topics that it [publishes](App::publishes) to, subscriptions and requests
+    /// that it handles, with the schemas of those that have [one](Topic::schema).
+    #[cfg(feature = "asyncapi")]
+    pub fn asyncapi(&self, title: &str, version: &str) -> serde_json::Value {
+        crate::asyncapi::document(title, version, &self.pages)
     }
 
     /// Handles the messages of a subscription.
@@ -143,6 +176,8 @@ impl App {
     where
         F: Future<Output = Result<Handled, BoxError>> + Send + 'static,
     {
+        #[cfg(feature = "asyncapi")]
+        self.pages.push(Page::Receive(subscription.topic().page(), subscription.name()));
         let (concurrency, deadline) = subscription.limits();
         let work = Work { source: Source::Subscription(subscription.spec()), concurrency, deadline, batch };
         self.routes.push(Route { work, check: Box::new(check), service: BoxService::new(service_fn(call)) });
@@ -170,6 +205,11 @@ impl App {
                 }
             }
         };
+        #[cfg(feature = "asyncapi")]
+        {
+            let (request, reply) = rpc.pages();
+            self.pages.push(Page::Respond(request, reply));
+        }
         let (concurrency, deadline) = rpc.limits();
         let work = Work { source: Source::Requests(rpc.name()), concurrency, deadline, batch: None };
         let check = Box::new(move |states: &States| handler.check(states));
@@ -212,7 +252,7 @@ impl App {
     /// [`Error::Configuration`] if a handler needs what was not given, if two states have the same type or two handlers the same
     /// subscription; otherwise as [`Bus::declare`]. Nothing was started then.
     pub async fn start(self) -> Result<Running> {
-        let App { bus, states, twice, routes } = self;
+        let App { bus, states, twice, routes, topics, .. } = self;
         if let Some(name) = twice {
             return Err(Error::Configuration(format!("App::state was given two values of type {name}")));
         }
@@ -223,6 +263,9 @@ impl App {
             if !seen.insert(what.clone()) {
                 return Err(Error::Configuration(format!("{what} has two handlers in this App")));
             }
+        }
+        for topic in &topics {
+            bus.declare_topic(topic).await?;
         }
         let mut ready = Vec::new();
         for Route { work, service, .. } in routes {

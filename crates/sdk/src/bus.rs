@@ -66,6 +66,8 @@ impl Bus {
     /// - `local:` the Leveret broker in this process, in memory;
     /// - `local:./directory` the same, durable; `?sync=always|never|interval:<milliseconds>` says when what is confirmed
     ///   is on the disk (`always`).
+    ///   With `?listen=127.0.0.1:5672`, and the crate's feature `listen`, other programs on this machine can join the broker at
+    ///   `amqp://guest:guest@127.0.0.1:5672`, in any language.
     /// - `amqp://user:password@host:port/vhost` Leveret, or RabbitMQ from 3.10 on, with the feature `amqp`; `amqps://` the same over
     ///   TLS, with the feature `amqps`. `?timeout=<seconds>` says how long a broker is waited for that does not answer, when it is
     ///   opened and when something is published (30), and `heartbeat=<seconds>` how often the two assure each other that they are
@@ -78,7 +80,7 @@ impl Bus {
         let scheme = url.split(':').next().unwrap_or_default();
         match scheme {
             #[cfg(feature = "local")]
-            "local" => Ok(Bus::with_driver(crate::local::LocalDriver::open(url)?)),
+            "local" => Ok(Bus::with_driver(crate::local::LocalDriver::open(url).await?)),
             #[cfg(feature = "amqp")]
             "amqp" | "amqps" => Ok(Bus::with_driver(crate::amqp::AmqpDriver::open(url).await?)),
             // Not the rest of it, which may be secret.
@@ -120,7 +122,7 @@ impl Bus {
         }
     }
 
-    async fn declare_topic(&self, topic: &TopicSpec) -> Result<()> {
+    pub(crate) async fn declare_topic(&self, topic: &TopicSpec) -> Result<()> {
         if topic.exactly_once {
             require(
                 self.driver().capabilities().exactly_once,

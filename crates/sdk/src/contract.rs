@@ -6,8 +6,8 @@ use crate::message::{Incoming, Outgoing};
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
-/// The exchange that delays a message on its way to a queue, which is its key.
-pub(crate) const RETRY: &str = "leveret.retry";
+/// The exchange that delays a message on its way to a queue of a broadcast, which is its key.
+const RETRY: &str = "leveret.retry";
 
 /// What the names of queues of requests begin with.
 const REQUESTS: &str = "leveret.rpc.";
@@ -41,6 +41,15 @@ pub(crate) fn exchange_of(message: &Outgoing) -> Cow<'static, str> {
 /// The exchange of a topic's messages that are to be delivered later.
 pub(crate) fn later(topic: &str) -> String {
     format!("{topic}.later")
+}
+
+/// The exchange that delays a message on its way back to a queue, which is its key. Each subscription has one, so that what waits in it
+/// can be counted; queues of broadcasts come and go, and share one.
+pub(crate) fn retry(queue: &str, is_broadcast: bool) -> Cow<'static, str> {
+    match is_broadcast {
+        true => RETRY.into(),
+        false => format!("{queue}.retry").into(),
+    }
 }
 
 /// The queue of the requests for a name.

@@ -36,6 +36,8 @@
 #[cfg(feature = "amqp")]
 pub mod amqp;
 mod app;
+#[cfg(feature = "asyncapi")]
+mod asyncapi;
 mod bus;
 mod codec;
 #[cfg(feature = "conformance")]
@@ -78,3 +80,20 @@ pub use rpc::{Call, CallError, Rpc};
 pub use subscription::Subscription;
 pub use topic::{Publishing, Target, Topic};
 pub use trace::{NotATraceparent, Parent};
+
+/// The code in the README and on the pages of the guide is compiled.
+#[cfg(doctest)]
+mod guide {
+    #[doc = include_str!("../../../README.md")]
+    mod readme {}
+    #[doc = include_str!("../../../docs/guide/start.md")]
+    mod start {}
+    #[doc = include_str!("../../../docs/guide/retries.md")]
+    mod retries {}
+    #[doc = include_str!("../../../docs/guide/order.md")]
+    mod order {}
+    #[doc = include_str!("../../../docs/guide/forms.md")]
+    mod forms {}
+    #[doc = include_str!("../../../docs/guide/testing.md")]
+    mod testing {}
+}

@@ -1,10 +1,13 @@
 //! `local:`: the Leveret broker in this process. Everything is native to it.
 
 mod message;
+#[cfg(feature = "listen")]
+mod port;
 mod receiver;
 mod requests;
 mod topology;
 
+use crate::contract::retry;
 use crate::driver::{Backlog, Capabilities, Driver, Receiver, Reply, SubscriptionSpec, Support, TopicSpec, Work};
 use crate::error::{Error, Result};
 use crate::message::Outgoing;
@@ -12,6 +15,7 @@ use leveret_broker::{Broker, Client, ClientError, Environment, Limits, Published
 use message::Prepared;
 use receiver::LocalReceiver;
 use requests::Replies;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -24,53 +28,110 @@ pub struct LocalDriver {
     durable: bool,
     /// Made for the first request.
     replies: Mutex<Option<Arc<Replies>>>,
+    #[cfg(feature = "listen")]
+    port: Mutex<Option<port::Port>>,
 }
 
 impl LocalDriver {
     /// On a broker of one's own, which others may use beside it. `durable` says whether it keeps messages.
     pub fn new(broker: &Broker, durable: bool) -> LocalDriver {
-        LocalDriver { broker: broker.clone(), client: broker.connect(), durable, replies: Mutex::default() }
+        LocalDriver {
+            broker: broker.clone(),
+            client: broker.connect(),
+            durable,
+            replies: Mutex::default(),
+            #[cfg(feature = "listen")]
+            port: Mutex::default(),
+        }
     }
 
-    /// `local:` or `local:./directory?sync=...`, see [`Bus::open`](crate::Bus::open).
-    pub(crate) fn open(url: &str) -> Result<LocalDriver> {
+    /// `local:` or `local:./directory` with parameters, see [`Bus::open`](crate::Bus::open).
+    pub(crate) async fn open(url: &str) -> Result<LocalDriver> {
         let rest = url.strip_prefix("local:").unwrap_or(url);
         let (directory, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let sync = parse_query(url, query)?;
-        if directory.is_empty() {
+        let Parameters { sync, listen } = Parameters::parse(url, query)?;
+        let driver = if directory.is_empty() {
             if sync.is_some() {
                 return Err(Error::Configuration(format!("'{url}': 'sync' needs a directory, as in 'local:./data'")));
             }
-            return Ok(LocalDriver::new(&Broker::in_memory(), false));
+            LocalDriver::new(&Broker::in_memory(), false)
+        } else {
+            let opened = Storage::in_directory(Path::new(directory)).and_then(|storage| {
+                let storage = Storage { sync: sync.unwrap_or(storage.sync), ..storage };
+                Broker::open_with(Limits::default(), Environment::system(), storage)
+            });
+            let (broker, recovery) = opened.map_err(|error| Error::Engine(format!("'{url}': {error}")))?;
+            recovery.damage.iter().for_each(|damage| tracing::error!(?damage, "some of the data is damaged"));
+            LocalDriver::new(&broker, true)
+        };
+        match listen {
+            None => Ok(driver),
+            Some(address) => driver.listening(address).await,
         }
-        let opened = Storage::in_directory(Path::new(directory)).and_then(|storage| {
-            let storage = Storage { sync: sync.unwrap_or(storage.sync), ..storage };
-            Broker::open_with(Limits::default(), Environment::system(), storage)
-        });
-        let (broker, recovery) = opened.map_err(|error| Error::Engine(format!("'{url}': {error}")))?;
-        recovery.damage.iter().for_each(|damage| tracing::error!(?damage, "some of the data is damaged"));
-        Ok(LocalDriver::new(&broker, true))
+    }
+
+    /// Opens a port for other programs on this machine, see [`Bus::open`](crate::Bus::open).
+    ///
+    /// # Errors
+    /// [`Error::Engine`] if the address is in use.
+    #[cfg(feature = "listen")]
+    pub async fn listening(mut self, address: SocketAddr) -> Result<LocalDriver> {
+        self.port = Mutex::new(Some(port::Port::open(address, &self.broker).await?));
+        Ok(self)
+    }
+
+    #[cfg(not(feature = "listen"))]
+    async fn listening(self, address: SocketAddr) -> Result<LocalDriver> {
+        let text = format!("'listen={address}' needs the feature 'listen' of the crate 'leveret'");
+        Err(Error::Configuration(text))
+    }
+
+    /// Where its port is, if it has one.
+    #[cfg(feature = "listen")]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.port.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(port::Port::address)
     }
 }
 
-/// When what is confirmed is on the disk, if the query says.
-fn parse_query(url: &str, query: &str) -> Result<Option<Sync>> {
-    let refuse = |text: String| Err(Error::Configuration(format!("'{url}': {text}")));
-    let mut sync = None;
-    for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
-        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-        if name != "sync" {
-            return refuse(format!("there is no parameter '{name}'; 'local:' has 'sync'"));
+/// What the URL's query says.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Parameters {
+    /// When what is confirmed is on the disk.
+    sync: Option<Sync>,
+    /// Where other programs can join.
+    listen: Option<SocketAddr>,
+}
+
+impl Parameters {
+    fn parse(url: &str, query: &str) -> Result<Parameters> {
+        let refuse = |text: String| Err(Error::Configuration(format!("'{url}': {text}")));
+        let mut parameters = Parameters::default();
+        for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+            match name {
+                "sync" => {
+                    let millis = value.strip_prefix("interval:").and_then(|millis| millis.parse().ok());
+                    parameters.sync = Some(match (value, millis.filter(|millis| *millis > 0)) {
+                        ("always", _) => Sync::Always,
+                        ("never", _) => Sync::Never,
+                        (_, Some(millis)) => Sync::Interval(Duration::from_millis(millis)),
+                        _ => {
+                            let expected = "sync is 'always', 'never' or 'interval:<milliseconds>'";
+                            return refuse(format!("{expected}, not '{value}'"));
+                        }
+                    });
+                }
+                "listen" => match value.parse() {
+                    Ok(address) => parameters.listen = Some(address),
+                    Err(_) => {
+                        return refuse(format!("listen is an address and a port, '127.0.0.1:5672', not '{value}'"));
+                    }
+                },
+                _ => return refuse(format!("there is no parameter '{name}'; 'local:' has 'sync' and 'listen'")),
+            }
         }
-        let interval = value.strip_prefix("interval:").and_then(|millis| millis.parse().ok()).filter(|it| *it > 0);
-        sync = Some(match (value, interval) {
-            ("always", _) => Sync::Always,
-            ("never", _) => Sync::Never,
-            (_, Some(millis)) => Sync::Interval(Duration::from_millis(millis)),
-            _ => return refuse(format!("sync is 'always', 'never' or 'interval:<milliseconds>', not '{value}'")),
-        });
+        Ok(parameters)
     }
-    Ok(sync)
 }
 
 impl Driver for LocalDriver {
@@ -134,12 +195,26 @@ impl Driver for LocalDriver {
         Box::pin(async {
             let queue = self.client.queue_status(&spec.queue()).map_err(engine)?;
             let dead = self.client.queue_status(&spec.dead_queue()).map_err(engine)?;
-            Ok(Backlog { ready: queue.ready, unsettled: queue.unacked, waiting: queue.waiting, dead: dead.ready })
+            let waiting = queue.waiting + self.client.delayed(&retry(&spec.queue(), false)).map_err(engine)?;
+            Ok(Backlog { ready: queue.ready, unsettled: queue.unacked, waiting, dead: dead.ready })
         })
     }
 
     fn close(&self) -> Work<'_, Result<()>> {
-        Box::pin(async { self.broker.shut_down().map_err(|error| Error::Engine(error.to_string())) })
+        Box::pin(async {
+            #[cfg(feature = "listen")]
+            {
+                let port = self.port.lock().unwrap_or_else(PoisonError::into_inner).take();
+                if let Some(port) = port {
+                    port.close().await;
+                }
+            }
+            let broker = self.broker.clone();
+            // It writes to the disk, which is not for a thread that serves others.
+            let closed = tokio::task::spawn_blocking(move || broker.shut_down()).await;
+            let closed = closed.map_err(|error| error.to_string()).and_then(|it| it.map_err(|error| error.to_string()));
+            closed.map_err(Error::Engine)
+        })
     }
 }
 
@@ -167,17 +242,25 @@ mod tests {
 
     #[test]
     fn parameters_are_known_and_valid() {
-        let query = |query| parse_query("local:./d", query).map_err(|error| error.to_string());
-        assert_eq!(query(""), Ok(None));
-        assert_eq!(query("sync=interval:20"), Ok(Some(Sync::Interval(Duration::from_millis(20)))));
+        let query = |query| Parameters::parse("local:./d", query).map_err(|error| error.to_string());
+        assert_eq!(query(""), Ok(Parameters::default()));
+        let both = Parameters {
+            sync: Some(Sync::Interval(Duration::from_millis(20))),
+            listen: Some(SocketAddr::from(([127, 0, 0, 1], 5672))),
+        };
+        assert_eq!(query("sync=interval:20&listen=127.0.0.1:5672"), Ok(both));
         let text = "'local:./d': sync is 'always', 'never' or 'interval:<milliseconds>', not 'interval:0'";
         assert_eq!(query("sync=interval:0"), Err(text.to_string()));
-        let text = "'local:./d': there is no parameter 'snyc'; 'local:' has 'sync'";
+        let text = "'local:./d': listen is an address and a port, '127.0.0.1:5672', not '5672'";
+        assert_eq!(query("listen=5672"), Err(text.to_string()));
+        let text = "'local:./d': there is no parameter 'snyc'; 'local:' has 'sync' and 'listen'";
         assert_eq!(query("snyc=never"), Err(text.to_string()));
+    }
+
+    #[tokio::test]
+    async fn sync_needs_a_directory() {
+        let opened = LocalDriver::open("local:?sync=never").await.map(drop).map_err(|error| error.to_string());
         let text = "'local:?sync=never': 'sync' needs a directory, as in 'local:./data'";
-        assert_eq!(
-            LocalDriver::open("local:?sync=never").map(drop).map_err(|error| error.to_string()),
-            Err(text.to_string())
-        );
+        assert_eq!(opened, Err(text.to_string()));
     }
 }

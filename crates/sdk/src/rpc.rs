@@ -1,5 +1,7 @@
 //! Requests with a reply.
 
+#[cfg(feature = "asyncapi")]
+use crate::asyncapi::{self, MakeSchema, TopicPage};
 use crate::bus::Bus;
 use crate::codec::Codec;
 use crate::driver::{Reply, Work};
@@ -45,6 +47,8 @@ pub struct Rpc<Q, R> {
     reply: Codec<R>,
     timeout: Duration,
     concurrency: u16,
+    #[cfg(feature = "asyncapi")]
+    schemas: Option<(MakeSchema, MakeSchema)>,
 }
 
 impl<Q: Serialize + DeserializeOwned, R: Serialize + DeserializeOwned> Rpc<Q, R> {
@@ -64,7 +68,15 @@ impl<Q, R> Rpc<Q, R> {
     /// As [`Topic::new`](crate::Topic::new).
     pub const fn with_codecs(name: &'static str, request: Codec<Q>, reply: Codec<R>) -> Rpc<Q, R> {
         name::check(name, true);
-        Rpc { name, request, reply, timeout: TIMEOUT, concurrency: CONCURRENCY }
+        Rpc {
+            name,
+            request,
+            reply,
+            timeout: TIMEOUT,
+            concurrency: CONCURRENCY,
+            #[cfg(feature = "asyncapi")]
+            schemas: None,
+        }
     }
 
     /// How long one waits for a reply, and how long a handler may take: 5 seconds unless this says otherwise.
@@ -83,6 +95,26 @@ impl<Q, R> Rpc<Q, R> {
         assert!(requests > 0, "at least one request is handled at a time");
         self.concurrency = requests;
         self
+    }
+
+    /// The document of an [application](crate::App::asyncapi) says what its requests and replies look like.
+    #[cfg(feature = "asyncapi")]
+    #[must_use]
+    pub const fn schema(mut self) -> Rpc<Q, R>
+    where
+        Q: schemars::JsonSchema,
+        R: schemars::JsonSchema,
+    {
+        self.schemas = Some((asyncapi::schema_of::<Q>, asyncapi::schema_of::<R>));
+        self
+    }
+
+    /// Of its requests, and of its replies.
+    #[cfg(feature = "asyncapi")]
+    pub(crate) fn pages(&self) -> (TopicPage, TopicPage) {
+        let (request, reply) = self.schemas.unzip();
+        let page = |content_type, schema| TopicPage { name: self.name, content_type, attributes: None, schema };
+        (page(self.request.content_type(), request), page(self.reply.content_type(), reply))
     }
 
     /// Its name.

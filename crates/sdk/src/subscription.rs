@@ -96,9 +96,16 @@ impl<T> Subscription<T> {
     }
 
     /// Takes only messages with matching attributes, in [the broker's grammar](https://docs.rs/leveret-broker), such as
-    /// `attributes.plan = "pro"`. It is checked when the subscription is declared.
+    /// `attributes.plan = "pro"`. It is checked when the subscription is declared; whether the topic has these
+    /// [attributes](Topic::attributes), now.
+    ///
+    /// # Panics
+    /// If the topic says which attributes it has, and the filter asks for another one. In a `static`, the compiler says so.
     #[must_use]
     pub const fn filter(mut self, filter: &'static str) -> Subscription<T> {
+        if let Some(names) = self.topic.names() {
+            name::check_filter(filter, names);
+        }
         self.filter = Some(filter);
         self
     }

@@ -1,5 +1,7 @@
 //! Topics: what is published, and to whom.
 
+#[cfg(feature = "asyncapi")]
+use crate::asyncapi::{self, MakeSchema, TopicPage};
 use crate::bus::Bus;
 use crate::codec::Codec;
 use crate::contract::is_reserved;
@@ -43,7 +45,17 @@ pub struct Topic<T> {
     name: &'static str,
     codec: Codec<T>,
     exactly_once: bool,
+    rules: Rules,
+    #[cfg(feature = "asyncapi")]
+    schema: Option<MakeSchema>,
+}
+
+/// What the events of a topic must be.
+#[derive(Clone, Copy, Debug)]
+struct Rules {
     max_size: usize,
+    /// The names that attributes may have, if not all.
+    attributes: Option<&'static [&'static str]>,
 }
 
 impl<T: Serialize + DeserializeOwned> Topic<T> {
@@ -64,7 +76,14 @@ impl<T> Topic<T> {
     /// As [`Topic::new`].
     pub const fn with_codec(name: &'static str, codec: Codec<T>) -> Topic<T> {
         name::check(name, true);
-        Topic { name, codec, exactly_once: false, max_size: MAX_SIZE }
+        Topic {
+            name,
+            codec,
+            exactly_once: false,
+            rules: Rules { max_size: MAX_SIZE, attributes: None },
+            #[cfg(feature = "asyncapi")]
+            schema: None,
+        }
     }
 
     /// An event that is published again with its id is taken once.
@@ -77,8 +96,39 @@ impl<T> Topic<T> {
     /// The most bytes that an event may have, encoded.
     #[must_use]
     pub const fn max_size(mut self, bytes: usize) -> Topic<T> {
-        self.max_size = bytes;
+        self.rules.max_size = bytes;
         self
+    }
+
+    /// The names of the attributes that its events may have; any without this. Filters of subscriptions that ask for another one do not compile, and
+    /// publishing one is an error.
+    ///
+    /// ```compile_fail
+    /// # use leveret::{Subscription, Topic};
+    /// static SIGNUPS: Topic<String> = Topic::new("signups").attributes(&["plan"]);
+    /// static PRO: Subscription<String> = SIGNUPS.subscription("pro").filter(r#"attributes.plam = "pro""#);
+    /// ```
+    #[must_use]
+    pub const fn attributes(mut self, names: &'static [&'static str]) -> Topic<T> {
+        self.rules.attributes = Some(names);
+        self
+    }
+
+    /// The document of an [application](crate::App::asyncapi) says what its events look like.
+    #[cfg(feature = "asyncapi")]
+    #[must_use]
+    pub const fn schema(mut self) -> Topic<T>
+    where
+        T: schemars::JsonSchema,
+    {
+        self.schema = Some(asyncapi::schema_of::<T>);
+        self
+    }
+
+    #[cfg(feature = "asyncapi")]
+    pub(crate) fn page(&self) -> TopicPage {
+        let Topic { name, codec, rules, schema, .. } = *self;
+        TopicPage { name, content_type: codec.content_type(), attributes: rules.attributes, schema }
     }
 
     /// Its name.
@@ -92,6 +142,11 @@ impl<T> Topic<T> {
     /// As [`Subscription::new`].
     pub const fn subscription(&'static self, name: &'static str) -> Subscription<T> {
         Subscription::new(self, name)
+    }
+
+    /// The names of its attributes, if they were given.
+    pub(crate) const fn names(&self) -> Option<&'static [&'static str]> {
+        self.rules.attributes
     }
 
     pub(crate) fn codec(&self) -> &Codec<T> {
@@ -118,7 +173,7 @@ impl<T> Topic<T> {
     /// # }
     /// ```
     pub fn publish<G: Target>(&self, target: G, event: &T) -> Publishing<G> {
-        Publishing { target, message: self.message(event), max_size: self.max_size }
+        Publishing { target, message: self.message(event), rules: self.rules }
     }
 
     /// Publishes many events; gives their ids in their order. They are confirmed together, which is the fastest way.
@@ -135,7 +190,7 @@ impl<T> Topic<T> {
     {
         let messages: Vec<Outgoing> = events
             .into_iter()
-            .map(|event| check(self.message(event)?, self.max_size))
+            .map(|event| check(self.message(event)?, self.rules))
             .collect::<Result<_, PublishError>>()?;
         bus.publish(messages).await
     }
@@ -192,7 +247,7 @@ impl<'a> Target for &'a Bus {
 pub struct Publishing<G> {
     target: G,
     message: Result<Outgoing, PublishError>,
-    max_size: usize,
+    rules: Rules,
 }
 
 impl<G: Target> Publishing<G> {
@@ -237,15 +292,15 @@ impl<G: Target> IntoFuture for Publishing<G> {
     type IntoFuture = G::Taking;
 
     fn into_future(self) -> G::Taking {
-        let Publishing { target, message, max_size } = self;
-        target.take(message.and_then(|message| check(message, max_size)))
+        let Publishing { target, message, rules } = self;
+        target.take(message.and_then(|message| check(message, rules)))
     }
 }
 
 /// Refuses what no engine could carry.
-fn check(message: Outgoing, max_size: usize) -> Result<Outgoing, PublishError> {
+fn check(message: Outgoing, rules: Rules) -> Result<Outgoing, PublishError> {
     let refuse = |text: String| Err(PublishError::Invalid(format!("an event of topic '{}': {text}", message.topic)));
-    let len = message.body.len();
+    let (len, max_size) = (message.body.len(), rules.max_size);
     if len > max_size {
         return refuse(format!("it has {len} bytes, the topic allows {max_size}"));
     }
@@ -260,6 +315,15 @@ fn check(message: Outgoing, max_size: usize) -> Result<Outgoing, PublishError> {
         Some((name, _)) => refuse(format!(
             "the attribute '{name}' has no valid name: 1 to 128 bytes, not 'traceparent', and none that begins with 'x-' or 'leveret-'"
         )),
-        None => Ok(message),
+        None => match rules.attributes {
+            Some(names) => {
+                let unknown = message.attributes.iter().find(|(name, _)| !names.contains(&name.as_str()));
+                match unknown {
+                    Some((name, _)) => refuse(format!("it has the attribute '{name}', the topic has {names:?}")),
+                    None => Ok(message),
+                }
+            }
+            None => Ok(message),
+        },
     }
 }

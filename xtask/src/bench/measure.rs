@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use super::rows::{Load, Row};
+use super::rows::{Engine, Load, Row};
 use super::server::{Programs, Server, System};
 use super::{disk, median};
 
@@ -59,6 +59,8 @@ pub enum Metric {
     DiskGrowth,
     /// Resident KiB that an idle connection costs.
     IdleMemory,
+    /// Per cent of a processor while nothing happens.
+    IdleCpu,
     /// Milliseconds.
     StartTime,
     /// Milliseconds from the start after a kill until the queues hold what they held.
@@ -105,6 +107,7 @@ pub fn measure(programs: &Programs, row: &Row, system: System, seconds: f64) -> 
         Load::Against { plain, rule } => against(programs, &server, plain, rule, seconds),
         Load::Delayed { count, options } => backlog::delayed(programs, &server, *count, options),
         Load::Backlog(backlog) => backlog::measure(programs, server, row, backlog, system),
+        Load::Sdk { engine, options } => sdk(programs, *engine, options, seconds),
         Load::Idle { connections } => idle(programs, &server, *connections),
         Load::Start => Ok(start_time),
         Load::StartAfterKill(options) => start_after_kill(programs, server, options),
@@ -122,6 +125,24 @@ fn nats(programs: &Programs, server: &Server, size: usize, seconds: f64) -> Comm
     command.args(["--server", &server.address.to_string(), "--size", &size.to_string()]);
     command.args(["--duration", &seconds.to_string()]);
     command
+}
+
+/// Both ends and the engine are one process.
+fn sdk(programs: &Programs, engine: Engine, options: &[&str], seconds: f64) -> Result<Sample> {
+    let url = match engine {
+        Engine::Memory => "local:".to_string(),
+        Engine::Directory => format!("local:{}", programs.fresh_directory("sdk")?.display()),
+    };
+    let mut command = Command::new(programs.binary("sdk_bench"));
+    let report = report(command.args(["--url", &url, "--duration", &seconds.to_string()]).args(options))?;
+    let metrics = [
+        (Metric::ConsumeRate, "handled_per_second"),
+        (Metric::LatencyP50, "latency_p50_us"),
+        (Metric::LatencyP99, "latency_p99_us"),
+        (Metric::CpuPerMessage, "cpu_us_per_message"),
+        (Metric::IdleCpu, "idle_cpu_percent"),
+    ];
+    Ok(metrics.into_iter().filter_map(|(metric, name)| Some((metric, report[name].as_f64()?))).collect())
 }
 
 /// Runs a load generator to its end and reads what it and the kernel say.

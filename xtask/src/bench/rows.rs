@@ -2,6 +2,7 @@
 
 mod durable;
 mod rules;
+mod sdk;
 mod transient;
 
 use super::measure::Metric;
@@ -31,6 +32,8 @@ pub enum Group {
     Start,
     /// Queues with rules, beside plain ones.
     Rules,
+    /// Topics and subscriptions of the SDK.
+    Sdk,
 }
 
 impl Group {
@@ -42,6 +45,7 @@ impl Group {
             Self::Backlog => "backlog",
             Self::Start => "start",
             Self::Rules => "rules",
+            Self::Sdk => "sdk",
         }
     }
 }
@@ -60,12 +64,23 @@ pub enum Load {
     Backlog(Backlog),
     /// So many messages that wait for their time when the load ends.
     Delayed { count: u64, options: &'static [&'static str] },
+    /// Events of the SDK, with the options of `sdk_bench`.
+    Sdk { engine: Engine, options: &'static [&'static str] },
     /// So many connections with a channel each.
     Idle { connections: usize },
     /// Only a start.
     Start,
     /// A start after being killed under this load.
     StartAfterKill(&'static [&'static str]),
+}
+
+/// What the SDK runs on.
+#[derive(Clone, Copy)]
+pub enum Engine {
+    /// The broker in its process, in memory.
+    Memory,
+    /// The same, with what is confirmed on the disk.
+    Directory,
 }
 
 /// Messages published with nobody consuming, and then consumed.
@@ -147,7 +162,7 @@ const CPU: Output =
 
 /// All rows, in the table's order.
 pub fn all() -> impl Iterator<Item = &'static Row> {
-    transient::ROWS.iter().chain(durable::ROWS).chain(rules::ROWS)
+    transient::ROWS.iter().chain(durable::ROWS).chain(rules::ROWS).chain(sdk::ROWS)
 }
 
 impl Row {

@@ -63,6 +63,16 @@ impl Programs {
         self.release.join(name)
     }
 
+    /// An empty directory for data.
+    pub fn fresh_directory(&self, name: &str) -> Result<PathBuf> {
+        let path = self.data.join(name);
+        if path.exists() {
+            std::fs::remove_dir_all(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        }
+        std::fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(path)
+    }
+
     /// `leveret bench`, with a JSON object as its result.
     pub fn bench(&self, server: &Server) -> Command {
         let mut command = with_many_files(&self.binary("leveret"));

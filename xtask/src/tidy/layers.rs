@@ -15,7 +15,7 @@ fn may_use(from: &str, to: &str) -> bool {
         (from, to),
         ("crates/broker", "crates/wire")
             | ("crates/server", "crates/wire" | "crates/broker")
-            | ("crates/sdk", "crates/broker")
+            | ("crates/sdk", "crates/broker" | "crates/server")
             | ("crates/interop", _)
     )
 }

@@ -16,7 +16,7 @@ use crate::queue::Queue;
 use crate::routing::Destination;
 use crate::settings::Settings;
 use crate::topology::{
-    ExchangeDeclare, QueueRecord, Routed, SessionId, Topology, check_not_default, check_not_reserved,
+    ExchangeDeclare, QueueRecord, Routed, SessionId, Topology, check_not_default, check_not_reserved, delay_queue,
 };
 use leveret_wire::properties::Properties;
 use leveret_wire::table::{FieldTable, Table};
@@ -266,6 +266,14 @@ impl VirtualHost {
     /// Name and counts of a queue; 404 or 405 as in every use of it.
     pub fn queue_status(&self, name: &str, session: SessionId) -> Result<QueueStatus> {
         Ok(self.queue(name, session)?.status())
+    }
+
+    /// How many messages an exchange of type `x-delayed-message` has that wait for their time; 404 if there is no such exchange.
+    pub fn delayed(&self, exchange: &str) -> Result<u64> {
+        let topology = self.topology.read();
+        topology.exchange(exchange)?;
+        let status = topology.queue(&delay_queue(exchange))?.handle.status();
+        Ok(status.ready + status.waiting)
     }
 
     pub(crate) fn queue(&self, name: &str, session: SessionId) -> Result<Arc<SharedQueue>> {

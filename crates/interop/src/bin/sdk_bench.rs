@@ -4,7 +4,7 @@
 
 use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
-use leveret::{App, Bus, State, Subscription, Topic};
+use leveret::{App, Bus, Outcome, State, Subscription, Topic};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -44,6 +44,8 @@ enum Mode {
     Batch,
     /// An event every millisecond.
     Latency,
+    /// Ten thousand events that fail at first, and wait.
+    Waiting,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -55,6 +57,10 @@ struct Event {
 }
 
 static TOPIC: Topic<Event> = Topic::new("bench");
+/// How many wait, and for how long.
+const WAITING: u64 = 10_000;
+const WAIT: Duration = Duration::from_secs(3600);
+
 static ONE: Subscription<Event> = TOPIC.subscription("load").concurrency(256);
 static MANY: Subscription<Event> = TOPIC.subscription("load").concurrency(4);
 
@@ -100,6 +106,11 @@ async fn one(event: Event, State(run): State<Run>) {
     run.handled(&[event]);
 }
 
+async fn fails(event: Event, State(run): State<Run>) -> Outcome {
+    run.handled(&[event]);
+    Outcome::RetryAfter("not now".into(), WAIT)
+}
+
 async fn many(events: Vec<Event>, State(run): State<Run>) {
     run.handled(&events);
 }
@@ -113,7 +124,7 @@ async fn publish(args: Arc<Args>, bus: Bus, run: Run) -> Result<()> {
             continue;
         }
         let count = match args.mode {
-            Mode::Single => {
+            Mode::Single | Mode::Waiting => {
                 TOPIC.publish(&bus, &run.event(published)).await?;
                 1
             }
@@ -141,9 +152,12 @@ async fn main() -> Result<()> {
     let (published, handled, stop) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
     let run = Run(Arc::new(Counts { begin: Instant::now(), published, handled, stop, latencies }));
     let app = App::new(&bus).state(run.clone());
+    if args.mode == Mode::Waiting {
+        return waiting(&args, &bus, run).await;
+    }
     let app = match args.mode {
         Mode::Batch => app.handle_batch(&MANY, (args.batch, Duration::from_millis(1)), many),
-        Mode::Single | Mode::Latency => app.handle(&ONE, one),
+        Mode::Single | Mode::Latency | Mode::Waiting => app.handle(&ONE, one),
     };
     let app = app.start().await?;
     let publishers = if args.mode == Mode::Latency { 1 } else { args.publishers };
@@ -169,6 +183,22 @@ async fn main() -> Result<()> {
     );
     bus.close().await?;
     Ok(())
+}
+
+/// Lets events fail once, and then nothing happens.
+async fn waiting(args: &Args, bus: &Bus, run: Run) -> Result<()> {
+    let app = App::new(bus).state(run.clone()).handle(&ONE, fails).start().await?;
+    let events: Vec<_> = (0..WAITING).map(|number| run.event(number)).collect();
+    TOPIC.publish_all(bus, &events).await?;
+    while bus.backlog(&ONE).await?.waiting < WAITING {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    tokio::time::sleep(Duration::from_secs_f64(args.warm_up)).await;
+    let (start, before) = (Instant::now(), cpu()?);
+    tokio::time::sleep(Duration::from_secs_f64(args.duration)).await;
+    println!("{{\"idle_cpu_percent\": {:.3}}}", (cpu()? - before) / start.elapsed().as_secs_f64() * 100.0);
+    app.drain().await?;
+    Ok(bus.clone().close().await?)
 }
 
 /// Seconds of processor time of this process: proc(5), fields 14 and 15 of stat, in ticks of 10 ms.

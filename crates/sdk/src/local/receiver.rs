@@ -4,7 +4,7 @@ use super::engine;
 use super::message::{Prepared, copy, forget_death, incoming, note_death};
 use super::requests::{declare_requests, reply};
 use super::topology::declare_broadcast;
-use crate::contract::{ATTEMPTS, RETRY, millis};
+use crate::contract::{ATTEMPTS, millis, retry};
 use crate::driver::{Receipt, Received, Receiver, Settlement, SubscriptionSpec, Work};
 use crate::error::Result;
 use crate::message::Outgoing;
@@ -93,7 +93,8 @@ impl Receipt for LocalReceipt {
                 Settlement::Retry { after: None } => Ok(()),
                 Settlement::Retry { after: Some(after) } => {
                     let (place, attempt) = (self.place.clone(), self.attempt);
-                    self.move_to(RETRY, &place.queue, |headers, _| {
+                    let exchange = retry(&place.queue, place.dead_queue.is_none());
+                    self.move_to(&exchange, &place.queue, |headers, _| {
                         headers.insert("x-delay", millis(after));
                         headers.insert(ATTEMPTS, i64::from(attempt));
                     })

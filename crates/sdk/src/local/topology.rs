@@ -2,10 +2,11 @@
 //!
 //! A topic is a fanout exchange of its name. What is to be delivered later goes to `<topic>.later`, which delays it and
 //! leads to the topic. A subscription is the queue `<topic>.<subscription>`, and its dead letters are in
-//! `<topic>.<subscription>.dead`; a broadcast has a queue `<topic>.<subscription>.<uuid>` for each receiver, and no dead letters. A message that is to be tried again at a time of its own goes there through [`RETRY`].
+//! `<topic>.<subscription>.dead`; a broadcast has a queue `<topic>.<subscription>.<uuid>` for each receiver, and no dead letters. A message that is to be tried again at a time of its own goes
+//! there through `<topic>.<subscription>.retry`.
 
 use super::engine;
-use crate::contract::{FILTER, KEY, RETRY, later, millis};
+use crate::contract::{FILTER, KEY, later, millis, retry};
 use crate::driver::{SubscriptionSpec, TopicSpec};
 use crate::error::{Error, Result};
 use leveret_broker::table::FieldTable;
@@ -86,8 +87,9 @@ fn bind(client: &Client, spec: &SubscriptionSpec, queue: &str) -> Result<(), Cli
     if let Some(filter) = spec.filter {
         binding.insert("x-filter", filter);
     }
-    declare_exchange(client, RETRY, DELAYED, &FieldTable::new().with("x-delayed-type", "direct"))?;
-    client.bind_queue(queue, RETRY, queue)?;
+    let retry = retry(queue, spec.broadcast);
+    declare_exchange(client, &retry, DELAYED, &FieldTable::new().with("x-delayed-type", "direct"))?;
+    client.bind_queue(queue, &retry, queue)?;
     client.bind_queue_with(queue, spec.topic.name, "", binding.as_table())
 }
 

@@ -61,3 +61,14 @@ async fn urls_that_name_nothing() {
     assert_eq!(open("ampq://localhost").await, Err(text.to_string()));
     assert!(open("local:./x?listen").await.is_err());
 }
+
+#[tokio::test]
+async fn an_attribute_that_the_topic_has_not() {
+    static TOPIC: Topic<u32> = Topic::new("t").attributes(&["plan"]);
+    static SUBSCRIPTION: Subscription<u32> = TOPIC.subscription("s").filter("attributes:plan");
+    let bus = TestBus::new();
+    bus.bus().declare(&SUBSCRIPTION).await.expect("declared");
+    TOPIC.publish(&bus, &1).attribute("plan", "pro").await.expect("published");
+    let error = TOPIC.publish(&bus, &1).attribute("plam", "pro").await.expect_err("there is none");
+    assert_eq!(error.to_string(), r#"an event of topic 't': it has the attribute 'plam', the topic has ["plan"]"#);
+}
