@@ -86,7 +86,7 @@ impl Bus {
             // Not the rest of it, which may be secret.
             _ => Err(Error::Configuration(format!(
                 "'{scheme}:' names no engine that this program was built with: it has{}{}",
-                if cfg!(feature = "local") { " 'local:' 'local:./directory'" } else { "" },
+                if cfg!(feature = "local") { " 'local:', 'local:./directory'," } else { "" },
                 if cfg!(feature = "amqp") { " 'amqp://host'" } else { "" },
             ))),
         }

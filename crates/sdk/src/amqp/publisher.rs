@@ -4,8 +4,8 @@
 //! is the call's own as well: lapin hands it out with any confirm of the channel.
 
 use super::fault::Fault;
-use super::{Known, declare_again};
 use super::link::{Epoch, Link, Pause};
+use super::{Known, declare_again};
 use crate::error::{Error, Result};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::ShortString;

@@ -13,7 +13,7 @@ use super::message::{Headers, copy, forget_death, note_death, parcel, short};
 use super::publisher::Parcel;
 use super::transaction::{self, Job, Publish};
 use super::{Shared, topology};
-use crate::contract::{ATTEMPTS, ERROR, RETRY, cut, millis};
+use crate::contract::{ATTEMPTS, ERROR, cut, millis, retry};
 use crate::driver::{Receipt, Settlement, Work};
 use crate::error::Result;
 use crate::message::Outgoing;
@@ -180,10 +180,12 @@ impl AmqpReceipt {
                 self.say(Say::Reject);
                 return Ok(());
             }
-            (Engine::Leveret, Some(after)) => self.copy(RETRY, &queue, |headers| {
-                headers.insert("x-delay".into(), AMQPValue::LongLongInt(millis(after)));
-                headers.insert(ATTEMPTS.into(), attempts);
-            })?,
+            (Engine::Leveret, Some(after)) => {
+                self.copy(&retry(&queue, self.lane.place.dead_queue.is_none()), &queue, |headers| {
+                    headers.insert("x-delay".into(), AMQPValue::LongLongInt(millis(after)));
+                    headers.insert(ATTEMPTS.into(), attempts);
+                })?
+            }
             (Engine::RabbitMq, after) => {
                 let delay = after.unwrap_or_else(|| wait(self.lane.place.retry, self.attempt));
                 let (exchange, key) = ladder::enter(delay, Exit::Queue(&queue));

@@ -3,7 +3,7 @@
 
 use super::engine::Engine;
 use super::ladder;
-use crate::contract::{FILTER, KEY, RETRY, later, millis, requests};
+use crate::contract::{FILTER, KEY, later, millis, requests, retry};
 use crate::driver::{SubscriptionSpec, TopicSpec};
 use lapin::options::{ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
@@ -161,9 +161,10 @@ fn bindings(engine: Engine, spec: &SubscriptionSpec, name: &str) -> Vec<Step> {
             let direct = table([("x-delayed-type", text("direct"))]);
             let filter = spec.filter.map(|filter| table([("x-filter", text(filter))])).unwrap_or_default();
             let (queue, key, arguments) = (name.to_string(), name.to_string(), FieldTable::default());
+            let retry = retry(name, spec.broadcast);
             vec![
-                exchange(RETRY, ExchangeKind::Custom(DELAYED.to_string()), direct),
-                Step::Bind { queue, exchange: RETRY.to_string(), key, arguments },
+                exchange(&*retry, ExchangeKind::Custom(DELAYED.to_string()), direct),
+                Step::Bind { queue, exchange: retry.into_owned(), key, arguments },
                 from_topic(filter),
             ]
         }
