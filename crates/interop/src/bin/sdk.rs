@@ -10,6 +10,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use leveret_interop::Layout;
+use leveret_interop::crash::chance::Chance;
+use leveret_interop::crash::victim::free_port;
 use leveret_interop::sdk::chaos::{self, Plan, Target};
 use leveret_interop::sdk::judges;
 
@@ -74,7 +76,7 @@ async fn run(what: What) -> Result<()> {
             let target = match leveret {
                 Some(binary) => {
                     std::fs::create_dir_all(&data_dir).context("cannot make the data directory")?;
-                    let port = port.map_or_else(free_port, Ok)?;
+                    let port = port.map_or_else(|| free_port(&mut Chance::new(seed)), Ok)?;
                     Target::leveret(&binary, port, &data_dir)
                 }
                 None => Target::Port(port.context("--port is missing")?),
@@ -82,9 +84,4 @@ async fn run(what: What) -> Result<()> {
             chaos::run(&target, &plan).await.with_context(|| format!("seed {seed}"))
         }
     }
-}
-
-fn free_port() -> Result<u16> {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").context("no free port on 127.0.0.1")?;
-    Ok(listener.local_addr()?.port())
 }
