@@ -101,7 +101,11 @@ pub(super) fn subscription(engine: Engine, spec: &SubscriptionSpec) -> Vec<Step>
     arguments.insert("x-queue-type".into(), text("quorum"));
     arguments.insert("x-dead-letter-exchange".into(), text(""));
     arguments.insert("x-dead-letter-routing-key".into(), text(&dead));
-    let mut steps = vec![dead_letters(&dead), queue(&name, Lives::Durable, arguments)];
+    let mut steps = vec![dead_letters(&dead)];
+    if engine == Engine::RabbitMq {
+        steps.push(policy(spec));
+    }
+    steps.push(queue(&name, Lives::Durable, arguments));
     steps.extend(bindings(engine, spec, &name));
     steps
 }
@@ -125,27 +129,40 @@ pub(super) fn responder(name: &str) -> Vec<Step> {
 
 /// The arguments of a queue whose messages are tried again.
 fn retries(engine: Engine, spec: &SubscriptionSpec) -> FieldTable {
-    let mut arguments = FieldTable::default();
-    if engine == Engine::Leveret {
-        let number = AMQPValue::LongLongInt;
-        arguments = table([
-            ("x-delivery-limit", number(i64::from(spec.retry.attempts) - 1)),
-            ("x-delayed-retry-type", text("failed")),
-            ("x-delayed-retry-min", number(millis(spec.retry.min))),
-            ("x-delayed-retry-max", number(millis(spec.retry.max))),
-            ("x-delayed-retry-multiplier", AMQPValue::LongInt(2)),
-            ("x-delayed-retry-jitter", AMQPValue::LongInt(100)),
-        ]);
-        if spec.ordered {
-            arguments.insert("x-group-header".into(), text(KEY));
-            // What comes behind a message that fails must not have been delivered before.
-            arguments.insert("x-group-prefetch".into(), AMQPValue::LongInt(1));
-        }
+    if engine == Engine::RabbitMq {
+        return FieldTable::default();
+    }
+    let number = AMQPValue::LongLongInt;
+    let mut arguments = table([
+        ("x-delivery-limit", number(i64::from(spec.retry.attempts) - 1)),
+        ("x-delayed-retry-type", text("failed")),
+        ("x-delayed-retry-min", number(millis(spec.retry.min))),
+        ("x-delayed-retry-max", number(millis(spec.retry.max))),
+        ("x-delayed-retry-multiplier", AMQPValue::LongInt(2)),
+        ("x-delayed-retry-jitter", AMQPValue::LongInt(100)),
+    ]);
+    if spec.ordered {
+        arguments.insert("x-group-header".into(), text(KEY));
+        // What comes behind a message that fails must not have been delivered before.
+        arguments.insert("x-group-prefetch".into(), AMQPValue::LongInt(1));
     }
     if let Some(filter) = spec.filter {
         arguments.insert(FILTER.into(), text(filter));
     }
     arguments
+}
+
+/// An exchange that nobody publishes to, so that a subscription with another policy or filter is refused. When something is declared
+/// again, RabbitMQ compares a few arguments that it knows: none of a queue is free to say this, and of an exchange it is the alternate,
+/// which need not be there.
+fn policy(spec: &SubscriptionSpec) -> Step {
+    let (retry, filter) = (spec.retry, spec.filter.unwrap_or_default());
+    let says = format!("{} {} {} {filter}", retry.attempts, millis(retry.min), millis(retry.max));
+    exchange(
+        format!("{}.policy", spec.queue()),
+        ExchangeKind::Direct,
+        table([("alternate-exchange", text(says.trim_end()))]),
+    )
 }
 
 /// Lets a queue have its topic's messages, and those of its own that come back later.
