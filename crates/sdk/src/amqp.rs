@@ -147,7 +147,7 @@ async fn attempt(epoch: &Epoch, steps: &[Step]) -> Result<(), Fault> {
         return Ok(());
     }
     let channel = epoch.channel().await?;
-    topology::declare(&channel, steps).await.map_err(|error| epoch.blame(&error))
+    epoch.answer(topology::declare(&channel, steps)).await
 }
 
 fn lock(known: &Mutex<Vec<Step>>) -> MutexGuard<'_, Vec<Step>> {
@@ -162,7 +162,7 @@ impl Shared {
         loop {
             let epoch = self.publisher.link().up(Some(deadline)).await?;
             let done = match epoch.channel().await {
-                Ok(channel) => what.answer(&channel).await.map_err(|error| epoch.blame(&error)),
+                Ok(channel) => epoch.answer(what.answer(&channel)).await,
                 Err(fault) => Err(fault),
             };
             match done {

@@ -74,7 +74,7 @@ impl Target {
 
 async fn note(number: u64, State(ledger): State<Ledger>) -> Result<Events, PublishError> {
     let mut events = Events::default();
-    if number % FOLLOWED == 0 {
+    if number.is_multiple_of(FOLLOWED) {
         FOLLOWERS.publish(&mut events, &number).await?;
     }
     ledger.handle(number);

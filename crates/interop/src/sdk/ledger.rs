@@ -62,7 +62,8 @@ impl Ledger {
     fn missing(&self) -> Vec<u64> {
         let entries = self.lock();
         let is_missing = |number: &u64| {
-            !entries.handled.contains_key(number) || number % FOLLOWED == 0 && !entries.followed.contains_key(number)
+            !entries.handled.contains_key(number)
+                || number.is_multiple_of(FOLLOWED) && !entries.followed.contains_key(number)
         };
         entries.confirmed.iter().copied().filter(is_missing).collect()
     }

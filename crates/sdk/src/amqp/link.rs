@@ -19,6 +19,9 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 /// How often an idle connection is looked at, whether it is still there.
 const LOOK: Duration = Duration::from_millis(250);
 
+/// How long a broker may take to answer a method.
+const ANSWER: Duration = Duration::from_secs(30);
+
 /// How long one attempt to connect may take, and how long a goodbye.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -99,7 +102,18 @@ impl Link {
 impl Epoch {
     /// A channel of one's own.
     pub(super) async fn channel(&self) -> Result<Channel, Fault> {
-        self.connection.create_channel().await.map_err(|error| self.blame(&error))
+        self.answer(self.connection.create_channel()).await
+    }
+
+    /// Waits for what the broker says to a method. If it says nothing, the connection is made anew.
+    pub(super) async fn answer<T>(&self, asked: impl Future<Output = lapin::Result<T>>) -> Result<T, Fault> {
+        match tokio::time::timeout(ANSWER, asked).await {
+            Ok(answer) => answer.map_err(|error| self.blame(&error)),
+            Err(_) => {
+                self.give_up();
+                Err(Fault::Lost(format!("the broker has not answered for {} s", ANSWER.as_secs())))
+            }
+        }
     }
 
     /// What an error on this connection means. If the connection is lost, the supervisor learns it.
@@ -183,14 +197,12 @@ impl Supervisor {
     }
 
     async fn connect(&self) -> Result<Arc<Epoch>, Fault> {
-        let work = async {
-            let connection = open(&self.address, self.name).await.map_err(|error| fault::of(&error))?;
-            let epoch = Arc::new(Epoch { connection, lost: Notify::new() });
-            (self.prepare)(epoch.clone()).await?;
-            Ok(epoch)
-        };
-        let late = || Fault::Lost(format!("no answer within {} s", HANDSHAKE.as_secs()));
-        tokio::time::timeout(HANDSHAKE, work).await.map_err(|_| late())?
+        let opened = tokio::time::timeout(HANDSHAKE, open(&self.address, self.name)).await;
+        let late = |_| Fault::Lost(format!("no answer within {} s", HANDSHAKE.as_secs()));
+        let connection = opened.map_err(late)?.map_err(|error| fault::of(&error))?;
+        let epoch = Arc::new(Epoch { connection, lost: Notify::new() });
+        (self.prepare)(epoch.clone()).await?;
+        Ok(epoch)
     }
 }
 

@@ -106,7 +106,7 @@ impl Publisher {
                     let busy = Busy(Some(channel));
                     match run.send(self, &epoch, &busy).await {
                         Ok(()) => {
-                            self.keep(busy.is_done());
+                            self.keep(busy.finish());
                             return Ok(run.unroutable);
                         }
                         Err(stopped) => stopped,
@@ -153,7 +153,7 @@ impl Publisher {
             }
         }
         let channel = epoch.channel().await?;
-        channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(|error| epoch.blame(&error))?;
+        epoch.answer(channel.confirm_select(ConfirmSelectOptions::default())).await?;
         Ok(channel)
     }
 
@@ -181,7 +181,7 @@ impl Publisher {
 struct Busy(Option<Channel>);
 
 impl Busy {
-    fn is_done(mut self) -> Channel {
+    fn finish(mut self) -> Channel {
         self.0.take().expect("it is taken once")
     }
 }

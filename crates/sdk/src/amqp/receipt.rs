@@ -45,8 +45,8 @@ pub(super) struct Place {
 pub(super) struct Lane {
     pub(super) channel: Channel,
     pub(super) place: Place,
+    pub(super) epoch: Arc<Epoch>,
     shared: Arc<Shared>,
-    epoch: Arc<Epoch>,
     /// Who commits, once it was asked for transactions.
     commits: Mutex<Option<mpsc::UnboundedSender<Job>>>,
 }
@@ -76,11 +76,6 @@ impl Lane {
     /// What came on it can be settled.
     pub(super) fn is_open(&self) -> bool {
         self.channel.status().connected()
-    }
-
-    /// What an error on it means.
-    pub(super) fn blame(&self, error: &lapin::Error) -> Fault {
-        self.epoch.blame(error)
     }
 
     /// Forgets a message that nobody is to see.

@@ -1,7 +1,7 @@
 //! Messages of a queue, for as long as the queue is there: whatever becomes of channels and connections.
 
 use super::fault::Fault;
-use super::link::Pause;
+use super::link::{Epoch, Pause};
 use super::message::{incoming, short};
 use super::receipt::{AmqpReceipt, Lane, Place};
 use super::selection::Selection;
@@ -85,11 +85,10 @@ impl AmqpReceiver {
                 }
                 Source::Subscription(_) | Source::Dead(_) => Vec::new(),
             };
-            let blame = |error: lapin::Error| epoch.blame(&error);
-            topology::declare(&channel, &steps).await.map_err(blame)?;
+            epoch.answer(topology::declare(&channel, &steps)).await?;
             let (consumer, fetched) = match (&self.source, first) {
-                (Source::Dead(_), Some(_)) => (None, fetch(&channel, &place.from, self.prefetch).await.map_err(blame)?),
-                _ => (Some(consume(&channel, &place.from, self.prefetch).await.map_err(blame)?), VecDeque::new()),
+                (Source::Dead(_), Some(_)) => (None, fetch(&epoch, &channel, &place.from, self.prefetch).await?),
+                _ => (Some(epoch.answer(consume(&channel, &place.from, self.prefetch)).await?), VecDeque::new()),
             };
             let lane = Lane::new(self.shared.clone(), epoch.clone(), channel, place);
             Ok(Flow { lane, consumer, fetched })
@@ -199,7 +198,7 @@ impl AmqpReceiver {
             match next {
                 Poll::Ready(Some(Ok(delivery))) => self.take(delivery, out),
                 Poll::Ready(Some(Err(error))) => {
-                    _ = flow.lane.blame(&error);
+                    _ = flow.lane.epoch.blame(&error);
                     self.flow = None;
                 }
                 Poll::Ready(None) => {
@@ -219,13 +218,11 @@ impl Receiver for AmqpReceiver {
             loop {
                 match &mut self.flow {
                     Some(flow) if flow.consumer.is_none() && flow.fetched.is_empty() => {
-                        let begun = consume(&flow.lane.channel, &flow.lane.place.from, self.prefetch).await;
-                        match begun {
+                        let lane = &flow.lane;
+                        let asked = consume(&lane.channel, &lane.place.from, self.prefetch);
+                        match lane.epoch.answer(asked).await {
                             Ok(consumer) => flow.consumer = Some(consumer),
-                            Err(error) => {
-                                _ = flow.lane.blame(&error);
-                                self.flow = None;
-                            }
+                            Err(_) => self.flow = None,
                         }
                     }
                     Some(_) => {
@@ -269,10 +266,11 @@ async fn consume(channel: &Channel, queue: &ShortString, prefetch: u16) -> lapin
 }
 
 /// Takes what is in a queue now, at most `max`.
-async fn fetch(channel: &Channel, queue: &ShortString, max: u16) -> lapin::Result<VecDeque<Delivery>> {
+async fn fetch(epoch: &Epoch, channel: &Channel, queue: &ShortString, max: u16) -> Result<VecDeque<Delivery>, Fault> {
     let mut fetched = VecDeque::new();
     while fetched.len() < usize::from(max) {
-        let Some(got) = channel.basic_get(queue.clone(), BasicGetOptions::default()).await? else { break };
+        let asked = channel.basic_get(queue.clone(), BasicGetOptions::default());
+        let Some(got) = epoch.answer(asked).await? else { break };
         fetched.push_back(got.delivery);
     }
     Ok(fetched)

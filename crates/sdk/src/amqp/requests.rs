@@ -52,7 +52,8 @@ impl Replies {
         while let Ok(epoch) = link.up(None).await {
             let begun = async {
                 let channel = epoch.channel().await?;
-                self.consume(&channel).await.map(|consumer| (channel, consumer)).map_err(|error| epoch.blame(&error))
+                let consumer = epoch.answer(self.consume(&channel)).await?;
+                Ok((channel, consumer))
             };
             match begun.await {
                 Ok((_channel, mut consumer)) => {

@@ -49,7 +49,7 @@ pub(super) fn start(channel: Channel, epoch: Arc<Epoch>) -> mpsc::UnboundedSende
     let (sender, mut jobs) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         let mut batch = Vec::new();
-        let mut outcome = channel.tx_select().await.map_err(|error| epoch.blame(&error));
+        let mut outcome = epoch.answer(channel.tx_select()).await;
         while jobs.recv_many(&mut batch, TOGETHER).await > 0 {
             if outcome.is_ok() {
                 outcome = commit(&channel, &batch).await.map_err(|error| epoch.blame(&error));
