@@ -12,6 +12,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tracing::Instrument;
 
 /// A connection to an engine. Clones are the same connection.
 #[derive(Clone, Debug)]
@@ -77,19 +78,7 @@ impl Bus {
     /// [`Error::Configuration`] for a URL that is not valid, or one whose engine this program was built without;
     /// [`Error::Engine`] if the engine cannot be opened.
     pub async fn open(url: &str) -> Result<Bus> {
-        let scheme = url.split(':').next().unwrap_or_default();
-        match scheme {
-            #[cfg(feature = "local")]
-            "local" => Ok(Bus::with_driver(crate::local::LocalDriver::open(url).await?)),
-            #[cfg(feature = "amqp")]
-            "amqp" | "amqps" => Ok(Bus::with_driver(crate::amqp::AmqpDriver::open(url).await?)),
-            // Not the rest of it, which may be secret.
-            _ => Err(Error::Configuration(format!(
-                "'{scheme}:' names no engine that this program was built with: it has{}{}",
-                if cfg!(feature = "local") { " 'local:', 'local:./directory'," } else { "" },
-                if cfg!(feature = "amqp") { " 'amqp://host'" } else { "" },
-            ))),
-        }
+        Ok(Bus::of(driver(url).await?))
     }
 
     /// Opens the engine that an environment variable names, or if it is not set another one.
@@ -106,8 +95,11 @@ impl Bus {
 
     /// With a driver of one's own.
     pub fn with_driver(driver: impl Driver + 'static) -> Bus {
-        let inner = Inner { driver: Box::new(driver), topics: Mutex::default(), unheard: AtomicU64::new(0) };
-        Bus { inner: Arc::new(inner) }
+        Bus::of(Box::new(driver))
+    }
+
+    fn of(driver: Box<dyn Driver>) -> Bus {
+        Bus { inner: Arc::new(Inner { driver, topics: Mutex::default(), unheard: AtomicU64::new(0) }) }
     }
 
     /// Makes a topic, or a subscription with its topic, unless they are there: from then on the subscription keeps events,
@@ -163,7 +155,8 @@ impl Bus {
             self.declare_topics(&messages).await?;
             self.driver().publish(&messages).await
         };
-        match published.await {
+        let span = tracing::debug_span!("publish", topic = messages[0].topic, count = messages.len());
+        match published.instrument(span).await {
             Ok(unheard) => {
                 self.note(&messages, unheard);
                 Ok(messages.into_iter().map(|message| message.id).collect())
@@ -289,6 +282,23 @@ impl Bus {
     fn topics(&self) -> MutexGuard<'_, HashMap<&'static str, Known>> {
         // Nothing that is done with it can panic halfway.
         self.inner.topics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The driver of the engine that a URL names.
+pub(crate) async fn driver(url: &str) -> Result<Box<dyn Driver>> {
+    let scheme = url.split(':').next().unwrap_or_default();
+    match scheme {
+        #[cfg(feature = "local")]
+        "local" => Ok(Box::new(crate::local::LocalDriver::open(url).await?)),
+        #[cfg(feature = "amqp")]
+        "amqp" | "amqps" => Ok(Box::new(crate::amqp::AmqpDriver::open(url).await?)),
+        // Not the rest of it, which may be secret.
+        _ => Err(Error::Configuration(format!(
+            "'{scheme}:' names no engine that this program was built with: it has{}{}",
+            if cfg!(feature = "local") { " 'local:', 'local:./directory'," } else { "" },
+            if cfg!(feature = "amqp") { " 'amqp://host'" } else { "" },
+        ))),
     }
 }
 

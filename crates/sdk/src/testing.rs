@@ -12,9 +12,11 @@ use crate::subscription::Subscription;
 use crate::topic::{Target, Topic};
 use leveret_broker::{Broker, Environment, Limits};
 use std::any::Any;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use uuid::Uuid;
 
 /// How long [`TestBus::settle`] waits for handlers, by the clock on the wall.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -53,9 +55,17 @@ const STEP: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub struct TestBus {
     bus: Bus,
-    broker: Broker,
-    clock: Arc<AtomicU64>,
+    time: Time,
     record: Arc<Record>,
+}
+
+/// Whose time goes by.
+#[derive(Debug)]
+enum Time {
+    /// That of a broker in memory, when a test says so.
+    Broker { broker: Broker, clock: Arc<AtomicU64> },
+    /// Of a real engine, whatever a test says.
+    Real,
 }
 
 /// What has happened on a bus.
@@ -93,8 +103,33 @@ impl TestBus {
             ..Environment::system()
         };
         let (broker, record) = (Broker::new(Limits::default(), environment), Arc::<Record>::default());
-        let bus = Bus::with_driver(Recorder { driver: LocalDriver::new(&broker, false), record: record.clone() });
-        TestBus { bus, broker, clock, record }
+        let driver = Box::new(LocalDriver::new(&broker, false));
+        let bus = Bus::with_driver(Recorder { driver, record: record.clone(), names: None });
+        TestBus { bus, time: Time::Broker { broker, clock }, record }
+    }
+
+    /// As [`TestBus::new`]; but if this environment variable is set, [on](TestBus::on) the engine whose URL it is: the same test, with the
+    /// real thing.
+    ///
+    /// # Errors
+    /// As [`Bus::open`].
+    pub async fn from_env(variable: &str) -> Result<TestBus> {
+        match std::env::var(variable) {
+            Ok(url) => TestBus::on(&url).await,
+            Err(_) => Ok(TestBus::new()),
+        }
+    }
+
+    /// A bus for a test on an engine that others use, too, in real time and with names of its own.
+    ///
+    /// # Errors
+    /// As [`Bus::open`].
+    pub async fn on(url: &str) -> Result<TestBus> {
+        let (driver, record) = (crate::bus::driver(url).await?, Arc::<Record>::default());
+        let prefix = format!("test-{}", Uuid::now_v7().simple());
+        let names = Some(Arc::new(Names { prefix, known: Mutex::default() }));
+        let bus = Bus::with_driver(Recorder { driver, record: record.clone(), names });
+        Ok(TestBus { bus, time: Time::Real, record })
     }
 
     /// The bus, for [`App::new`](crate::App::new) and all else.
@@ -102,10 +137,15 @@ impl TestBus {
         &self.bus
     }
 
-    /// Lets time go by for the broker: what is due by then becomes ready.
-    pub fn advance(&self, by: Duration) {
-        self.clock.fetch_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        while self.broker.tick() {}
+    /// Lets time go by for the broker: what is due by then becomes ready. On a real engine, waits for so long.
+    pub async fn advance(&self, by: Duration) {
+        match &self.time {
+            Time::Broker { broker, clock } => {
+                clock.fetch_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+                while broker.tick() {}
+            }
+            Time::Real => tokio::time::sleep(by).await,
+        }
     }
 
     /// Waits until everything that was published is handled or dead, and lets the time go by that this takes.
@@ -117,7 +157,11 @@ impl TestBus {
         loop {
             let waiting = self.idle().await;
             let Some(longest) = waiting else { return };
-            self.advance(longest);
+            match self.time {
+                Time::Broker { .. } => self.advance(longest).await,
+                // Perhaps it takes less.
+                Time::Real => self.advance(STEP).await,
+            }
         }
     }
 
@@ -188,8 +232,51 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Notes what goes through it.
 #[derive(Debug)]
 struct Recorder {
-    driver: LocalDriver,
+    driver: Box<dyn Driver>,
     record: Arc<Record>,
+    names: Option<Arc<Names>>,
+}
+
+/// Names of a test on an engine that others use, too.
+#[derive(Debug)]
+struct Names {
+    prefix: String,
+    known: Mutex<HashMap<&'static str, &'static str>>,
+}
+
+impl Names {
+    /// The name of a topic on the engine. Topics of tests are few, so that what they leak is little.
+    fn of(&self, name: &'static str) -> &'static str {
+        let make = || -> &'static str { Box::leak(format!("{}.{name}", self.prefix).into_boxed_str()) };
+        lock(&self.known).entry(name).or_insert_with(make)
+    }
+
+    fn message(&self, message: &Outgoing) -> Outgoing {
+        Outgoing { topic: self.of(message.topic), ..message.clone() }
+    }
+
+    /// As the engine is to be told of an end.
+    fn settlement(&self, how: Settlement) -> Settlement {
+        match how {
+            Settlement::Done(events) => Settlement::Done(events.iter().map(|event| self.message(event)).collect()),
+            how => how,
+        }
+    }
+}
+
+impl Recorder {
+    fn topic(&self, topic: &TopicSpec) -> TopicSpec {
+        let name = self.names.as_ref().map_or(topic.name, |names| names.of(topic.name));
+        TopicSpec { name, ..*topic }
+    }
+
+    fn subscription(&self, spec: &SubscriptionSpec) -> SubscriptionSpec {
+        SubscriptionSpec { topic: self.topic(&spec.topic), ..spec.clone() }
+    }
+
+    fn message(&self, message: &Outgoing) -> Outgoing {
+        self.names.as_ref().map_or_else(|| message.clone(), |names| names.message(message))
+    }
 }
 
 impl Driver for Recorder {
@@ -198,12 +285,12 @@ impl Driver for Recorder {
     }
 
     fn declare_topic<'a>(&'a self, topic: &'a TopicSpec) -> Work<'a, Result<()>> {
-        self.driver.declare_topic(topic)
+        Box::pin(async { self.driver.declare_topic(&self.topic(topic)).await })
     }
 
     fn declare_subscription<'a>(&'a self, spec: &'a SubscriptionSpec) -> Work<'a, Result<()>> {
         Box::pin(async {
-            self.driver.declare_subscription(spec).await?;
+            self.driver.declare_subscription(&self.subscription(spec)).await?;
             let mut known = lock(&self.record.subscriptions);
             if !spec.broadcast && !known.contains(spec) {
                 known.push(spec.clone());
@@ -214,7 +301,8 @@ impl Driver for Recorder {
 
     fn publish<'a>(&'a self, messages: &'a [Outgoing]) -> Work<'a, Result<u64>> {
         Box::pin(async {
-            let unheard = self.driver.publish(messages).await?;
+            let renamed: Vec<_> = messages.iter().map(|message| self.message(message)).collect();
+            let unheard = self.driver.publish(&renamed).await?;
             _ = self.record.publish(messages);
             Ok(unheard)
         })
@@ -222,22 +310,23 @@ impl Driver for Recorder {
 
     fn receive<'a>(&'a self, spec: &'a SubscriptionSpec, dead: bool, most: u16) -> Work<'a, Result<Box<dyn Receiver>>> {
         Box::pin(async move {
-            let receiver = self.driver.receive(spec, dead, most).await?;
+            let receiver = self.driver.receive(&self.subscription(spec), dead, most).await?;
             let queue = (!dead).then(|| spec.queue());
-            Ok(Box::new(Recorded { receiver, record: self.record.clone(), queue }) as Box<dyn Receiver>)
+            Ok(Box::new(Recorded { receiver, record: self.record.clone(), names: self.names.clone(), queue })
+                as Box<dyn Receiver>)
         })
     }
 
     fn respond<'a>(&'a self, name: &'static str, prefetch: u16) -> Work<'a, Result<Box<dyn Receiver>>> {
-        self.driver.respond(name, prefetch)
+        self.driver.respond(self.names.as_ref().map_or(name, |names| names.of(name)), prefetch)
     }
 
     fn request<'a>(&'a self, request: &'a Outgoing, timeout: Duration) -> Work<'a, Result<Reply>> {
-        self.driver.request(request, timeout)
+        Box::pin(async move { self.driver.request(&self.message(request), timeout).await })
     }
 
     fn backlog<'a>(&'a self, spec: &'a SubscriptionSpec) -> Work<'a, Result<Backlog>> {
-        self.driver.backlog(spec)
+        Box::pin(async { self.driver.backlog(&self.subscription(spec)).await })
     }
 
     fn close(&self) -> Work<'_, Result<()>> {
@@ -280,6 +369,7 @@ impl Record {
 struct Recorded {
     receiver: Box<dyn Receiver>,
     record: Arc<Record>,
+    names: Option<Arc<Names>>,
     /// `None` for dead letters.
     queue: Option<String>,
 }
@@ -287,6 +377,7 @@ struct Recorded {
 struct Noted {
     receipt: Box<dyn Receipt>,
     record: Arc<Record>,
+    names: Option<Arc<Names>>,
     queue: String,
     body: Vec<u8>,
 }
@@ -297,7 +388,7 @@ impl Recorded {
         let Some(queue) = &self.queue else { return };
         let wrapped = out.split_off(begin).into_iter().map(|received| {
             let (record, queue, body) = (self.record.clone(), queue.clone(), received.message.body.clone());
-            let receipt = Box::new(Noted { receipt: received.receipt, record, queue, body });
+            let receipt = Box::new(Noted { receipt: received.receipt, record, names: self.names.clone(), queue, body });
             Received { receipt, ..received }
         });
         out.extend(wrapped);
@@ -325,10 +416,14 @@ impl Receiver for Recorded {
 impl Receipt for Noted {
     fn settle(self: Box<Self>, how: Settlement) -> Work<'static, Result<()>> {
         Box::pin(async move {
-            let Noted { receipt, record, queue, body } = *self;
+            let Noted { receipt, record, names, queue, body } = *self;
+            let renamed = |how| match &names {
+                Some(names) => names.settlement(how),
+                None => how,
+            };
             let Settlement::Done(events) = &how else { return receipt.settle(how).await };
             let noted = record.done(vec![(queue, body)], events);
-            let settled = receipt.settle(how).await;
+            let settled = receipt.settle(renamed(how)).await;
             record.take_back(noted, &settled);
             settled
         })
@@ -336,7 +431,11 @@ impl Receipt for Noted {
 
     fn settle_all(self: Box<Self>, others: Vec<Box<dyn Receipt>>, how: Settlement) -> Work<'static, Result<()>> {
         Box::pin(async move {
-            let Noted { receipt, record, queue, body } = *self;
+            let Noted { receipt, record, names, queue, body } = *self;
+            let renamed = |how| match &names {
+                Some(names) => names.settlement(how),
+                None => how,
+            };
             let (mut handled, mut receipts) = (vec![(queue, body)], Vec::new());
             for other in others {
                 let other: Box<dyn Any> = other;
@@ -346,7 +445,7 @@ impl Receipt for Noted {
             }
             let Settlement::Done(events) = &how else { return receipt.settle_all(receipts, how).await };
             let noted = record.done(handled, events);
-            let settled = receipt.settle_all(receipts, how).await;
+            let settled = receipt.settle_all(receipts, renamed(how)).await;
             record.take_back(noted, &settled);
             settled
         })

@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tower::Service as _;
+use tracing::field::Empty;
+use tracing::{Instrument, Span};
 
 /// What is received, and how it is handled.
 pub(crate) struct Work {
@@ -231,7 +233,7 @@ impl Shared {
         mut receipts: Vec<Box<dyn Receipt>>,
     ) {
         let handled = match call {
-            Ok(call) => trace::within(of.trace, self.guarded(call)).await,
+            Ok(call) => trace::within(of.trace, self.guarded(call).instrument(self.span(&of))).await,
             Err(error) => Err(error),
         };
         let mut handled = handled.unwrap_or_else(|error| Handled::new(Outcome::Retry(error)));
@@ -249,6 +251,15 @@ impl Shared {
             return self.settle(first, how, &of).await;
         }
         self.settle_all(first, receipts, how, &of).await;
+    }
+
+    fn span(&self, of: &Of) -> Span {
+        let Origin { topic, subscription } = self.work.source.origin();
+        let span = tracing::info_span!("handle", topic, subscription, message = %of.id, of.attempt, trace = Empty);
+        if let Some(trace) = &of.trace {
+            span.record("trace", tracing::field::display(trace));
+        }
+        span
     }
 
     /// Runs a handler, up to its deadline. A panic is a failure.

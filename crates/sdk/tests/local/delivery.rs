@@ -54,9 +54,9 @@ async fn a_delayed_event_comes_after_its_delay() {
     let bench = TestBus::new();
     bench.bus().declare(&SUBSCRIPTION).await.expect("declared");
     TOPIC.publish(bench.bus(), &1).delay(Duration::from_secs(60)).await.expect("published");
-    bench.advance(Duration::from_secs(59));
+    bench.advance(Duration::from_secs(59)).await;
     until_backlog(bench.bus(), &SUBSCRIPTION, (0, 0, 0)).await;
-    bench.advance(Duration::from_secs(1));
+    bench.advance(Duration::from_secs(1)).await;
     until_backlog(bench.bus(), &SUBSCRIPTION, (1, 0, 0)).await;
 }
 
@@ -105,7 +105,7 @@ async fn what_a_handler_publishes_is_published_if_it_succeeds() {
     ORDERS.publish_all(bench.bus(), &[1, 2]).await.expect("published");
     until_backlog(bench.bus(), &BILLING, (0, 1, 0)).await;
     until_backlog(bench.bus(), &MAIL, (1, 0, 0)).await;
-    bench.advance(Duration::from_secs(1));
+    bench.advance(Duration::from_secs(1)).await;
     until_backlog(bench.bus(), &MAIL, (2, 0, 0)).await;
     app.drain().await.expect("it ends");
 }
@@ -127,7 +127,7 @@ async fn a_key_waits_while_one_of_its_events_does_and_others_go_on() {
     let mut first = seen.wait(2).await;
     first.sort();
     assert_eq!(first, ["a-first-1", "b-1"]);
-    bench.advance(Duration::from_secs(1));
+    bench.advance(Duration::from_secs(1)).await;
     assert_eq!(seen.wait(2).await, ["a-first-2", "a-second-1"]);
     app.drain().await.expect("it ends");
 }

@@ -37,7 +37,7 @@ async fn a_batch_is_handled_at_once_and_one_bad_event_takes_no_others_with_it() 
     TOPIC.publish_all(bench.bus(), &[5, 13, 6]).await.expect("published");
     until_backlog(bench.bus(), &ADD, (0, 4, 0)).await;
     seen.take();
-    bench.advance(Duration::from_secs(1));
+    bench.advance(Duration::from_secs(1)).await;
     let mut retried = seen.wait(4).await;
     retried.sort();
     assert_eq!(retried, ["[13]", "[13]", "[5]", "[6]"]);
@@ -91,7 +91,7 @@ async fn a_broadcast_reaches_everyone_who_listens_and_nobody_else() {
     let mut heard = seen.wait(2).await;
     heard.sort();
     assert_eq!(heard, ["ann hello 1", "bob hello 1"]);
-    bench.advance(Duration::from_secs(1));
+    bench.advance(Duration::from_secs(1)).await;
     assert_eq!(seen.wait(1).await, ["bob hello 2"]);
     bob.drain().await.expect("it ends");
     TOPIC.publish(bench.bus(), &"bye".to_string()).await.expect("published");
@@ -189,7 +189,7 @@ async fn messages_can_be_pulled_and_settled_by_hand() {
     }
     until_backlog(bench.bus(), &SUBSCRIPTION, (0, 1, 1)).await;
     until_backlog(bench.bus(), &COPY, (1, 0, 0)).await;
-    bench.advance(Duration::from_secs(1));
+    bench.advance(Duration::from_secs(1)).await;
     let mut stream = std::pin::pin!(pull.into_stream());
     let again = std::future::poll_fn(|context| stream.as_mut().poll_next(context)).await.expect("it goes on");
     let again = again.expect("it runs");

@@ -22,7 +22,7 @@ async fn a_failure_is_tried_again_later_and_later_until_it_is_dead() {
         assert_eq!(seen.wait(1).await, [attempt]);
         until_backlog(bench.bus(), &SUBSCRIPTION, (0, 1, 0)).await;
         // With full jitter it may be earlier, never later.
-        bench.advance(Duration::from_secs(wait));
+        bench.advance(Duration::from_secs(wait)).await;
     }
     assert_eq!(seen.wait(1).await, ["4"]);
     until_backlog(bench.bus(), &SUBSCRIPTION, (0, 0, 1)).await;
@@ -75,12 +75,12 @@ async fn a_handler_may_say_when_it_is_tried_again_and_the_attempts_go_on() {
     TOPIC.publish(bench.bus(), &1).await.expect("published");
     assert_eq!(seen.wait(1).await, ["1"]);
     until_backlog(bench.bus(), &SUBSCRIPTION, (0, 1, 0)).await;
-    bench.advance(Duration::from_secs(3599));
+    bench.advance(Duration::from_secs(3599)).await;
     assert!(seen.take().is_empty());
-    bench.advance(Duration::from_secs(1));
+    bench.advance(Duration::from_secs(1)).await;
     assert_eq!(seen.wait(1).await, ["2"]);
     until_backlog(bench.bus(), &SUBSCRIPTION, (0, 1, 0)).await;
-    bench.advance(Duration::from_secs(1));
+    bench.advance(Duration::from_secs(1)).await;
     assert_eq!(seen.wait(1).await, ["3"]);
     app.drain().await.expect("it ends");
     until_backlog(bench.bus(), &SUBSCRIPTION, (0, 0, 0)).await;
