@@ -93,6 +93,34 @@ async fn an_exchange_that_somebody_deletes_comes_back() {
     assert_eq!((bus.backlog(&SUBSCRIPTION).await.expect("declared").ready, bus.unheard()), (1, 0));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_ends_when_its_queue_is_deleted() {
+    static TOPIC: Topic<u32> = Topic::new("doomed");
+    static SUBSCRIPTION: Subscription<u32> = TOPIC.subscription("s");
+    let broker = Broker::in_memory();
+    let driver = LocalDriver::new(&broker, false);
+    let driver = driver.listening("127.0.0.1:0".parse().expect("an address")).await.expect("it is free");
+    let bus = Bus::open(&format!("amqp://{}", driver.address().expect("it listens"))).await.expect("it listens");
+    let unknown = bus.backlog(&SUBSCRIPTION).await.expect_err("it was not declared");
+    assert!(unknown.to_string().contains("doomed.s"), "{unknown}");
+    bus.declare(&SUBSCRIPTION).await.expect("declared");
+    let mut pull = bus.pull(&SUBSCRIPTION, 1).await.expect("it is there");
+    broker.connect().delete_queue("doomed.s").expect("it is there");
+    let ended = tokio::time::timeout(Duration::from_secs(10), pull.next()).await.expect("it ends");
+    assert!(!matches!(ended, Ok(Some(_))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_that_is_refused_is_told_at_once() {
+    let (_local, url) = embedded().await;
+    let url = url.replace("amqp://", "amqp://guest:secret@");
+    let error = Bus::open(&url).await.map(drop).expect_err("it is refused").to_string();
+    assert!(error.contains("ACCESS_REFUSED") && !error.contains("secret"), "{error}");
+    let error = Bus::open(&format!("{}/nowhere", url.replace("guest:secret@", ""))).await.map(drop);
+    let error = error.expect_err("there is no such virtual host").to_string();
+    assert!(error.contains("nowhere"), "{error}");
+}
+
 #[tokio::test]
 async fn what_is_no_valid_url_is_refused_without_its_secrets() {
     let error = Bus::open("amqp://user:secret@host?hartbeat=3").await.map(drop).expect_err("it is refused").to_string();
