@@ -310,6 +310,8 @@ impl Model {
     /// Lets be seen what a queue gets by a unit; true if there was something.
     fn fill(&mut self, queue: usize, unit: UnitId, seq: Seq) -> bool {
         let (now, contents) = (self.now, &self.contents);
+        // What follows in this operation from other units may have been written before one that is late.
+        let placed_by = if self.units[unit].late { seq + 1 } else { seq };
         let Some(life) = self.queues[queue].last_mut() else { return false };
         let mut filled = false;
         for index in life.waiting.clone() {
@@ -317,7 +319,7 @@ impl Model {
             if entry.state != State::Waits(unit) {
                 continue;
             }
-            entry.note_placed(seq);
+            entry.note_placed(placed_by);
             if !life.durable {
                 entry.expires = life.rules.expires(now, contents[entry.id as usize].life);
             }
