@@ -69,6 +69,8 @@ pub struct Entry {
     pub placed_by: Seq,
     pub removed: Option<Event>,
     pub state: State,
+    /// Its last delivery's tag and position.
+    pub given: Option<(u64, u64)>,
     /// First handed out in this life.
     pub delivered: Option<Seq>,
     /// It was flagged when this life began.
@@ -484,6 +486,7 @@ impl Entry {
             placed_by: enqueued.seq,
             removed: None,
             state,
+            given: None,
             delivered: None,
             was_flagged: false,
             flagged: false,
