@@ -150,7 +150,7 @@ impl Model {
         for (place, failed) in returns {
             let Some(given) = self.entry(place).map(|entry| entry.given) else { continue };
             let continued = given.map(|given| (place.queue, failed, given));
-            if let Some((queue, next)) = before.filter(|(_, next)| *next != continued) {
+            if let Some((queue, _)) = before.filter(|(_, next)| *next != continued) {
                 self.drop_excess(queue);
             }
             self.return_one(place, failed);
