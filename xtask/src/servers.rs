@@ -49,6 +49,11 @@ impl Broker {
         format!("amqp://guest:guest@{}", self.address)
     }
 
+    /// Where it listens on the loopback.
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
     /// Stops it as an operator does, with SIGTERM; it must say goodbye and exit with 0.
     pub fn stop(mut self) -> Result<()> {
         let status = self.process.terminate(Duration::from_secs(30))?;

@@ -16,6 +16,7 @@ const KILLS: &str = "1000";
 
 const PARTS: &[Part] = &[
     Part { name: "fuzz", about: "ten million inputs for each fuzz target of the wire codec", run: fuzz_wire },
+    Part { name: "sdk", about: "fifty kills with the SDK on both sides, the broker away for up to 30 s", run: sdk },
     Part { name: "crash", about: "a thousand times kill -9 under load, and what is left", run: crash },
 ];
 
@@ -32,6 +33,11 @@ pub fn run(args: &SoakArgs) -> Result<ExitCode> {
 
 fn fuzz_wire(run: &Run) -> Result<Outcome> {
     fuzz::fuzz(FUZZ_RUNS, None, &|command| run.command(command))?;
+    Ok(Outcome::Passed)
+}
+
+fn sdk(run: &Run) -> Result<Outcome> {
+    crate::test::chaos(run, &["--deeds", "50", "--away", "30000"])?;
     Ok(Outcome::Passed)
 }
 

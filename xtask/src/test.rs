@@ -18,11 +18,12 @@ const PARTS: &[Part] = &[
     Part { name: "codegen", about: "generated files are up to date", run: codegen },
     Part { name: "unit", about: "the crates' own tests, doc tests and tidy", run: unit },
     Part { name: "docs", about: "rustdoc has no warning", run: docs },
-    Part { name: "build", about: "release builds of leveret, judge and crash", run: build },
+    Part { name: "build", about: "release builds of leveret, judge, crash and sdk", run: build },
     Part { name: "sim", about: "10 000 runs on a simulated disk that fails, and every mutant", run: simulation },
     Part { name: "readme", about: "the README's session prints what the README shows", run: readme_session },
     Part { name: "interop", about: "foreign clients against Leveret", run: interop },
     Part { name: "crash", about: "twenty times kill -9 under load, and what is left", run: crash },
+    Part { name: "sdk", about: "the SDK over AMQP, beside Go and Python, and while everything is killed", run: sdk },
     Part { name: "compare", about: "the same scripts on RabbitMQ beside it", run: compare },
 ];
 
@@ -99,6 +100,7 @@ fn build(run: &Run) -> Result<Outcome> {
     run.release_binary("leveret-server", "leveret")?;
     run.release_binary("leveret-interop", "judge")?;
     run.release_binary("leveret-interop", "crash")?;
+    run.release_binary("leveret-interop", "sdk")?;
     Ok(Outcome::Passed)
 }
 
@@ -140,6 +142,41 @@ pub fn kill(run: &Run, arguments: &[&str]) -> Result<()> {
     let crash = run.release_binary("leveret-interop", "crash")?;
     let data = run.fresh_directory("crash")?.join("data");
     run.command(Command::new(crash).arg("--leveret").arg(leveret).arg("--data-dir").arg(data).args(arguments))
+}
+
+/// First on Leveret, then on RabbitMQ where it is installed.
+fn sdk(run: &Run) -> Result<Outcome> {
+    let binary = run.release_binary("leveret-server", "leveret")?;
+    let broker = Broker::leveret(run, &binary)?;
+    run.command(sdk_command(run)?.args(["judge", "--url", &broker.url()]))?;
+    broker.stop()?;
+    chaos(run, &["--deeds", "8"])?;
+    let Some(rabbitmq) = rabbitmq_binary() else {
+        return Ok(Outcome::skipped(
+            "sdk on RabbitMQ",
+            "rabbitmq-server is not installed; `compare` installs it with --install",
+        ));
+    };
+    let broker = Broker::rabbitmq(run, &rabbitmq)?;
+    run.command(sdk_command(run)?.args(["judge", "--url", &broker.url()]))?;
+    run.command(sdk_command(run)?.args(["chaos", "--deeds", "6", "--port", &broker.port().to_string()]))?;
+    broker.stop()?;
+    run.missing_in_log()
+}
+
+fn sdk_command(run: &Run) -> Result<Command> {
+    let mut command = Command::new(run.release_binary("leveret-interop", "sdk")?);
+    command.current_dir(&run.root).env("CARGO_TARGET_DIR", &run.target);
+    Ok(command)
+}
+
+/// Kills Leveret, its connections and channels with the SDK on both sides.
+pub fn chaos(run: &Run, arguments: &[&str]) -> Result<()> {
+    let leveret = run.release_binary("leveret-server", "leveret")?;
+    let data = run.fresh_directory("sdk-chaos")?;
+    run.command(
+        sdk_command(run)?.arg("chaos").arg("--leveret").arg(leveret).arg("--data-dir").arg(data).args(arguments),
+    )
 }
 
 fn compare(run: &Run) -> Result<Outcome> {

@@ -15,6 +15,7 @@ pub mod install;
 pub mod process;
 pub mod report;
 pub mod run;
+pub mod sdk;
 pub mod verdict;
 
 use std::path::{Path, PathBuf};

@@ -67,9 +67,12 @@ impl Bus {
     /// - `local:` the Leveret broker in this process, in memory;
     /// - `local:./directory` the same, durable; `?sync=always|never|interval:<milliseconds>` says when what is confirmed
     ///   is on the disk (`always`).
-    ///
-    /// With `?listen=127.0.0.1:5672`, and the crate's feature `listen`, other programs on this machine can join the broker at
-    /// `amqp://guest:guest@127.0.0.1:5672`, in any language.
+    ///   With `?listen=127.0.0.1:5672`, and the crate's feature `listen`, other programs on this machine can join the broker at
+    ///   `amqp://guest:guest@127.0.0.1:5672`, in any language.
+    /// - `amqp://user:password@host:port/vhost` Leveret, or RabbitMQ from 3.10 on, with the feature `amqp`; `amqps://` the same over
+    ///   TLS, with the feature `amqps`. `?timeout=<seconds>` says how long a broker is waited for that does not answer, when it is
+    ///   opened and when something is published (30), and `heartbeat=<seconds>` how often the two assure each other that they are
+    ///   there (15; 0 for not at all). [`AmqpDriver`](crate::amqp::AmqpDriver) says what RabbitMQ cannot do.
     ///
     /// # Errors
     /// [`Error::Configuration`] for a URL that is not valid, or one whose engine this program was built without;
@@ -284,12 +287,17 @@ impl Bus {
 
 /// The driver of the engine that a URL names.
 pub(crate) async fn driver(url: &str) -> Result<Box<dyn Driver>> {
-    match url.split(':').next().unwrap_or_default() {
+    let scheme = url.split(':').next().unwrap_or_default();
+    match scheme {
         #[cfg(feature = "local")]
         "local" => Ok(Box::new(crate::local::LocalDriver::open(url).await?)),
+        #[cfg(feature = "amqp")]
+        "amqp" | "amqps" => Ok(Box::new(crate::amqp::AmqpDriver::open(url).await?)),
+        // Not the rest of it, which may be secret.
         _ => Err(Error::Configuration(format!(
-            "'{url}' names no engine that this program was built with: expected {}",
-            if cfg!(feature = "local") { "'local:' or 'local:./directory'" } else { "a feature of the crate" }
+            "'{scheme}:' names no engine that this program was built with: it has{}{}",
+            if cfg!(feature = "local") { " 'local:', 'local:./directory'," } else { "" },
+            if cfg!(feature = "amqp") { " 'amqp://host'" } else { "" },
         ))),
     }
 }

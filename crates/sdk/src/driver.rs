@@ -111,9 +111,9 @@ impl SubscriptionSpec {
 pub struct Backlog {
     /// Can be delivered.
     pub ready: u64,
-    /// Were delivered, and are not settled.
+    /// Were delivered, and are not settled. Always 0 on `amqp://`: the protocol does not tell.
     pub unsettled: u64,
-    /// Wait for their next attempt.
+    /// Wait for their next attempt. Always 0 on `amqp://`: the protocol does not tell.
     pub waiting: u64,
     /// Ended in the dead-letter queue.
     pub dead: u64,

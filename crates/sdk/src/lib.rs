@@ -33,6 +33,8 @@
 //! redriven. A message that waits for its next attempt waits in the engine: it holds no worker, no memory, and nobody up, except
 //! those with the same key of an [ordered](Subscription::ordered) subscription.
 
+#[cfg(feature = "amqp")]
+pub mod amqp;
 mod app;
 #[cfg(feature = "asyncapi")]
 mod asyncapi;
@@ -40,7 +42,7 @@ mod bus;
 mod codec;
 #[cfg(feature = "conformance")]
 pub mod conformance;
-#[cfg_attr(not(feature = "local"), allow(dead_code))]
+#[cfg_attr(not(any(feature = "local", feature = "amqp")), allow(dead_code))]
 mod contract;
 mod dead;
 mod delivery;
