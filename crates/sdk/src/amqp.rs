@@ -104,13 +104,14 @@ impl AmqpDriver {
 
 /// Asks until somebody answers.
 async fn first_answer(address: &Address, deadline: Instant) -> Result<Engine> {
-    let mut pause = Pause::default();
+    let (mut pause, mut why) = (Pause::default(), "it does not answer".to_string());
     loop {
-        let why = match tokio::time::timeout_at(deadline, engine::ask(address)).await {
+        why = match tokio::time::timeout_at(deadline, engine::ask(address)).await {
             Ok(Ok(engine)) => return Ok(engine),
             Ok(Err(Unknown::Foreign(error))) => return Err(error),
             Ok(Err(Unknown::Unreachable(why))) => why,
-            Err(_) => "it does not answer".to_string(),
+            // What was wrong before says more.
+            Err(_) => why,
         };
         if Instant::now() >= deadline {
             let seconds = address.timeout.as_secs_f64();
