@@ -23,14 +23,14 @@ const PARTS: &[Part] = &[
     Part { name: "readme", about: "the README's session prints what the README shows", run: readme_session },
     Part { name: "interop", about: "foreign clients against Leveret", run: interop },
     Part { name: "crash", about: "twenty times kill -9 under load, and what is left", run: crash },
-    Part { name: "sdk", about: "the SDK over AMQP, beside Go and Python, and while everything is killed", run: sdk },
     Part { name: "compare", about: "the same scripts on RabbitMQ beside it", run: compare },
+    Part { name: "sdk", about: "the SDK over AMQP, beside Go and Python, and while everything is killed", run: sdk },
 ];
 
-/// What says the most in the least time.
 /// Features that are off unless a program asks for them.
 const FEATURES: &str = "leveret/asyncapi,leveret/conformance,leveret/listen";
 
+/// What says the most in the least time.
 const QUICK: [&str; 3] = ["fmt", "clippy", "unit"];
 
 /// What `cargo xtask test` may be told.

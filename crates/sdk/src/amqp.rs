@@ -1,6 +1,6 @@
 //! `amqp://` and `amqps://`: brokers that speak AMQP 0-9-1. Leveret has everything; RabbitMQ, from 3.10 on, what is said at [`AmqpDriver`].
 //!
-//! Lapin is the client; its recovery is not used. [`link`] keeps two connections, [`publisher`] publishes on one, [`receiver`] consumes on the
+//! Lapin is the client; its recovery is not used. `link` keeps two connections, `publisher` publishes on one, `receiver` consumes on the
 //! other. docs/wire-contract.md says what goes over the wire.
 
 mod address;

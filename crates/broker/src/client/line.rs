@@ -197,7 +197,7 @@ impl Core {
         Ok(())
     }
 
-    /// Takes an ack, which [`Core::apply_settled`] applies.
+    /// Takes an ack, which [`Core::apply_acks`] applies.
     pub(super) fn note_ack(&mut self, tag: u64) -> Result<()> {
         Ok(self.channel.settle(tag, false, Settle::Ack)?)
     }

@@ -175,12 +175,27 @@ impl Chain {
     /// The batch before a segment whose first batch does not tell. Within an epoch that is the end of the segment before
     /// it; where an epoch begins, it is the last one that was certain then.
     fn before(&mut self, log: LogId, segment: &Segment, segments: &mut Vec<Segment>) -> io::Result<Lsn> {
+        let number = first_number(log, segment)?;
         while let Some(before) = segments.last() {
             if before.epoch == segment.epoch {
                 return Ok(lsn(before.number, u32::MAX));
             }
-            let durable = durable(log, before)?;
-            if let Some(head) = last_head(log, before, &|head| lsn(head.segment, head.end()) <= durable)? {
+            let (durable, mut seen) = (durable(log, before)?, 0);
+            let good = read_segment(log, before, None, &mut |item| match item {
+                Item::Batch(head) => {
+                    seen = head.number;
+                    true
+                }
+                Item::Record(_) => true,
+                Item::Bad { lsn, .. } => lsn < durable,
+            })?;
+            let head = match number.is_some_and(|number| seen + 1 < number) {
+                // There was another segment behind it then, whose file has been used again since. Nothing of that one was
+                // certain, but it began when all of this one was.
+                true => good,
+                false => last_head(log, before, &|head| lsn(head.segment, head.end()) <= durable)?,
+            };
+            if let Some(head) = head {
                 return Ok(head.lsn());
             }
             let (slot, first) = (before.slot.clone(), before.first);
@@ -235,6 +250,12 @@ fn durable(log: LogId, segment: &Segment) -> io::Result<Lsn> {
         false
     })?;
     Ok(durable.get())
+}
+
+/// The number of a segment's first batch, whose header is damaged, as the batch behind it tells.
+fn first_number(log: LogId, segment: &Segment) -> io::Result<Option<u64>> {
+    let second = Reader::new(log, segment)?.next_head(None)?;
+    Ok(second.filter(|head| head.previous == lsn(segment.number, 0)).map(|head| head.number - 1))
 }
 
 /// The last of a segment's headers that is as it should be.

@@ -181,7 +181,7 @@ impl Conn {
         };
         let place = receive(model, (queue, number), &delivery, delivery.offset, taker, no_ack)?;
         if !no_ack {
-            chan.held.insert(tag, place);
+            chan.hold(tag, delivery.position, place, model);
         }
         check_ready(model, queue, left)
     }
@@ -232,6 +232,7 @@ impl Conn {
         let (session, chan, mut out) = (&self.session, &mut self.chans[chan], Vec::new());
         let consumer = &mut chan.consumers[index];
         let taker = Taker { holder: Holder::Consumer(self.index, consumer.number), filter: consumer.filter };
+        let (from, no_ack) = ((consumer.queue, consumer.queue_number), consumer.no_ack);
         let Some(pulled) = chan.channel.pull(session, consumer.number, max_bytes, &mut out) else {
             consumer.number = u32::MAX;
             return Ok(());
@@ -240,11 +241,10 @@ impl Conn {
         let mut tag = pulled.first_tag;
         for delivery in &out {
             let mut at = delivery.offset;
-            for _ in 0..delivery.count {
-                let from = (consumer.queue, consumer.queue_number);
-                let place = receive(model, from, delivery, at, taker, consumer.no_ack)?;
-                if !consumer.no_ack {
-                    chan.held.insert(tag, place);
+            for position in delivery.position..delivery.position + u64::from(delivery.count) {
+                let place = receive(model, from, delivery, at, taker, no_ack)?;
+                if !no_ack {
+                    chan.hold(tag, position, place, model);
                 }
                 tag += 1;
                 at = delivery.block.skip(at, 1);
@@ -261,16 +261,18 @@ impl Conn {
             false => vec![tag],
         };
         model.say(|| format!("    {how:?} {tag}, multiple: {multiple}"));
+        let mut returns = Vec::new();
         for tag in tags {
             let Some(place) = chan.held.remove(&tag) else { return Err(format!("tag {tag} is not held")) };
             model.say(|| format!("    {:?}", model.name(place)));
             match (chan.mode, how) {
                 (Mode::Transaction, _) => chan.transaction.settled.push((place, how, tag)),
-                (_, Settle::Requeue | Settle::Fail) => model.come_back(place, how == Settle::Fail),
+                (_, Settle::Requeue | Settle::Fail) => returns.push((place, how == Settle::Fail)),
                 (_, Settle::Reject) => model.die(place, Reason::Rejected),
                 (_, Settle::Ack) => model.remove(place, model.event()),
             }
         }
+        model.come_back(returns);
         chan.channel.apply_settled();
         Ok(())
     }
@@ -278,7 +280,7 @@ impl Conn {
     pub fn recover(&mut self, chan: usize, model: &mut Model) -> Step {
         let chan = &mut self.chans[chan];
         chan.channel.recover(&mut self.session);
-        std::mem::take(&mut chan.held).into_values().for_each(|place| model.come_back(place, false));
+        model.come_back(std::mem::take(&mut chan.held).into_values().map(|place| (place, false)));
         Ok(())
     }
 
@@ -321,12 +323,13 @@ impl Conn {
             model.append(id, &targets, event, state);
             targets.iter().filter(|_| done).for_each(|&(queue, _)| model.drop_excess(queue));
         }
+        let mut returns = Vec::new();
         for (place, how, _) in settled {
             let failed = how == Settle::Fail;
             let comes_back = failed || how == Settle::Requeue;
             logged |= !comes_back && model.is_place_logged(place);
             match how {
-                _ if comes_back && done => model.come_back(place, failed),
+                _ if comes_back && done => returns.push((place, failed)),
                 _ if comes_back => model.set_state(place, State::Returns(unit, failed)),
                 Settle::Reject => {
                     model.reject_in(place, event, state);
@@ -335,6 +338,7 @@ impl Conn {
                 _ => model.remove(place, event),
             }
         }
+        model.come_back(returns);
         match done {
             true => model.finish_unit(unit, logged),
             false => chan.committing = Some(Committing { unit, logged }),
@@ -472,7 +476,7 @@ impl Conn {
         old.roll_back();
         old.forget_consumers(self.index, model);
         old.channel.close(&mut self.session);
-        old.held.into_values().for_each(|place| model.come_back(place, true));
+        model.come_back(old.held.into_values().map(|place| (place, true)));
         self.listen();
         Ok(())
     }
@@ -484,7 +488,7 @@ impl Conn {
         for mut chan in chans {
             chan.roll_back();
             chan.forget_consumers(index, model);
-            chan.held.into_values().for_each(|place| model.come_back(place, true));
+            model.come_back(chan.held.into_values().map(|place| (place, true)));
             channels.push(chan.channel);
         }
         session.close(channels.into_iter());
@@ -511,6 +515,12 @@ impl Chan {
             transaction: Transaction::default(),
             committing: None,
         }
+    }
+
+    /// It was given a message that it has to settle.
+    fn hold(&mut self, tag: u64, position: u64, place: Place, model: &mut Model) {
+        self.held.insert(tag, place);
+        model.entry(place).into_iter().for_each(|entry| entry.given = Some((tag, position)));
     }
 
     fn forget_consumers(&mut self, conn: usize, model: &mut Model) {

@@ -142,8 +142,24 @@ impl Model {
         self.remove(place, event);
     }
 
-    /// A message returns to its queue.
-    pub fn come_back(&mut self, place: Place, failed: bool) {
+    /// Messages return to their queues from a channel, in order; of each it is told whether its consumer has failed.
+    /// Those that were given one behind the other return as one, and then what is too much is dropped: a queue that a
+    /// start has found with more than it may have drops more of them than if they came one by one.
+    pub fn come_back(&mut self, returns: impl IntoIterator<Item = (Place, bool)>) {
+        let mut before = None;
+        for (place, failed) in returns {
+            let Some(given) = self.entry(place).map(|entry| entry.given) else { continue };
+            let continued = given.map(|given| (place.queue, failed, given));
+            if let Some((queue, _)) = before.filter(|(_, next)| *next != continued) {
+                self.drop_excess(queue);
+            }
+            self.return_one(place, failed);
+            before = Some((place.queue, given.map(|(tag, position)| (place.queue, failed, (tag + 1, position + 1)))));
+        }
+        before.into_iter().for_each(|(queue, _)| self.drop_excess(queue));
+    }
+
+    fn return_one(&mut self, place: Place, failed: bool) {
         let (event, now) = (self.event(), self.now);
         let Some(rules) = self.queue(place.queue).filter(|life| life.number == place.number).map(|life| life.rules)
         else {
@@ -166,7 +182,6 @@ impl Model {
         } else {
             self.set_state(place, State::Ready);
         }
-        self.drop_excess(place.queue);
     }
 
     /// Drops the oldest messages of a queue that has too many.
@@ -301,15 +316,15 @@ impl Model {
         }
         // Without rules nobody has to know when.
         self.vague = !self.world.ruled;
-        for (place, failed) in returns {
-            self.come_back(place, failed);
-        }
+        self.come_back(returns);
         self.vague = false;
     }
 
     /// Lets be seen what a queue gets by a unit; true if there was something.
     fn fill(&mut self, queue: usize, unit: UnitId, seq: Seq) -> bool {
         let (now, contents) = (self.now, &self.contents);
+        // What follows in this operation from other units may have been written before one that is late.
+        let placed_by = if self.units[unit].late { seq + 1 } else { seq };
         let Some(life) = self.queues[queue].last_mut() else { return false };
         let mut filled = false;
         for index in life.waiting.clone() {
@@ -317,7 +332,7 @@ impl Model {
             if entry.state != State::Waits(unit) {
                 continue;
             }
-            entry.note_placed(seq);
+            entry.note_placed(placed_by);
             if !life.durable {
                 entry.expires = life.rules.expires(now, contents[entry.id as usize].life);
             }

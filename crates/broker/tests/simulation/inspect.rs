@@ -174,8 +174,9 @@ impl Look<'_> {
             bound.map_err(text)?;
         }
         let now = self.clocks.now();
-        // What an older checkpoint says may wait for a time of an earlier life, which nobody has noted.
-        let last = self.damaged.then_some(now + 1_000_000_000);
+        // What an older checkpoint says may wait for a time of an earlier life, which nobody has noted. Nor are the times
+        // known if it could not be told what of a group waits; all of it comes back even so.
+        let last = (self.damaged || self.model.unclear).then_some(now + 1_000_000_000);
         for at in self.model.dues(now).into_iter().chain(last) {
             if self.total == messages && !self.damaged {
                 break;

@@ -247,3 +247,35 @@ fn a_queue_is_there_as_it_was_declared() {
     );
     check(&[], expect!["q0 number 1 is missing, although operation 1 was durable"]);
 }
+
+#[test]
+fn a_transaction_may_have_given_a_message_back_before_its_queue_was_deleted() {
+    let mut history = History::new();
+    let a = history.publish(1);
+    history.confirm(a);
+    let commit = history.commit();
+    let b = history.publish_as(0, commit);
+    history.0.set_state(history.place(1, a), State::Returns(0, false));
+    history.next();
+    history.0.delete_queue(1);
+    let check = |committed: bool, returned: u64, expected: Expect| {
+        let message = |id, returned| FoundMessage { id, flagged: true, returned, waits: None, position: None };
+        let first = if committed { vec![message(b, 0)] } else { vec![] };
+        let queues = [(1, first), (2, vec![message(a, returned)])];
+        let queues = queues.map(|(number, messages)| FoundQueue { number, messages, waiting: 0 });
+        let mut found = Found { queues: queues.into_iter().enumerate().collect(), ..Found::default() };
+        found.exchanges.extend([(0, 0), (3, 0)]);
+        expected.assert_eq(&judge(&history.0, &found).map_or_else(|error| error, |()| "explained".to_string()));
+    };
+    check(true, 0, expect!["explained"]);
+    check(true, 1, expect!["explained"]);
+    check(true, 2, expect!["message 0 of operation 4 in q1 came back 2 times, expected 0 to 1"]);
+    check(false, 0, expect!["explained"]);
+    check(
+        false,
+        1,
+        expect![
+            "half a transaction: message 0 of operation 4 in q1 came back 1 times speaks for the commit in operation 5, other things do not"
+        ],
+    );
+}

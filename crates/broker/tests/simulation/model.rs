@@ -69,6 +69,8 @@ pub struct Entry {
     pub placed_by: Seq,
     pub removed: Option<Event>,
     pub state: State,
+    /// Its last delivery's tag and position.
+    pub given: Option<(u64, u64)>,
     /// First handed out in this life.
     pub delivered: Option<Seq>,
     /// It was flagged when this life began.
@@ -89,6 +91,8 @@ pub struct Entry {
     pub returned: u64,
     /// And since then.
     pub returns: Vec<Event>,
+    /// The transaction that was to give it back when its queue was deleted: it is not known whether it had.
+    pub last_return: Option<UnitId>,
     /// It is a copy: where it is among others of the same operation is not known.
     pub moved: bool,
     /// Its place is not known: it waited at a start.
@@ -316,9 +320,14 @@ impl Model {
     }
 
     pub fn delete_queue(&mut self, queue: usize) {
-        let event = self.event();
+        let (event, ruled) = (self.event(), self.world.ruled);
         if let Some(life) = self.queue_mut(queue) {
             life.deleted = Some(event);
+            // A crash may undo the deletion and leave a return that came before it. With rules it is known when
+            // transactions take effect.
+            if !ruled {
+                life.note_last_returns();
+            }
             self.remove_bindings(|binding| binding.queue == queue);
         }
     }
@@ -477,6 +486,7 @@ impl Entry {
             placed_by: enqueued.seq,
             removed: None,
             state,
+            given: None,
             delivered: None,
             was_flagged: false,
             flagged: false,
@@ -487,6 +497,7 @@ impl Entry {
             waits: Vec::new(),
             returned: 0,
             returns: Vec::new(),
+            last_return: None,
             moved: false,
             loose: false,
         }
@@ -510,6 +521,16 @@ impl Queue {
         let same_moves = (a.moved || b.moved) && a.enqueued.seq == b.enqueued.seq && !a.enqueued.certain;
         let unordered = same_moves || a.loose || b.loose;
         first < second && !unordered && (same_unit || a.placed_by <= b.enqueued.seq)
+    }
+
+    /// What a transaction gives back, whose effect is not known, came back before now or never does.
+    fn note_last_returns(&mut self) {
+        for &index in &self.waiting {
+            let entry = &mut self.entries[index];
+            if let State::Returns(unit, _) = entry.state {
+                entry.last_return = Some(unit);
+            }
+        }
     }
 
     pub fn note_state(&mut self, index: usize, state: State) {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::log::Beside;
+use crate::log::format::{BATCH_HEAD, BatchHead};
 use crate::log::index::tests::Memory;
 use crate::log::record::{Change, QueueId, QueueState, Target};
 use crate::log::{Entry, FileKind, FileSpan, Snapshot, Span, View, check};
@@ -271,6 +272,42 @@ fn a_missing_file_is_damage() {
     let recovered = try_open(&disk, true).expect("that was accepted");
     assert!(recovered.store.times.take_damaged() && !recovered.unnamed);
     assert_eq!(recovered.recovery.damage.len(), 1);
+}
+
+/// Epoch and segment of a log file, as its first header says.
+fn segment(disk: &Memory, log: LogId, name: &str) -> Option<(u32, u32)> {
+    let file = disk.file(name);
+    let bytes = file.bytes.read();
+    BatchHead::decode(log, bytes.get(..BATCH_HEAD)?).map(|head| (head.epoch, head.segment))
+}
+
+#[test]
+fn a_damaged_first_header_of_an_epoch_costs_nothing_of_the_epoch_before() {
+    let disk = Arc::new(Memory::default());
+    let store = open(&disk);
+    let (log, body) = (store.log.id, [0; 60_000]);
+    // The first of these batches fills a segment. The second one begins the next: only it says that the first was synced.
+    for first in [0, 3] {
+        store.log.enqueue(1, &body, log.crc(&body), &[Target { queue: 9, position: first }]);
+        store.log.times(&row(first, 3));
+        store.log.write(true);
+    }
+    drop(store);
+    let found = |wanted: &dyn Fn((u32, u32)) -> bool| {
+        let mut names = disk.names();
+        names.retain(|name| name.ends_with(".log") && segment(&disk, log, name).is_some_and(wanted));
+        names
+    };
+    let [_, last] = &found(&|(epoch, _)| epoch == 1)[..] else { panic!("two segments") };
+    drop(open(&disk));
+    // What was in it is written again, so that its file is used for others.
+    let removed = crate::disk::Disk::remove(&*disk, last);
+    assert!(removed.is_ok() || !disk.names().contains(last));
+    let [first] = &found(&|(epoch, _)| epoch == 2)[..] else { panic!("one segment") };
+    disk.file(first).bytes.write()[12] ^= 1;
+    let Recovered { store, recovery, .. } = try_open(&disk, false).expect("nothing is missing");
+    assert_eq!(recovery.damage.len(), 1, "{:?}", recovery.damage);
+    assert_eq!(all(&store), row(0, 6));
 }
 
 /// What a model does to times.
