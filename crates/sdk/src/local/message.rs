@@ -57,7 +57,8 @@ pub(super) fn incoming(message: &Message) -> (Incoming, Death) {
     reading.done(message.delivery_count())
 }
 
-/// What a message has on its next way: its headers, as `change` leaves them, and everything else as it was.
+/// What a message has on its next way: its headers, as `change` leaves them, and everything else as it was. CC and BCC ask for keys of the
+/// exchange that it was published to first.
 pub(super) fn copy<R>(
     message: &Message,
     change: impl FnOnce(&mut FieldTable),
@@ -65,6 +66,7 @@ pub(super) fn copy<R>(
 ) -> R {
     let properties = message.properties().unwrap_or(Properties::EMPTY);
     let mut headers = properties.headers.map(FieldTable::from).unwrap_or_default();
+    ["CC", "BCC"].iter().for_each(|name| _ = headers.remove(name));
     change(&mut headers);
     let properties = Properties { headers: Some(headers.as_table()), expiration: None, ..properties };
     publish(Content::new(message.body()).properties(properties))

@@ -1,8 +1,11 @@
 //! Dead letters are kept, looked at, redriven and discarded.
 
 use crate::bench::{Seen, until_backlog};
+use leveret::local::LocalDriver;
 use leveret::testing::TestBus;
-use leveret::{App, Codec, Meta, Outcome, State, Subscription, Topic};
+use leveret::{App, Bus, Codec, Meta, Outcome, State, Subscription, Topic};
+use leveret_broker::table::{FieldArray, FieldTable};
+use leveret_broker::{Broker, Content, Properties};
 
 #[tokio::test]
 async fn a_poisoned_event_is_handled_after_a_fix_and_a_redrive() {
@@ -54,5 +57,26 @@ async fn what_does_not_decode_is_dead_at_once_with_its_bytes() {
     let dead = bench.bus().dead(&SUBSCRIPTION, 1).await.expect("there is one");
     assert_eq!((dead[0].reason.as_str(), dead[0].body.as_slice()), ("undecodable", b"{1".as_slice()));
     assert!(dead[0].error.as_deref().is_some_and(|error| error.contains("line 1")) && dead[0].event.is_err());
+    app.drain().await.expect("it ends");
+}
+
+/// CC asks for further keys, of the exchange that a message is published to: for a copy, of another one.
+#[tokio::test]
+async fn a_dead_letter_goes_nowhere_else_whatever_its_publisher_asked_for() {
+    static TOPIC: Topic<u32> = Topic::new("t");
+    static SUBSCRIPTION: Subscription<u32> = TOPIC.subscription("s");
+    let broker = Broker::in_memory();
+    let (bus, client) = (Bus::with_driver(LocalDriver::new(&broker, false)), broker.connect());
+    bus.declare(&SUBSCRIPTION).await.expect("declared");
+    client.declare_queue("elsewhere").expect("declared");
+    let copies = FieldTable::new().with("CC", &FieldArray::new().with("elsewhere"));
+    let properties = Properties { headers: Some(copies.as_table()), ..Properties::EMPTY };
+    client.publish("t", "", Content::new(b"x").properties(properties)).await.expect("published");
+    let app = App::new(&bus).handle(&SUBSCRIPTION, async |_: u32| {}).start().await.expect("it starts");
+    until_backlog(&bus, &SUBSCRIPTION, (0, 0, 1)).await;
+    assert_eq!(client.queue_status("elsewhere").expect("it is there").ready, 0);
+    assert_eq!(bus.redrive(&SUBSCRIPTION, 1).await.expect("it is there"), 1);
+    until_backlog(&bus, &SUBSCRIPTION, (0, 0, 1)).await;
+    assert_eq!(client.queue_status("elsewhere").expect("it is there").ready, 0);
     app.drain().await.expect("it ends");
 }
