@@ -111,21 +111,7 @@ impl App {
         A: 'static,
         H: Handler<T, A, Output: IntoOutcome>,
     {
-        let call = {
-            let handler = handler.clone();
-            move |delivery: Delivery| {
-                let handler = handler.clone();
-                async move {
-                    let decode = |body: &[u8]| subscription.topic().codec().decode(body);
-                    let (mut events, context, undecodable) = delivery.decode(decode);
-                    // There is no event if it could not be read.
-                    let Some(event) = events.pop() else { return Ok(Handled::unread(undecodable)) };
-                    let (outcome, events) = handler.handle(event, &context).await.into_outcome();
-                    Ok(Handled { outcome, events, ..Handled::unread(undecodable) })
-                }
-            }
-        };
-        self.subscribe(subscription, None, move |states| handler.check(states), call)
+        self.subscribe(subscription, None, handler, |mut events| events.pop())
     }
 
     /// Handles the messages of a subscription in batches: `max` of them, or fewer when the first one has waited for `wait`. The
@@ -148,39 +134,41 @@ impl App {
         H: Handler<Vec<T>, A, Output: IntoOutcome>,
     {
         assert!(max > 0, "a batch has at least one message");
+        self.subscribe(subscription, Some((max, wait)), handler, |events| (!events.is_empty()).then_some(events))
+    }
+
+    /// `pick` makes of the events that could be read what the handler takes; nothing if there are none.
+    fn subscribe<T, E, A, H>(
+        mut self,
+        subscription: &'static Subscription<T>,
+        batch: Option<(u16, Duration)>,
+        handler: H,
+        pick: fn(Vec<T>) -> Option<E>,
+    ) -> App
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+        A: 'static,
+        H: Handler<E, A, Output: IntoOutcome>,
+    {
         let call = {
             let handler = handler.clone();
             move |delivery: Delivery| {
                 let handler = handler.clone();
                 async move {
-                    let decode = |body: &[u8]| subscription.topic().codec().decode(body);
-                    let (events, context, undecodable) = delivery.decode(decode);
-                    if events.is_empty() {
-                        return Ok(Handled::unread(undecodable));
-                    }
+                    let (events, context, undecodable) = delivery.decode(subscription.topic().codec());
+                    let Some(events) = pick(events) else { return Ok(Handled::unread(undecodable)) };
                     let (outcome, events) = handler.handle(events, &context).await.into_outcome();
                     Ok(Handled { outcome, events, ..Handled::unread(undecodable) })
                 }
             }
         };
-        self.subscribe(subscription, Some((max, wait)), move |states| handler.check(states), call)
-    }
-
-    fn subscribe<T, F>(
-        mut self,
-        subscription: &Subscription<T>,
-        batch: Option<(u16, Duration)>,
-        check: impl Fn(&States) -> Result<()> + Send + 'static,
-        call: impl FnMut(Delivery) -> F + Send + 'static,
-    ) -> App
-    where
-        F: Future<Output = Result<Handled, BoxError>> + Send + 'static,
-    {
         #[cfg(feature = "asyncapi")]
         self.pages.push(Page::Receive(subscription.topic().page(), subscription.name()));
         let (concurrency, deadline) = subscription.limits();
         let work = Work { source: Source::Subscription(subscription.spec()), concurrency, deadline, batch };
-        self.routes.push(Route { work, check: Box::new(check), service: BoxService::new(service_fn(call)) });
+        let check = Box::new(move |states: &States| handler.check(states));
+        self.routes.push(Route { work, check, service: BoxService::new(service_fn(call)) });
         self
     }
 
@@ -198,7 +186,7 @@ impl App {
             move |delivery: Delivery| {
                 let handler = handler.clone();
                 async move {
-                    let (mut requests, context, undecodable) = delivery.decode(|body| rpc.request().decode(body));
+                    let (mut requests, context, undecodable) = delivery.decode(rpc.request());
                     let Some(request) = requests.pop() else { return Ok(Handled::unread(undecodable)) };
                     let reply = handler.handle(request, &context).await.into_reply()?;
                     Ok(Handled { reply: rpc.reply().encode(&reply)?, ..Handled::new(Outcome::Done) })

@@ -1,6 +1,7 @@
 //! A message on its way to its handler, through the layers of its application.
 
 use crate::bus::Bus;
+use crate::codec::Codec;
 use crate::error::BoxError;
 use crate::handler::{Context, States};
 use crate::message::{Incoming, Meta};
@@ -68,15 +69,12 @@ impl Delivery {
     }
 
     /// The events of those messages that can be read; which ones cannot, and why.
-    pub(crate) fn decode<T>(
-        self,
-        decode: impl Fn(&[u8]) -> Result<T, BoxError>,
-    ) -> (Vec<T>, Context, Vec<(usize, String)>) {
+    pub(crate) fn decode<T>(self, codec: &Codec<T>) -> (Vec<T>, Context, Vec<(usize, String)>) {
         let Delivery { messages, states, bus, .. } = self;
         let (mut events, mut metas) = (Vec::with_capacity(messages.len()), Vec::with_capacity(messages.len()));
         let mut undecodable = Vec::new();
         for (number, Incoming { body, meta }) in messages.into_iter().enumerate() {
-            match decode(&body) {
+            match codec.decode(&body) {
                 Ok(event) => {
                     events.push(event);
                     metas.push(meta);
