@@ -63,6 +63,8 @@ mod subscription;
 pub mod testing;
 mod topic;
 mod trace;
+#[cfg(any(feature = "local", feature = "amqp"))]
+mod waiters;
 mod worker;
 
 pub use app::{App, Running};

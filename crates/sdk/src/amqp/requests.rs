@@ -10,39 +10,33 @@ use crate::contract::{ERROR, millis, requests};
 use crate::driver::Reply;
 use crate::error::{Error, Result};
 use crate::message::Outgoing;
+use crate::waiters::Waiters;
 use futures_core::Stream;
 use lapin::message::Delivery;
 use lapin::options::BasicConsumeOptions;
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Consumer};
-use std::collections::HashMap;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use uuid::Uuid;
 
-/// The queue for what one waits for, and who waits.
+/// The queue for what is waited for, and who waits.
 #[derive(Debug)]
 pub(super) struct Replies {
     queue: String,
-    waiting: Mutex<HashMap<String, oneshot::Sender<Reply>>>,
+    waiters: Waiters,
     /// Whether the queue is there.
     listens: watch::Sender<bool>,
-}
-
-/// Takes a request's place when nobody waits for it any more.
-struct Waiting<'a> {
-    replies: &'a Replies,
-    id: String,
 }
 
 impl Replies {
     /// Begins to read a queue of its own, also behind connections that are lost.
     pub(super) fn listen(link: Link) -> Arc<Replies> {
         let queue = format!("leveret.replies.{}", Uuid::now_v7());
-        let replies = Arc::new(Replies { queue, waiting: Mutex::default(), listens: watch::Sender::new(false) });
+        let replies = Arc::new(Replies { queue, waiters: Waiters::default(), listens: watch::Sender::new(false) });
         tokio::spawn(replies.clone().read(link));
         replies
     }
@@ -70,8 +64,7 @@ impl Replies {
             }
             pause.wait().await;
         }
-        // Who waits learns that nothing comes any more.
-        self.lock().clear();
+        self.waiters.end();
     }
 
     async fn consume(&self, channel: &Channel) -> lapin::Result<Consumer> {
@@ -82,13 +75,12 @@ impl Replies {
 
     fn take(&self, reply: &Delivery) {
         let id = reply.properties.correlation_id().as_ref().map_or("", ShortString::as_str);
-        // Nobody waits for a reply that is late.
-        let Some(waiting) = self.lock().remove(id) else { return };
-        let headers = reply.properties.headers().as_ref();
-        let error = headers.and_then(|headers| headers.inner().get(ERROR));
-        _ = waiting.send(match error {
-            Some(error) => Reply::Failed(as_text(error).unwrap_or_default().to_string()),
-            None => Reply::Done(reply.data.clone()),
+        self.waiters.answer(id, || {
+            let headers = reply.properties.headers().as_ref();
+            match headers.and_then(|headers| headers.inner().get(ERROR)) {
+                Some(error) => Reply::Failed(as_text(error).unwrap_or_default().to_string()),
+                None => Reply::Done(reply.data.clone()),
+            }
         });
     }
 
@@ -99,29 +91,16 @@ impl Replies {
             .await
             .map_err(|_| Error::Engine("the broker cannot be reached".to_string()))?
             .map_err(|_| Error::Closed)?;
-        let (tell, told) = oneshot::channel();
-        let waiting = Waiting { replies: self, id: request.id.to_string() };
-        self.lock().insert(waiting.id.clone(), tell);
+        let waiter = self.waiters.wait(request.id.to_string());
         let properties = properties(request)?
-            .with_correlation_id(short(waiting.id.as_str())?)
+            .with_correlation_id(short(waiter.id())?)
             .with_reply_to(short(self.queue.as_str())?)
             .with_expiration(short(millis(timeout).to_string())?);
         let key = short(requests(request.topic))?;
         let parcel = Parcel { exchange: ShortString::default(), key, properties, body: &request.body };
         match shared.publish(&[parcel]).await? {
-            0 => told.await.map_err(|_| Error::Closed),
+            0 => waiter.reply().await,
             _ => Ok(Reply::NoResponder),
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, oneshot::Sender<Reply>>> {
-        // Nothing that is done with it can panic halfway.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.replies.lock().remove(&self.id);
     }
 }

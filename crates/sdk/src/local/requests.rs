@@ -4,28 +4,21 @@ use super::engine;
 use super::message::Prepared;
 use crate::contract::{self, ERROR, cut, requests};
 use crate::driver::Reply;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::message::Outgoing;
+use crate::waiters::Waiters;
 use leveret_broker::table::{FieldTable, Table};
 use leveret_broker::{
     Client, ClientError, Consume, Content, Message, Properties, Published, QueueDeclare, Subscription,
 };
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::oneshot;
 
-/// The queue for what one waits for, and who waits.
+/// The queue for what is waited for, and who waits.
 #[derive(Debug)]
 pub(super) struct Replies {
     queue: String,
-    waiting: Mutex<HashMap<String, oneshot::Sender<Reply>>>,
-}
-
-/// Takes a request's place when nobody waits for it any more.
-struct Waiting<'a> {
-    replies: &'a Replies,
-    id: String,
+    waiters: Waiters,
 }
 
 impl Replies {
@@ -36,7 +29,7 @@ impl Replies {
         let queue = client.declare_queue_with(declare).map_err(engine)?.name.to_string();
         let consume = Consume { queue: &queue, tag: "", no_ack: true, exclusive: true, arguments };
         let subscription = client.consume(consume, 0).map_err(engine)?;
-        let replies = Arc::new(Replies { queue, waiting: Mutex::default() });
+        let replies = Arc::new(Replies { queue, waiters: Waiters::default() });
         tokio::spawn(replies.clone().read(subscription));
         Ok(replies)
     }
@@ -45,26 +38,19 @@ impl Replies {
         while let Ok(Some(message)) = subscription.next().await {
             let properties = message.properties().unwrap_or(Properties::EMPTY);
             let id = properties.correlation_id.map(String::from_utf8_lossy).unwrap_or_default();
-            // Nobody waits for a reply that is late.
-            let Some(waiting) = self.lock().remove(&*id) else { continue };
-            let error =
-                properties.headers.unwrap_or_default().get(ERROR).map(|error| error.as_str().unwrap_or_default());
-            _ = waiting.send(match error {
-                Some(error) => Reply::Failed(error.to_string()),
+            self.waiters.answer(&id, || match properties.headers.unwrap_or_default().get(ERROR) {
+                Some(error) => Reply::Failed(error.as_str().unwrap_or_default().to_string()),
                 None => Reply::Done(message.body().to_vec()),
             });
         }
-        // Who waits learns that nothing comes any more.
-        self.lock().clear();
+        self.waiters.end();
     }
 
     pub(super) async fn request(&self, client: &Client, request: &Outgoing, timeout: Duration) -> Result<Reply> {
         let (prepared, expiration) = (Prepared::of(request), contract::millis(timeout).to_string());
-        let (tell, told) = oneshot::channel();
-        let waiting = Waiting { replies: self, id: request.id.to_string() };
-        self.lock().insert(waiting.id.clone(), tell);
+        let waiter = self.waiters.wait(request.id.to_string());
         let properties = Properties {
-            correlation_id: Some(waiting.id.as_bytes()),
+            correlation_id: Some(waiter.id().as_bytes()),
             reply_to: Some(&self.queue),
             expiration: Some(&expiration),
             ..prepared.properties()
@@ -72,19 +58,8 @@ impl Replies {
         let content = Content::new(&request.body).transient().properties(properties);
         match client.publish("", &requests(request.topic), content).await.map_err(engine)? {
             Published::Unroutable => Ok(Reply::NoResponder),
-            Published::Routed => told.await.map_err(|_| Error::Closed),
+            Published::Routed => waiter.reply().await,
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, oneshot::Sender<Reply>>> {
-        // Nothing that is done with it can panic halfway.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.replies.lock().remove(&self.id);
     }
 }
 
