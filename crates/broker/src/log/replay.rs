@@ -226,13 +226,13 @@ pub(crate) fn identify(log: LogId, slot: &Slot) -> io::Result<Option<Segment>> {
         }
         best = best.max(Some((found.epoch, found.segment)));
     }
-    best = best.max(first_record(log, slot)?);
+    best = best.max(first_record(log, slot, len)?);
     Ok(best.map(|best| segment(best, None)))
 }
 
 /// Epoch and segment, as the record behind the first header of a log file says.
-fn first_record(log: LogId, slot: &Slot) -> io::Result<Option<(u32, u32)>> {
-    let mut bytes = vec![0; WINDOW];
+fn first_record(log: LogId, slot: &Slot, len: u64) -> io::Result<Option<(u32, u32)>> {
+    let mut bytes = vec![0; len.min(WINDOW as u64) as usize];
     let read = slot.file.read(BATCH_HEAD as u64, &mut bytes)?;
     let Some(bytes) = bytes.get(..read).filter(|bytes| bytes.len() >= RECORD_HEAD) else { return Ok(None) };
     let (number, offset) = split(u64_at(bytes, 24));
