@@ -67,13 +67,26 @@ impl Unacked {
         self.total
     }
 
-    /// Adds a run whose tags are higher than all before.
+    /// Adds a run whose tags are not in yet: new ones, or what a rollback brings back.
     pub(crate) fn insert(&mut self, run: Outstanding) {
         self.total += run.count;
         match self.recent.back_mut() {
             Some(last) if last.continues(&run) => last.count += run.count,
-            _ => self.recent.push_back(run),
+            Some(last) if last.last_tag() > run.first_tag => self.insert_between(run),
+            Some(_) => self.recent.push_back(run),
+            None if self.passed.last_key_value().is_some_and(|(last, _)| *last > run.first_tag) => {
+                self.insert_between(run);
+            }
+            None => self.recent.push_back(run),
         }
+    }
+
+    /// Adds a run that comes before others.
+    fn insert_between(&mut self, run: Outstanding) {
+        while let Some(before) = self.recent.pop_front_if(|other| other.first_tag < run.first_tag) {
+            self.passed.insert(before.last_tag(), before);
+        }
+        self.passed.insert(run.last_tag(), run);
     }
 
     /// Takes the delivery of this tag. `None` if it is not outstanding.
@@ -174,7 +187,7 @@ mod tests {
     proptest! {
         #[test]
         fn behaves_as_a_map_from_tag_to_position(
-            steps in proptest::collection::vec((0u8..4, 1u64..40, 1u64..6, any::<bool>()), 1..80)
+            steps in proptest::collection::vec((0u8..5, 1u64..40, 1u64..6, any::<bool>()), 1..80)
         ) {
             let queue = Handle::new(crate::engine::detached_queue("q"));
             let (mut unacked, mut model) = (Unacked::default(), Model::new());
@@ -188,7 +201,7 @@ mod tests {
                         (tag, position) = (tag + count, position + count);
                         continue;
                     }
-                    1 => model.remove(&at).map(|position| (at, position)).into_iter().collect(),
+                    1 | 4 => model.remove(&at).map(|position| (at, position)).into_iter().collect(),
                     2 if model.contains_key(&at) => {
                         let rest = model.split_off(&(at + 1));
                         std::mem::replace(&mut model, rest).into_iter().collect()
@@ -197,7 +210,7 @@ mod tests {
                     _ => std::mem::take(&mut model).into_iter().collect(),
                 };
                 let taken = match step {
-                    1 => unacked.take(at).into_iter().collect(),
+                    1 | 4 => unacked.take(at).into_iter().collect(),
                     2 => unacked.take_through(at).unwrap_or_default(),
                     _ => unacked.take_all(),
                 };
@@ -206,6 +219,13 @@ mod tests {
                     .flat_map(|run| (0..run.count).map(|i| (run.first_tag + i, run.position + i)))
                     .collect();
                 prop_assert_eq!(flat, expected);
+                if step == 4 {
+                    // As a rollback does.
+                    for run in taken {
+                        model.extend((0..run.count).map(|i| (run.first_tag + i, run.position + i)));
+                        unacked.insert(run);
+                    }
+                }
                 prop_assert_eq!(unacked.len(), model.len() as u64);
             }
         }
