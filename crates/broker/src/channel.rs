@@ -16,7 +16,7 @@ use crate::mailbox::Event;
 use crate::publisher::Waiting;
 use crate::queue::{Delivery, FILTERS_MAX, Holder, Queue, Taken};
 use crate::session::Session;
-use crate::unacked::{Outstanding, Unacked};
+use crate::unacked::{Handle, Outstanding, Unacked};
 use leveret_wire::table::{Table, Value};
 use rustc_hash::FxHashMap;
 use std::collections::{BTreeSet, VecDeque};
@@ -71,7 +71,7 @@ struct Confirms {
 struct Consumer {
     tag: Arc<str>,
     id: ConsumerId,
-    queue: Arc<SharedQueue>,
+    queue: Handle,
     no_ack: bool,
     prefetch: u16,
     unacked: u64,
@@ -267,7 +267,7 @@ impl Channel {
         let consumer = Consumer {
             tag: tag.clone(),
             id,
-            queue,
+            queue: Handle::new(queue),
             no_ack: consume.no_ack,
             prefetch: limit,
             unacked: 0,
@@ -462,7 +462,7 @@ impl Channel {
         let tag = self.next_tag;
         self.next_tag += 1;
         if !no_ack {
-            let position = delivery.position;
+            let (position, queue) = (delivery.position, Handle::new(queue));
             self.unacked.insert(Outstanding { first_tag: tag, count: 1, position, queue, consumer: None });
         }
         Ok(Some((delivery, tag, left)))

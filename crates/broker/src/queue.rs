@@ -129,7 +129,7 @@ struct Flow {
     /// Since the last judgement.
     appended: usize,
     taken: usize,
-    /// The last judgement: consumers took less than half of what came.
+    /// The last judgement: consumers took too little of what came.
     lags: bool,
     /// Publishers that pause until less is waiting.
     paused: Vec<Arc<Mailbox>>,
@@ -500,11 +500,14 @@ impl Queue {
         (ready, segments)
     }
 
-    /// Whether a publisher had better pause: much is waiting, and consumers with credit take at least half of what comes.
+    /// Whether a publisher had better pause: much is waiting, and consumers with credit take at least half of what comes;
+    /// a quarter, where not everything is for every consumer.
     /// A consumer that is slower than that, or stuck, slows nobody down. The publisher is told by [`Event::Relaxed`]
     /// when less is waiting; it should not wait for that longer than a moment.
     pub fn is_crowded(&mut self, publisher: &Arc<Mailbox>) -> bool {
-        let crowded = self.flow.waiting >= CROWDED && self.consumers.has_grants() && self.flow.keeps_pace();
+        // To find what is for whom is the broker's work, not the consumers': there, publishers take the processor from it.
+        let part = if self.lanes.is_some() { 4 } else { 2 };
+        let crowded = self.flow.waiting >= CROWDED && self.consumers.has_grants() && self.flow.keeps_pace(part);
         if crowded && !self.flow.paused.iter().any(|paused| Arc::ptr_eq(paused, publisher)) {
             self.flow.paused.push(publisher.clone());
         }
@@ -539,10 +542,11 @@ impl Flow {
         self.taken += bytes;
     }
 
-    /// Judges anew whenever enough has come to judge by: consumers take turns with the publisher on a processor.
-    fn keeps_pace(&mut self) -> bool {
+    /// Whether at least one in `part` is taken. Judges anew whenever enough has come to judge by: consumers take turns with
+    /// the publisher on a processor.
+    fn keeps_pace(&mut self, part: usize) -> bool {
         if self.appended >= CROWDED {
-            self.lags = self.taken < self.appended / 2;
+            self.lags = self.taken < self.appended / part;
             (self.appended, self.taken) = (0, 0);
         }
         !self.lags

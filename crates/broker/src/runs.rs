@@ -137,6 +137,14 @@ impl Runs {
 
     /// Adds positions of which some may be in the set already.
     pub fn add(&mut self, first: u64, count: u64) {
+        let is_behind = match self.pieces.last_key_value() {
+            Some((&start, Piece::Run(len))) => start + len <= first,
+            Some((&start, Piece::Bits(..))) => start + STRETCH <= first,
+            None => true,
+        };
+        if is_behind {
+            return self.insert(first, count);
+        }
         let (mut at, end) = (first, first + count);
         while at < end {
             let Some((gap, len)) = self.gaps(at, end - at).next() else { return };

@@ -1,8 +1,12 @@
 //! What a channel was given and has not settled: runs of delivery tags at runs of positions.
 
 use crate::engine::SharedQueue;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+
+/// A queue, as each delivery of a consumer refers to it. It is counted twice, since the queue's own count belongs to all
+/// connections: processors would pass it to and fro for every short run.
+pub(crate) type Handle = Arc<Arc<SharedQueue>>;
 
 /// Deliveries with consecutive tags from consecutive positions of one queue.
 #[derive(Clone, Debug)]
@@ -11,7 +15,7 @@ pub(crate) struct Outstanding {
     pub(crate) count: u64,
     /// Position of the first in its queue.
     pub(crate) position: u64,
-    pub(crate) queue: Arc<SharedQueue>,
+    pub(crate) queue: Handle,
     /// The consumer's number on the channel; `None` for basic.get.
     pub(crate) consumer: Option<u32>,
 }
@@ -31,89 +35,142 @@ impl Outstanding {
         front
     }
 
+    /// These deliveries are of this queue.
+    pub(crate) fn is_of(&self, queue: &Arc<SharedQueue>) -> bool {
+        Arc::ptr_eq(&*self.queue, queue)
+    }
+
     /// `next` continues this run in tags and positions.
     pub(crate) fn continues(&self, next: &Outstanding) -> bool {
         self.first_tag + self.count == next.first_tag
             && self.position + self.count == next.position
             && self.consumer == next.consumer
-            && Arc::ptr_eq(&self.queue, &next.queue)
+            && self.is_of(&next.queue)
     }
 }
 
-/// The unsettled deliveries of a channel, by tag.
+/// The unsettled deliveries of a channel, by tag. What is settled in order, as nearly all is, costs no search.
 #[derive(Debug, Default)]
 pub(crate) struct Unacked {
-    /// By the *last* tag of each run: acking in order then shortens a run in place.
-    runs: BTreeMap<u64, Outstanding>,
+    /// By the *last* tag of each run: those before something that was settled alone.
+    passed: BTreeMap<u64, Outstanding>,
+    /// All later ones, in order.
+    recent: VecDeque<Outstanding>,
     total: u64,
 }
+
+/// Runs that there is room for, whether they are needed or not: 48 KiB.
+const ROOM: usize = 1024;
 
 impl Unacked {
     pub(crate) fn len(&self) -> u64 {
         self.total
     }
 
-    /// Adds a run whose tags are not in yet.
+    /// Adds a run whose tags are not in yet: new ones, or what a rollback brings back.
     pub(crate) fn insert(&mut self, run: Outstanding) {
         self.total += run.count;
-        if let Some(last) = self.runs.last_entry()
-            && last.get().continues(&run)
-        {
-            let mut joined = last.remove();
-            joined.count += run.count;
-            self.runs.insert(joined.last_tag(), joined);
-            return;
+        match self.recent.back_mut() {
+            Some(last) if last.continues(&run) => last.count += run.count,
+            Some(last) if last.last_tag() > run.first_tag => self.insert_between(run),
+            Some(_) => self.recent.push_back(run),
+            None if self.passed.last_key_value().is_some_and(|(last, _)| *last > run.first_tag) => {
+                self.insert_between(run);
+            }
+            None => self.recent.push_back(run),
         }
-        self.runs.insert(run.last_tag(), run);
+    }
+
+    /// Adds a run that comes before others.
+    fn insert_between(&mut self, run: Outstanding) {
+        while let Some(before) = self.recent.pop_front_if(|other| other.first_tag < run.first_tag) {
+            self.passed.insert(before.last_tag(), before);
+        }
+        self.passed.insert(run.last_tag(), run);
     }
 
     /// Takes the delivery of this tag. `None` if it is not outstanding.
     pub(crate) fn take(&mut self, tag: u64) -> Option<Outstanding> {
-        let (&last, run) = self.runs.range_mut(tag..).next()?;
+        let taken = match self.recent.front() {
+            Some(first) if first.first_tag <= tag => self.take_recent(tag)?,
+            _ => self.take_passed(tag)?,
+        };
+        self.total -= 1;
+        Some(taken)
+    }
+
+    fn take_recent(&mut self, tag: u64) -> Option<Outstanding> {
+        while let Some(before) = self.recent.pop_front_if(|run| run.last_tag() < tag) {
+            self.passed.insert(before.last_tag(), before);
+        }
+        self.give_back();
+        let run = self.recent.front_mut().filter(|run| run.first_tag <= tag)?;
+        if run.first_tag < tag {
+            let before = run.split_front(tag - 1);
+            self.passed.insert(before.last_tag(), before);
+        }
+        if run.count == 1 {
+            return self.recent.pop_front();
+        }
+        Some(run.split_front(tag))
+    }
+
+    fn take_passed(&mut self, tag: u64) -> Option<Outstanding> {
+        let (&last, run) = self.passed.range_mut(tag..).next()?;
         if run.first_tag > tag {
             return None;
         }
-        self.total -= 1;
-        if run.first_tag == tag {
-            let front = run.split_front(tag);
-            if run.count == 0 {
-                self.runs.remove(&last);
-            }
-            return Some(front);
-        }
         let mut front = run.split_front(tag);
         if run.count == 0 {
-            self.runs.remove(&last);
+            self.passed.remove(&last);
         }
-        let mut before = front.split_front(tag - 1);
-        std::mem::swap(&mut before, &mut front);
-        // `front` is now what stays before the tag, `before` the single delivery.
-        self.runs.insert(front.last_tag(), front);
-        Some(before)
+        if front.first_tag < tag {
+            let before = front.split_front(tag - 1);
+            self.passed.insert(before.last_tag(), before);
+        }
+        Some(front)
     }
 
     /// Takes all deliveries up to and with this tag. `None`, and nothing is taken, if the tag is not outstanding.
     pub(crate) fn take_through(&mut self, tag: u64) -> Option<Vec<Outstanding>> {
-        let (_, run) = self.runs.range(tag..).next()?;
+        let run = match self.recent.front() {
+            Some(first) if first.first_tag <= tag => {
+                self.recent.get(self.recent.partition_point(|run| run.last_tag() < tag))?
+            }
+            _ => self.passed.range(tag..).next()?.1,
+        };
         if run.first_tag > tag {
             return None;
         }
         let mut taken = Vec::new();
-        while let Some(mut first) = self.runs.first_entry() {
-            if first.get().first_tag > tag {
-                break;
-            }
-            let run = if first.get().last_tag() <= tag { first.remove() } else { first.get_mut().split_front(tag) };
-            self.total -= run.count;
+        while let Some(mut first) = self.passed.first_entry()
+            && first.get().first_tag <= tag
+        {
+            let is_whole = first.get().last_tag() <= tag;
+            taken.push(if is_whole { first.remove() } else { first.get_mut().split_front(tag) });
+        }
+        while let Some(run) = self.recent.pop_front_if(|run| run.last_tag() <= tag) {
             taken.push(run);
         }
+        if let Some(run) = self.recent.front_mut().filter(|run| run.first_tag <= tag) {
+            taken.push(run.split_front(tag));
+        }
+        self.give_back();
+        self.total -= taken.iter().map(|run| run.count).sum::<u64>();
         Some(taken)
     }
 
     /// Takes everything, in order of tags.
     pub(crate) fn take_all(&mut self) -> Vec<Outstanding> {
-        self.total = 0;
-        std::mem::take(&mut self.runs).into_values().collect()
+        let Unacked { passed, recent, .. } = std::mem::take(self);
+        passed.into_values().chain(recent).collect()
+    }
+
+    /// Frees memory if little of it is needed any more.
+    fn give_back(&mut self) {
+        if self.recent.capacity() > ROOM && self.recent.len() < self.recent.capacity() / 4 {
+            self.recent.shrink_to(ROOM.max(2 * self.recent.len()));
+        }
     }
 }
 
@@ -123,16 +180,16 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeMap as Model;
 
-    fn run(queue: &Arc<SharedQueue>, first_tag: u64, count: u64, position: u64) -> Outstanding {
+    fn run(queue: &Handle, first_tag: u64, count: u64, position: u64) -> Outstanding {
         Outstanding { first_tag, count, position, queue: queue.clone(), consumer: Some(1) }
     }
 
     proptest! {
         #[test]
         fn behaves_as_a_map_from_tag_to_position(
-            steps in proptest::collection::vec((0u8..4, 1u64..40, 1u64..6, any::<bool>()), 1..80)
+            steps in proptest::collection::vec((0u8..5, 1u64..40, 1u64..6, any::<bool>()), 1..80)
         ) {
-            let queue = crate::engine::detached_queue("q");
+            let queue = Handle::new(crate::engine::detached_queue("q"));
             let (mut unacked, mut model) = (Unacked::default(), Model::new());
             let (mut tag, mut position) = (1, 0);
             for (step, at, count, gap) in steps {
@@ -144,7 +201,7 @@ mod tests {
                         (tag, position) = (tag + count, position + count);
                         continue;
                     }
-                    1 => model.remove(&at).map(|position| (at, position)).into_iter().collect(),
+                    1 | 4 => model.remove(&at).map(|position| (at, position)).into_iter().collect(),
                     2 if model.contains_key(&at) => {
                         let rest = model.split_off(&(at + 1));
                         std::mem::replace(&mut model, rest).into_iter().collect()
@@ -153,7 +210,7 @@ mod tests {
                     _ => std::mem::take(&mut model).into_iter().collect(),
                 };
                 let taken = match step {
-                    1 => unacked.take(at).into_iter().collect(),
+                    1 | 4 => unacked.take(at).into_iter().collect(),
                     2 => unacked.take_through(at).unwrap_or_default(),
                     _ => unacked.take_all(),
                 };
@@ -162,6 +219,13 @@ mod tests {
                     .flat_map(|run| (0..run.count).map(|i| (run.first_tag + i, run.position + i)))
                     .collect();
                 prop_assert_eq!(flat, expected);
+                if step == 4 {
+                    // As a rollback does.
+                    for run in taken {
+                        model.extend((0..run.count).map(|i| (run.first_tag + i, run.position + i)));
+                        unacked.insert(run);
+                    }
+                }
                 prop_assert_eq!(unacked.len(), model.len() as u64);
             }
         }

@@ -132,6 +132,23 @@ impl<'a> Properties<'a> {
         Self::decode_list(bytes, Reader::stored_table)
     }
 
+    /// The headers of what [`Properties::decode_stored`] takes apart, without a look at the rest. `None` if there are none.
+    pub fn stored_headers(bytes: &'a [u8]) -> Option<Table<'a>> {
+        let mut input = Reader(bytes);
+        let flags = input.u16().ok()?;
+        let mut word = flags;
+        while word & CONTINUED != 0 {
+            word = input.u16().ok()?;
+        }
+        if flags & HEADERS == 0 {
+            return None;
+        }
+        for before in [CONTENT_TYPE, CONTENT_ENCODING] {
+            optional(flags, before, || input.short_bytes()).ok()?;
+        }
+        input.stored_table().ok()
+    }
+
     #[inline]
     fn decode_list(
         bytes: &'a [u8],

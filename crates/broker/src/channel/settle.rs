@@ -6,7 +6,6 @@ use crate::error::{Error, Result};
 use crate::queue::Queue;
 use crate::session::Session;
 use crate::unacked::Outstanding;
-use std::sync::Arc;
 
 impl Channel {
     /// Settles one delivery, or with `multiple` all up to it; tag 0 with `multiple` is everything outstanding.
@@ -123,7 +122,7 @@ impl Settled {
         self.how == Settle::Ack
             && next.how == Settle::Ack
             && self.run.consumer == next.run.consumer
-            && Arc::ptr_eq(&self.run.queue, &next.run.queue)
+            && self.run.is_of(&next.run.queue)
     }
 }
 

@@ -193,6 +193,6 @@ impl Effect {
 impl SharedQueue {
     /// Handed-out messages of this queue, as a channel would settle them.
     pub(super) fn outstanding(self: &Arc<Self>, position: u64, count: u64) -> Outstanding {
-        Outstanding { first_tag: 0, count, position, queue: self.clone(), consumer: None }
+        Outstanding { first_tag: 0, count, position, queue: Arc::new(self.clone()), consumer: None }
     }
 }

@@ -74,6 +74,8 @@ pub(super) struct Lanes {
     unknown: Runs,
     /// The name of the key that was looked at last.
     name: Vec<u8>,
+    /// Memory for what a look will park.
+    to_park: Vec<(u64, LaneId)>,
     /// A segment's first position, another position in it and where in the block that is.
     cursor: (u64, u64, usize),
     #[cfg(test)]
@@ -229,21 +231,23 @@ impl Lanes {
         {
             self.looked_at += 1;
         }
-        // Checked when it was published.
-        let properties = Properties::decode_stored(message.properties).unwrap_or_default();
-        let in_group = self.read_name(&properties);
+        let in_group = self.read_name(message);
         let known = if in_group { self.keys.find(&self.name) } else { None };
         let busy = known.filter(|key| self.keys.room_for(*key, taker) == 0);
-        if busy.is_none() && self.filters.match_class(class, &properties) {
+        // Only filters look at more than the headers. What they get was checked when it was published.
+        let properties =
+            (!self.filters.is_empty()).then(|| Properties::decode_stored(message.properties).unwrap_or_default());
+        if busy.is_none() && properties.as_ref().is_none_or(|it| self.filters.match_class(class, it)) {
             return Verdict::Take((in_group && !no_ack).then(|| known.unwrap_or_else(|| self.keys.enter(&self.name))));
         }
-        let mask = if self.filters.is_empty() { 0 } else { self.filters.mask(&properties) };
+        let mask = properties.map_or(0, |it| self.filters.mask(&it));
         Verdict::Park(self.lane(busy, mask))
     }
 
     /// Notes the name of a message's key; false if it has none.
-    fn read_name(&mut self, properties: &Properties<'_>) -> bool {
-        let (Some(header), Some(headers)) = (&self.header, properties.headers) else { return false };
+    fn read_name(&mut self, message: &Message<'_>) -> bool {
+        let Some(header) = &self.header else { return false };
+        let Some(headers) = Properties::stored_headers(message.properties) else { return false };
         headers.get(header).is_some_and(|value| keys::write_name(value, &mut self.name))
     }
 
@@ -332,6 +336,13 @@ impl Lanes {
 
     /// Takes parked messages out of their lane: so many from a position on as are there in a row, up to `max`.
     fn unpark(&mut self, id: LaneId, position: u64, max: u64) -> u64 {
+        let count = self.take_out_of_lane(id, position, max);
+        self.shelve(id);
+        count
+    }
+
+    /// As [`Lanes::unpark`]. Where the lane belongs now, the caller has to see to.
+    fn take_out_of_lane(&mut self, id: LaneId, position: u64, max: u64) -> u64 {
         let max = match self.parked.run_at(position) {
             Some((first, count)) => max.min(first + count - position),
             None => 0,
@@ -340,7 +351,6 @@ impl Lanes {
         self.parked.remove(position, count);
         self.forget_again(position, count);
         self.indexed -= count;
-        self.shelve(id);
         count
     }
 
@@ -368,22 +378,31 @@ impl Lanes {
 
     /// Messages were handed out, and hold their key from now on.
     fn hold(&mut self, position: u64, count: u64, key: KeyId, taker: Holder) {
-        #[cfg(feature = "mutants")]
-        if crate::mutants::is_on(crate::mutants::Mutant::KeyNotHeld) {
-            return;
+        if self.hold_quietly(position, count, key, taker) {
+            self.shelve_all_of(key, None);
         }
-        self.held.insert(Hold { position, count, key, waiting: false });
-        self.change_key(key, |key| {
-            key.held += count;
-            key.holder = Some(taker);
-        });
     }
 
-    /// Its lanes have messages, so none ends by that.
-    fn shelve_all_of(&mut self, key: KeyId) {
+    /// As [`Lanes::hold`]. True if the key's lanes belong elsewhere now, which the caller has to see to.
+    fn hold_quietly(&mut self, position: u64, count: u64, key: KeyId, taker: Holder) -> bool {
+        #[cfg(feature = "mutants")]
+        if crate::mutants::is_on(crate::mutants::Mutant::KeyNotHeld) {
+            return false;
+        }
+        self.held.insert(Hold { position, count, key, waiting: false });
+        self.keys.change(key, |key| {
+            key.held += count;
+            key.holder = Some(taker);
+        })
+    }
+
+    /// Brings a key's lanes to where they belong now. All but perhaps `except` have messages, so none ends by that.
+    fn shelve_all_of(&mut self, key: KeyId, except: Option<LaneId>) {
         let mut at = 0;
         while let Some(&(_, lane)) = self.keys.get(key).lanes.get(at) {
-            self.shelve(lane);
+            if Some(lane) != except {
+                self.shelve(lane);
+            }
             at += 1;
         }
     }
@@ -418,7 +437,7 @@ impl Lanes {
 
     fn change_key(&mut self, key: KeyId, change: impl FnOnce(&mut keys::Key)) {
         if self.keys.change(key, change) {
-            self.shelve_all_of(key);
+            self.shelve_all_of(key, None);
         }
     }
 }

@@ -35,7 +35,9 @@ proptest! {
         let properties = fields.properties(present);
         let mut list = Vec::new();
         properties.encode(&mut list);
+        let headers = properties.headers;
         prop_assert_eq!(Properties::decode(&list), Ok(properties));
+        prop_assert_eq!(Properties::stored_headers(&list), headers);
         let mut out = Vec::new();
         frame::write_header(&mut out, 9, body_size, &list);
         let (frame, _) = frame::parse(&out, 0).expect("valid").expect("complete");

@@ -9,7 +9,6 @@ use crate::mailbox::{Event, Mailbox};
 use crate::message::Block;
 use crate::queue::stored::RESIDENT;
 use crate::queue::{Delivery, Missing, Queue};
-use leveret_wire::properties::Properties;
 use std::sync::Arc;
 
 /// Messages that are looked at before others get the queue's lock.
@@ -266,7 +265,7 @@ impl Queue {
         let (begin, mut at, mut looked) = (pull.out.len(), stretch.offset, 0);
         // Of those behind the last that was parked.
         let (mut run, mut from) = (0, at);
-        let mut parked = Vec::new();
+        let mut parked = std::mem::take(&mut lanes.to_park);
         while looked < stretch.count && pull.left > 0 {
             let position = stretch.position + looked;
             let (message, next) = stretch.block.at(at);
@@ -289,7 +288,8 @@ impl Queue {
         pull.looks -= looked.min(pull.looks);
         self.leave(lanes, source, &stretch, looked, at);
         let again = stretch.redelivered;
-        parked.iter().for_each(|(position, lane)| lanes.park(*position, again, *lane));
+        parked.drain(..).for_each(|(position, lane)| lanes.park(position, again, lane));
+        lanes.to_park = parked;
         if pull.out.len() == begin {
             self.free_looked_at(stretch.position + looked);
         }
@@ -359,10 +359,13 @@ impl Lanes {
     fn take_lane(&mut self, id: LaneId, stretch: Stretch, pull: &mut Pull<'_>) {
         let key = self.lanes[id as usize].key;
         let room = key.filter(|_| !pull.no_ack).map_or(u64::MAX, |key| self.keys.room_for(key, pull.taker));
-        let count = self.unpark(id, stretch.position, stretch.count.min(pull.left).min(room));
-        if let (Some(key), false) = (key, pull.no_ack) {
-            self.hold(stretch.position, count, key, pull.taker);
+        let count = self.take_out_of_lane(id, stretch.position, stretch.count.min(pull.left).min(room));
+        if let (Some(key), false) = (key, pull.no_ack)
+            && self.hold_quietly(stretch.position, count, key, pull.taker)
+        {
+            self.shelve_all_of(key, Some(id));
         }
+        self.shelve(id);
         pull.left -= count;
         pull.deliver(&stretch, stretch.position, stretch.offset, count);
     }
@@ -372,7 +375,7 @@ impl Lanes {
         let mut at = stretch.offset;
         for position in stretch.position..stretch.position + stretch.count {
             let (message, next) = stretch.block.at(at);
-            if self.read_name(&Properties::decode_stored(message.properties).unwrap_or_default()) {
+            if self.read_name(&message) {
                 let key = self.keys.enter(&self.name);
                 self.change_key(key, |key| key.waiting += 1);
                 self.held.insert(Hold { position, count: 1, key, waiting: true });
