@@ -52,6 +52,15 @@ pub struct Report {
 }
 
 /// A behaviour of an engine.
+///
+/// ```
+/// use leveret::conformance::Row;
+/// use leveret::driver::Support;
+///
+/// fn is_emulated_well(row: &Row) -> bool {
+///     row.support == Support::Emulated && row.failure.is_none()
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
     /// As a sentence.

@@ -81,6 +81,14 @@ impl<T> Subscription<T> {
     }
 
     /// How long a handler may take. One that takes longer is dropped where it awaits, and has failed.
+    ///
+    /// ```
+    /// use leveret::{Subscription, Topic};
+    /// use std::time::Duration;
+    ///
+    /// static VIDEOS: Topic<String> = Topic::new("videos");
+    /// static ENCODE: Subscription<String> = VIDEOS.subscription("encode").concurrency(2).deadline(Duration::from_secs(3600));
+    /// ```
     #[must_use]
     pub const fn deadline(mut self, deadline: Duration) -> Subscription<T> {
         self.deadline = deadline;

@@ -136,6 +136,15 @@ impl TestBus {
     ///
     /// # Errors
     /// As [`Bus::open`].
+    ///
+    /// ```
+    /// # async fn test() -> leveret::Result<()> {
+    /// use leveret::testing::TestBus;
+    ///
+    /// let test = TestBus::on("amqp://localhost").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn on(url: &str) -> Result<TestBus> {
         let (driver, record) = (crate::bus::driver(url).await?, Arc::<Record>::default());
         let prefix = format!("test-{}", Uuid::now_v7().simple());

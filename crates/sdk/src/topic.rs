@@ -344,6 +344,20 @@ impl<G: Target> Publishing<G> {
     }
 
     /// As part of a trace, in place of that of the message that is being handled.
+    ///
+    /// ```
+    /// # use leveret::{Bus, Parent, PublishError, Topic};
+    /// # static ORDERS: Topic<u32> = Topic::new("orders");
+    /// /// As a server of HTTP is given it.
+    /// async fn order(bus: &Bus, traceparent: &str, tracestate: &str) -> Result<(), PublishError> {
+    ///     let mut publishing = ORDERS.publish(bus, &1);
+    ///     if let Ok(parent) = traceparent.parse::<Parent>() {
+    ///         publishing = publishing.trace(parent.with_state(tracestate));
+    ///     }
+    ///     publishing.await?;
+    ///     Ok(())
+    /// }
+    /// ```
     pub fn trace(self, parent: Parent) -> Publishing<G> {
         self.with(|message| message.trace = Some(parent))
     }

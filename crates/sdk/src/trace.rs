@@ -50,6 +50,13 @@ impl Parent {
     }
 
     /// With what other systems say of the trace: a `tracestate`. A text that is none, or has more than 512 bytes, is left out.
+    ///
+    /// ```
+    /// use leveret::Parent;
+    ///
+    /// let parent = Parent::new().with_state("vendor=1");
+    /// assert_eq!(parent.state(), Some("vendor=1"));
+    /// ```
     #[must_use]
     pub fn with_state(self, state: &str) -> Parent {
         let is_valid =

@@ -1,52 +1,43 @@
-// A real browser for scenarios: the Chromium at the path in $CHROMIUM, without a window. Whatever a page complains about is a failure:
-// an error on its console, an exception nobody catches, a request that fails or is answered with an error.
-"use strict";
+'use strict';
+// Debian's Chromium without a window, and what a page does wrong while it is looked at.
 
-const { chromium } = require("playwright-core");
+const { chromium } = require('playwright-core');
 
-// How long something may take that is to happen, in milliseconds.
-const PATIENCE = 20_000;
+const FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
+  '--disable-component-update', '--disable-sync'];
 
-const FLAGS = [
-  "--headless",
-  "--no-sandbox",
-  "--disable-gpu",
-  "--disable-quic",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-];
+/** Milliseconds that anything on a page may take to appear. */
+const PATIENCE = 10_000;
 
-// Runs a scenario, which is given `open(url)` to open a page, each in a browser window of its own without cookies of the others. Exits with
-// 1 if it fails or a page has complained, and says why.
-async function run(scenario) {
-  const complaints = [];
-  let browser;
-  try {
-    const executablePath = process.env.CHROMIUM;
-    if (!executablePath) throw new Error("CHROMIUM is to be the path of a Chromium");
-    browser = await chromium.launch({ executablePath, args: FLAGS });
-    await scenario(async (url) => open(browser, url, complaints));
-  } catch (error) {
-    complaints.push(error.stack ?? String(error));
-  } finally {
-    await browser?.close();
-  }
-  complaints.forEach((complaint) => console.error(`FAILED  ${complaint}`));
-  process.exitCode = complaints.length > 0 ? 1 : 0;
+function launch() {
+  return chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: FLAGS });
 }
 
-async function open(browser, url, complaints) {
-  const page = await (await browser.newContext()).newPage();
+/**
+ * A page of its own, with nothing remembered. `page.wrongs` collects errors of scripts and console, dialogs that a
+ * script opened, and requests to other places than `origin`.
+ */
+async function open(browser, origin, options = {}) {
+  const context = await browser.newContext({ viewport: { width: 1280, height: 860 }, ...options });
+  const page = await context.newPage();
   page.setDefaultTimeout(PATIENCE);
-  const complain = (text) => complaints.push(`${url}: ${text}`);
-  page.on("console", (message) => message.type() === "error" && complain(`console: ${message.text()}`));
-  page.on("pageerror", (error) => complain(`exception: ${error.message}`));
-  page.on("requestfailed", (request) => complain(`${request.url()}: ${request.failure()?.errorText}`));
-  page.on("response", (answer) => answer.status() >= 400 && complain(`${answer.url()}: ${answer.status()}`));
-  await page.goto(url, { waitUntil: "load" });
+  page.wrongs = [];
+  page.on('console', (message) => {
+    if (message.type() === 'error' || message.type() === 'warning') page.wrongs.push(`console: ${message.text()} ${message.location().url}`);
+  });
+  page.on('pageerror', (error) => page.wrongs.push(`error: ${error.stack}`));
+  page.on('dialog', (dialog) => { page.wrongs.push(`dialog: ${dialog.message()}`); dialog.dismiss(); });
+  page.on('request', (request) => {
+    const url = new URL(request.url());
+    if (!['data:', 'blob:'].includes(url.protocol) && url.origin !== origin) page.wrongs.push(`asks ${url.href}`);
+  });
   return page;
 }
 
-module.exports = { run };
+/** Throws what went wrong since the last time. */
+function nothingWrong(page) {
+  const wrongs = page.wrongs.splice(0);
+  if (wrongs.length > 0) throw new Error(wrongs.join('; '));
+}
+
+module.exports = { launch, open, nothingWrong };
