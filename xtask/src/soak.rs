@@ -16,7 +16,11 @@ const KILLS: &str = "1000";
 
 const PARTS: &[Part] = &[
     Part { name: "fuzz", about: "ten million inputs for each fuzz target of the wire codec", run: fuzz_wire },
-    Part { name: "sdk", about: "fifty kills with the SDK on both sides, the broker away for up to 30 s", run: sdk },
+    Part {
+        name: "sdk",
+        about: "two hundred deeds with the SDK on both sides, about fifty of them kill the broker, for up to 30 s",
+        run: sdk,
+    },
     Part { name: "crash", about: "a thousand times kill -9 under load, and what is left", run: crash },
 ];
 
@@ -37,7 +41,7 @@ fn fuzz_wire(run: &Run) -> Result<Outcome> {
 }
 
 fn sdk(run: &Run) -> Result<Outcome> {
-    crate::test::chaos(run, &["--deeds", "50", "--away", "30000"])?;
+    crate::test::chaos(run, &["--deeds", "200", "--away", "30000"])?;
     Ok(Outcome::Passed)
 }
 

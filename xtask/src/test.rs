@@ -5,6 +5,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
+use crate::browser;
 use crate::parts::{self, Outcome, Part, Run};
 use crate::readme;
 use crate::servers::{Broker, in_path, rabbitmq_binary};
@@ -29,11 +30,12 @@ const RELEASED: &[Part] = &[
     Part { name: "crash", about: "twenty times kill -9 under load, and what is left", run: crash },
     Part { name: "compare", about: "the same scripts on RabbitMQ beside it", run: compare },
     Part { name: "sdk", about: "the SDK over AMQP, beside Go and Python, and while everything is killed", run: sdk },
+    Part { name: "browser", about: "the chat example in Chromium", run: browser::chat },
     Part { name: "sim", about: "14 000 runs on a simulated disk that fails, and every mutant", run: simulation },
 ];
 
 /// Features that are off unless a program asks for them.
-const FEATURES: &str = "leveret/asyncapi,leveret/conformance,leveret/listen";
+const FEATURES: &str = "leveret/asyncapi,leveret/conformance,leveret/listen,leveret/opentelemetry";
 
 /// What says the most in the least time.
 const QUICK: [&str; 3] = ["fmt", "clippy", "unit"];
@@ -209,7 +211,7 @@ fn judge(run: &Run) -> Result<Command> {
 
 /// Installs a package of Debian's. Without being root it says what to run, because asking for a password in the middle
 /// of a test helps nobody.
-fn install_package(run: &Run, package: &str) -> Result<()> {
+pub fn install_package(run: &Run, package: &str) -> Result<()> {
     let by_hand = format!("sudo apt-get install {package}");
     if in_path("apt-get").is_none() {
         bail!(

@@ -2,6 +2,7 @@
 //! same as CI. Each check is a function from the tree to findings, and has a test that shows that it can fail.
 
 mod architecture;
+mod examples;
 mod layers;
 mod sizes;
 mod source;
@@ -40,6 +41,7 @@ fn check(tree: &Tree) -> Vec<Finding> {
     findings.extend(sizes::files(tree));
     findings.extend(sizes::functions(tree));
     findings.extend(architecture::code_map(tree));
+    findings.extend(examples::public_items(tree));
     findings.extend(wording::markers(tree));
     findings.extend(wording::private_paths(tree));
     findings

@@ -18,6 +18,7 @@ static CHAT: Topic<String> = Topic::new("chat").max_size(4096);
 static ROOM: Subscription<String> = CHAT.subscription("room").broadcast();
 
 const PAGE: &str = r#"<!doctype html><html lang="en"><meta charset="utf-8"><title>Chat</title>
+<link rel="icon" href="data:,">
 <ul id="said"></ul><form><input id="text" autofocus aria-label="Say something"><button>Say it</button></form>
 <script>
 const socket = new WebSocket(`ws://${location.host}/room`);

@@ -17,7 +17,7 @@ mod selection;
 mod topology;
 mod transaction;
 
-use crate::driver::{Backlog, Capabilities, Driver, Receiver, Reply, SubscriptionSpec, TopicSpec, Work};
+use crate::driver::{Backlog, Capabilities, Driver, Receiver, Reply, SubscriptionSpec, TopicSpec, Unconfirmed, Work};
 use crate::error::{Error, Result};
 use crate::message::Outgoing;
 use address::Address;
@@ -34,6 +34,7 @@ use requests::Replies;
 use selection::Selection;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::RwLock;
 use tokio::time::Instant;
 use topology::Step;
 
@@ -47,12 +48,24 @@ use topology::Step;
 /// delays and retries go through a ladder of queues with times to live, in steps of 64 ms; filters are applied by the receiver, so that a
 /// subscription gets what it does not want, too; and what a handler publishes is confirmed before its message is acknowledged, so
 /// that it may be published twice, and is never lost.
+///
+/// ```
+/// use leveret::Bus;
+///
+/// # async fn open() -> leveret::Result<()> {
+/// let bus = Bus::open("amqp://guest:guest@localhost:5672?timeout=10").await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct AmqpDriver {
     shared: Arc<Shared>,
     /// Made for the first request.
     replies: Mutex<Option<Arc<Replies>>>,
 }
+
+/// How long the broker may take to end a consumer. Later, what is on its way to it counts as an attempt.
+const FAREWELL: Duration = Duration::from_secs(10);
 
 /// What was declared, in its order.
 type Known = Arc<Mutex<Vec<Step>>>;
@@ -72,6 +85,8 @@ struct Shared {
     publisher: Publisher,
     consuming: Link,
     known: Known,
+    /// Held by receivers that have ended until the broker has back what they have not handed out.
+    leaving: Arc<RwLock<()>>,
 }
 
 impl AmqpDriver {
@@ -91,7 +106,7 @@ impl AmqpDriver {
         publishing.up(Some(deadline)).await?;
         consuming.up(Some(deadline)).await?;
         let publisher = Publisher::new(publishing, known.clone(), address.timeout);
-        let shared = Arc::new(Shared { engine, publisher, consuming, known });
+        let shared = Arc::new(Shared { engine, publisher, consuming, known, leaving: Arc::default() });
         Ok(AmqpDriver { shared, replies: Mutex::default() })
     }
 
@@ -217,8 +232,8 @@ impl Shared {
         self.ask(Ask::Count(&name)).await
     }
 
-    /// Publishes until it is confirmed; gives how many went to no queue.
-    async fn publish(&self, parcels: &[Parcel<'_>]) -> Result<u64> {
+    /// Publishes until it is confirmed; gives the numbers of those that went to no queue.
+    async fn publish(&self, parcels: &[Parcel<'_>]) -> Result<Vec<usize>, Unconfirmed> {
         self.publisher.publish(parcels).await
     }
 }
@@ -260,12 +275,13 @@ impl Driver for AmqpDriver {
         })
     }
 
-    fn publish<'a>(&'a self, messages: &'a [Outgoing]) -> Work<'a, Result<u64>> {
+    fn publish<'a>(&'a self, messages: &'a [Outgoing]) -> Work<'a, Result<u64, Unconfirmed>> {
         Box::pin(async {
-            let engine = self.shared.engine;
-            let parcels = messages.iter().map(|it| message::parcel(engine, it)).collect::<Result<Vec<_>, Fault>>()?;
-            self.shared.prepare_delays(messages).await?;
-            self.shared.publish(&parcels).await
+            let (engine, all) = (self.shared.engine, |error| Unconfirmed::all(error, messages.len()));
+            let parcels = messages.iter().map(|it| message::parcel(engine, it)).collect::<Result<Vec<_>, Fault>>();
+            let parcels = parcels.map_err(|fault| all(fault.into()))?;
+            self.shared.prepare_delays(messages).await.map_err(all)?;
+            self.shared.publish(&parcels).await.map(|unheard| unheard.len() as u64)
         })
     }
 
@@ -305,6 +321,7 @@ impl Driver for AmqpDriver {
     fn close(&self) -> Work<'_, Result<()>> {
         Box::pin(async {
             self.shared.publisher.close().await;
+            _ = tokio::time::timeout(FAREWELL, self.shared.leaving.write()).await;
             self.shared.consuming.close().await;
             Ok(())
         })

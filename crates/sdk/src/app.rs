@@ -78,6 +78,22 @@ impl App {
     }
 
     /// Gives handlers something that they get as [`State`](crate::State), by its type.
+    ///
+    /// ```
+    /// use leveret::{App, Bus, State};
+    /// use std::sync::Arc;
+    ///
+    /// struct Mailer;
+    ///
+    /// async fn welcome(email: String, State(mailer): State<Arc<Mailer>>) {
+    ///     // ...
+    /// #   let _ = (email, mailer);
+    /// }
+    ///
+    /// fn app(bus: &Bus) -> App {
+    ///     App::new(bus).state(Arc::new(Mailer))
+    /// }
+    /// ```
     #[must_use]
     pub fn state<S: Clone + Send + Sync + 'static>(mut self, state: S) -> App {
         if !self.states.insert(state) {
@@ -88,6 +104,16 @@ impl App {
 
     /// Says that it publishes to a topic, which is declared when it starts. Publishing works without; the application's document
     /// and its engine know of it then.
+    ///
+    /// ```
+    /// use leveret::{App, Bus, Topic};
+    ///
+    /// static INVOICES: Topic<u32> = Topic::new("invoices");
+    ///
+    /// fn app(bus: &Bus) -> App {
+    ///     App::new(bus).publishes(&INVOICES)
+    /// }
+    /// ```
     #[must_use]
     pub fn publishes<T>(mut self, topic: &'static Topic<T>) -> App {
         self.topics.push(topic.spec());
@@ -98,12 +124,44 @@ impl App {
 
     /// The AsyncAPI 3 document of what was given so far: topics that it [publishes](App::publishes) to, subscriptions and requests
     /// that it handles, with the schemas of those that have [one](Topic::schema).
+    ///
+    /// ```
+    /// # use leveret::{App, Bus, Subscription, Topic};
+    /// # static SIGNUPS: Topic<String> = Topic::new("signups");
+    /// # static EMAIL: Subscription<String> = SIGNUPS.subscription("email");
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = Bus::open("local:").await?;
+    /// let app = App::new(&bus).handle(&EMAIL, async |_: String| {});
+    /// let document = app.asyncapi("users", "1.0.0");
+    /// assert_eq!(document["channels"]["signups"]["address"], "signups");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[cfg(feature = "asyncapi")]
     pub fn asyncapi(&self, title: &str, version: &str) -> serde_json::Value {
         crate::asyncapi::document(title, version, &self.pages)
     }
 
     /// Handles the messages of a subscription.
+    ///
+    /// ```
+    /// # use leveret::{App, Bus, Subscription, Topic};
+    /// # static SIGNUPS: Topic<String> = Topic::new("signups");
+    /// # static EMAIL: Subscription<String> = SIGNUPS.subscription("email");
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// async fn welcome(email: String) -> Result<(), std::io::Error> {
+    ///     println!("welcome, {email}");
+    ///     Ok(())
+    /// }
+    ///
+    /// let bus = Bus::open("local:").await?;
+    /// let app = App::new(&bus).handle(&EMAIL, welcome).start().await?;
+    /// app.drain().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn handle<T, A, H>(self, subscription: &'static Subscription<T>, handler: H) -> App
     where
@@ -121,6 +179,27 @@ impl App {
     ///
     /// # Panics
     /// If `max` is 0.
+    ///
+    /// ```
+    /// # use leveret::{App, Bus, Subscription, Topic};
+    /// # static SIGNUPS: Topic<String> = Topic::new("signups");
+    /// # static EMAIL: Subscription<String> = SIGNUPS.subscription("email");
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    ///
+    /// async fn store(emails: Vec<String>) -> Result<(), std::io::Error> {
+    ///     println!("{} at once", emails.len());
+    ///     Ok(())
+    /// }
+    ///
+    /// let bus = Bus::open("local:").await?;
+    /// // Up to 500, or what there is after 50 ms.
+    /// let app = App::new(&bus).handle_batch(&EMAIL, (500, Duration::from_millis(50)), store).start().await?;
+    /// app.drain().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn handle_batch<T, A, H>(
         self,
@@ -173,6 +252,16 @@ impl App {
     }
 
     /// Responds to requests. Programs that respond to the same name share its requests.
+    ///
+    /// ```
+    /// use leveret::{App, Bus, Rpc};
+    ///
+    /// static DOUBLE: Rpc<u64, u64> = Rpc::new("double");
+    ///
+    /// fn app(bus: &Bus) -> App {
+    ///     App::new(bus).respond(&DOUBLE, async |number: u64| number.checked_mul(2).ok_or("it is too large"))
+    /// }
+    /// ```
     #[must_use]
     pub fn respond<Q, R, A, H>(mut self, rpc: &'static Rpc<Q, R>, handler: H) -> App
     where
@@ -239,6 +328,20 @@ impl App {
     /// # Errors
     /// [`Error::Configuration`] if a handler needs what was not given, if two states have the same type or two handlers the same
     /// subscription; otherwise as [`Bus::declare`]. Nothing was started then.
+    ///
+    /// ```
+    /// # use leveret::{App, Bus, Subscription, Topic};
+    /// # static SIGNUPS: Topic<String> = Topic::new("signups");
+    /// # static EMAIL: Subscription<String> = SIGNUPS.subscription("email");
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = Bus::open("local:").await?;
+    /// let running = App::new(&bus).handle(&EMAIL, async |email: String| println!("welcome, {email}")).start().await?;
+    /// SIGNUPS.publish(&bus, &"ann@example.com".to_string()).await?;
+    /// running.drain().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn start(self) -> Result<Running> {
         let App { bus, states, twice, routes, topics, .. } = self;
         if let Some(name) = twice {
@@ -270,6 +373,13 @@ impl App {
     ///
     /// # Errors
     /// As [`App::start`], and as [`Running::drain`].
+    ///
+    /// ```
+    /// # use leveret::App;
+    /// # async fn run(app: App) -> leveret::Result<()> {
+    /// app.run_until(async { _ = tokio::signal::ctrl_c().await }).await
+    /// # }
+    /// ```
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> Result<()> {
         let running = self.start().await?;
         stop.await;
@@ -278,6 +388,14 @@ impl App {
 }
 
 /// An application that was started. Dropping it stops it, and lets what is being handled come to its end.
+///
+/// ```
+/// # use leveret::Running;
+/// # async fn stop(running: Running) -> leveret::Result<()> {
+/// // The process was told to end: what is being handled comes to its end, and nothing more is begun.
+/// running.drain().await
+/// # }
+/// ```
 #[must_use = "dropping it stops the handlers"]
 #[derive(Debug)]
 pub struct Running {

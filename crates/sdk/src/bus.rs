@@ -1,7 +1,7 @@
 //! The bus: a connection to an engine, by its URL.
 
 use crate::dead::Dead;
-use crate::driver::{Backlog, Driver, Receiver, Reply, SubscriptionSpec, TopicSpec, require};
+use crate::driver::{Backlog, Driver, Receiver, Reply, SubscriptionSpec, TopicSpec, Unconfirmed, require};
 use crate::error::{Error, PublishError, Result};
 use crate::message::{MessageId, Outgoing};
 use crate::meters::Published;
@@ -15,6 +15,21 @@ use std::time::Duration;
 use tracing::Instrument;
 
 /// A connection to an engine. Clones are the same connection.
+///
+/// ```
+/// # use leveret::{Bus, Subscription, Topic};
+/// # static SIGNUPS: Topic<String> = Topic::new("signups");
+/// # static EMAIL: Subscription<String> = SIGNUPS.subscription("email");
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let bus = Bus::open("local:").await?;
+/// bus.declare(&EMAIL).await?;
+/// SIGNUPS.publish(&bus, &"ann@example.com".to_string()).await?;
+/// assert_eq!(bus.backlog(&EMAIL).await?.ready, 1);
+/// bus.close().await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Bus {
     inner: Arc<Inner>,
@@ -40,6 +55,19 @@ struct Known {
 }
 
 /// What can be declared: a topic, or a subscription with its topic.
+///
+/// ```
+/// # use leveret::{Bus, Subscription, Topic};
+/// # static SIGNUPS: Topic<String> = Topic::new("signups");
+/// # static EMAIL: Subscription<String> = SIGNUPS.subscription("email");
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let bus = Bus::open("local:").await?;
+/// bus.declare(&SIGNUPS).await?;
+/// bus.declare(&EMAIL).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Declaration(Declared);
 
@@ -77,6 +105,18 @@ impl Bus {
     /// # Errors
     /// [`Error::Configuration`] for a URL that is not valid, or one whose engine this program was built without;
     /// [`Error::Engine`] if the engine cannot be opened.
+    ///
+    /// ```
+    /// use leveret::{Bus, Error};
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> leveret::Result<()> {
+    /// let bus = Bus::open("local:").await?;
+    /// // What is misspelt is said before anything starts.
+    /// assert!(matches!(Bus::open("local:./data?snyc=always").await, Err(Error::Configuration(_))));
+    /// # bus.close().await
+    /// # }
+    /// ```
     pub async fn open(url: &str) -> Result<Bus> {
         Ok(Bus::of(driver(url).await?))
     }
@@ -85,6 +125,14 @@ impl Bus {
     ///
     /// # Errors
     /// As [`Bus::open`].
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> leveret::Result<()> {
+    /// let bus = leveret::Bus::from_env("BUS_URL", "local:").await?;
+    /// # bus.close().await
+    /// # }
+    /// ```
     pub async fn from_env(variable: &str, default: &str) -> Result<Bus> {
         match std::env::var(variable) {
             Ok(url) => Bus::open(&url).await,
@@ -94,6 +142,16 @@ impl Bus {
     }
 
     /// With a driver of one's own.
+    ///
+    /// ```
+    /// use leveret::Bus;
+    /// use leveret::local::LocalDriver;
+    /// use leveret_broker::Broker;
+    ///
+    /// // A broker that this program uses in other ways, too.
+    /// let broker = Broker::in_memory();
+    /// let bus = Bus::with_driver(LocalDriver::new(&broker, false));
+    /// ```
     pub fn with_driver(driver: impl Driver + 'static) -> Bus {
         Bus::of(Box::new(driver))
     }
@@ -107,6 +165,21 @@ impl Bus {
     ///
     /// # Errors
     /// [`Error::Absent`] if the engine cannot do what is asked for; [`Error::Mismatch`] if it has another one of this name.
+    ///
+    /// ```
+    /// # use leveret::{Bus, Subscription, Topic};
+    /// # static SIGNUPS: Topic<String> = Topic::new("signups");
+    /// # static EMAIL: Subscription<String> = SIGNUPS.subscription("email");
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = Bus::open("local:").await?;
+    /// // Its handler will be started later, or runs elsewhere: events are kept for it from now on.
+    /// bus.declare(&EMAIL).await?;
+    /// SIGNUPS.publish(&bus, &"ann@example.com".to_string()).await?;
+    /// assert_eq!(bus.unheard(), 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn declare(&self, what: impl Into<Declaration>) -> Result<()> {
         match what.into().0 {
             Declared::Topic(topic) => self.declare_topic(&topic).await,
@@ -152,18 +225,21 @@ impl Bus {
         }
         self.check(&messages)?;
         let published = async {
-            self.declare_topics(&messages).await?;
+            let declared = self.declare_topics(&messages).await;
+            declared.map_err(|error| Unconfirmed::all(error, messages.len()))?;
             self.driver().publish(&messages).await
         };
         let span = tracing::debug_span!("publish", topic = messages[0].topic, count = messages.len());
         match published.instrument(span).await {
             Ok(unheard) => {
-                self.note(&messages, unheard);
+                self.note(messages[0].topic, messages.len() as u64, unheard);
                 Ok(messages.into_iter().map(|message| message.id).collect())
             }
-            Err(error) => {
-                let message = messages.into_iter().next().expect("there is a first one");
-                Err(PublishError::Unconfirmed { error, message: Box::new(message) })
+            Err(Unconfirmed { error, messages: numbers }) => {
+                let mut numbers = numbers.into_iter().peekable();
+                let is_left = |(number, _): &(usize, Outgoing)| numbers.next_if_eq(number).is_some();
+                let left = messages.into_iter().enumerate().filter(is_left).map(|(_, message)| message);
+                Err(PublishError::Unconfirmed { error, messages: left.collect() })
             }
         }
     }
@@ -187,9 +263,19 @@ impl Bus {
         Ok(())
     }
 
-    /// Counts what was published. All of it went to one topic, unless nobody has to hear it.
-    fn note(&self, messages: &[Outgoing], unheard: u64) {
-        let (topic, count) = (messages[0].topic, messages.len() as u64);
+    /// Counts what a handler has published, by their topics and the numbers of those that nobody hears.
+    pub(crate) fn note_events(&self, topics: &[&'static str], unheard: &[usize]) {
+        let mut begin = 0;
+        for run in topics.chunk_by(|a, b| a == b) {
+            let numbers = begin..begin + run.len();
+            begin = numbers.end;
+            let unheard = unheard.iter().filter(|number| numbers.contains(number)).count();
+            self.note(run[0], run.len() as u64, unheard as u64);
+        }
+    }
+
+    /// Counts what was published to a topic.
+    fn note(&self, topic: &'static str, count: u64, unheard: u64) {
         let mut topics = self.topics();
         let Some(known) = topics.get_mut(topic) else { return };
         known.published.published.increment(count);
@@ -218,6 +304,19 @@ impl Bus {
     }
 
     /// Messages that were published to topics without a subscription, and are gone.
+    ///
+    /// ```
+    /// # use leveret::{Bus, Subscription, Topic};
+    /// # static SIGNUPS: Topic<String> = Topic::new("signups");
+    /// # static EMAIL: Subscription<String> = SIGNUPS.subscription("email");
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = Bus::open("local:").await?;
+    /// SIGNUPS.publish(&bus, &"ann@example.com".to_string()).await?;
+    /// assert_eq!(bus.unheard(), 1, "nobody subscribes");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn unheard(&self) -> u64 {
         self.inner.unheard.load(Ordering::Relaxed)
     }
@@ -226,6 +325,20 @@ impl Bus {
     ///
     /// # Errors
     /// [`Error::Engine`], also if it was not declared.
+    ///
+    /// ```
+    /// # use leveret::{Bus, Subscription, Topic};
+    /// # static SIGNUPS: Topic<String> = Topic::new("signups");
+    /// # static EMAIL: Subscription<String> = SIGNUPS.subscription("email");
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = Bus::open("local:").await?;
+    /// bus.declare(&EMAIL).await?;
+    /// let backlog = bus.backlog(&EMAIL).await?;
+    /// assert_eq!((backlog.ready, backlog.waiting, backlog.dead), (0, 0, 0));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn backlog<T>(&self, subscription: &Subscription<T>) -> Result<Backlog> {
         self.driver().backlog(&kept(subscription)?).await
     }
@@ -235,6 +348,23 @@ impl Bus {
     ///
     /// # Errors
     /// [`Error::Engine`], also if it was not declared.
+    ///
+    /// ```
+    /// # use leveret::{Bus, Subscription, Topic};
+    /// # static SIGNUPS: Topic<String> = Topic::new("signups");
+    /// # static EMAIL: Subscription<String> = SIGNUPS.subscription("email");
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = Bus::open("local:").await?;
+    /// bus.declare(&EMAIL).await?;
+    /// for dead in bus.dead(&EMAIL, 100).await? {
+    ///     println!("{:?}: {} after {} attempts", dead.event, dead.reason, dead.attempts);
+    ///     // Or `discard`; or drop it, and it stays where it is.
+    ///     dead.redrive().await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn dead<T>(&self, subscription: &Subscription<T>, max: u16) -> Result<Vec<Dead<T>>> {
         let (spec, mut received) = (kept(subscription)?, Vec::new());
         if max > 0 {
@@ -250,6 +380,19 @@ impl Bus {
     ///
     /// # Errors
     /// [`Error::Engine`]. Those that were sent back by then are.
+    ///
+    /// ```
+    /// # use leveret::{Bus, Subscription, Topic};
+    /// # static SIGNUPS: Topic<String> = Topic::new("signups");
+    /// # static EMAIL: Subscription<String> = SIGNUPS.subscription("email");
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = Bus::open("local:").await?;
+    /// bus.declare(&EMAIL).await?;
+    /// println!("{} go back, after the fix", bus.redrive(&EMAIL, u64::MAX).await?);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn redrive<T>(&self, subscription: &Subscription<T>, max: u64) -> Result<u64> {
         /// Taken together.
         const STEP: u64 = 100;

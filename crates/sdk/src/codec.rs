@@ -9,6 +9,23 @@ use std::fmt;
 const EVENT: usize = 256;
 
 /// How the events of a topic are written: JSON, unless a topic is made [with another codec](crate::Topic::with_codec).
+///
+/// ```
+/// use leveret::{Codec, Topic};
+///
+/// /// Words, one beside the other.
+/// fn encode(words: &Vec<String>, out: &mut Vec<u8>) -> Result<(), leveret::BoxError> {
+///     out.extend_from_slice(words.join(" ").as_bytes());
+///     Ok(())
+/// }
+///
+/// fn decode(body: &[u8]) -> Result<Vec<String>, leveret::BoxError> {
+///     Ok(std::str::from_utf8(body)?.split(' ').map(str::to_string).collect())
+/// }
+///
+/// static SENTENCES: Topic<Vec<String>> = Topic::with_codec("sentences", Codec::new("text/plain", encode, decode));
+/// static IMAGES: Topic<Vec<u8>> = Topic::with_codec("images", Codec::bytes());
+/// ```
 pub struct Codec<T> {
     content_type: &'static str,
     encode: fn(&T, &mut Vec<u8>) -> Result<(), BoxError>,

@@ -37,6 +37,14 @@ struct Behaviour {
 }
 
 /// What a run has found.
+///
+/// ```
+/// # fn print(report: &leveret::conformance::Report) {
+/// for row in report.failed() {
+///     println!("{}: {:?}", row.behaviour, row.failure);
+/// }
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Report {
     /// Each behaviour in the order of the list.
@@ -44,6 +52,15 @@ pub struct Report {
 }
 
 /// A behaviour of an engine.
+///
+/// ```
+/// use leveret::conformance::Row;
+/// use leveret::driver::Support;
+///
+/// fn is_emulated_well(row: &Row) -> bool {
+///     row.support == Support::Emulated && row.failure.is_none()
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
     /// As a sentence.
@@ -55,6 +72,16 @@ pub struct Row {
 }
 
 /// Runs the list. Each behaviour gets a bus of its own, and names of its own, so that an engine can be used again and again.
+///
+/// ```no_run
+/// # #[tokio::main]
+/// # async fn main() {
+/// use leveret::driver::Support;
+///
+/// let report = leveret::conformance::run(async || leveret::Bus::open("local:").await).await;
+/// assert_eq!(report.with(Support::Native).len(), report.rows.len(), "{report}");
+/// # }
+/// ```
 pub async fn run(open: impl AsyncFn() -> Result<Bus>) -> Report {
     let mut rows = Vec::new();
     for Behaviour { name, needs, check } in [ways::LIST, ends::LIST, forms::LIST].concat() {

@@ -21,8 +21,9 @@ pub(crate) const ATTEMPTS: &str = "leveret-attempts";
 pub(crate) const ERROR: &str = "leveret-error";
 pub(crate) const PUBLISHED: &str = "leveret-published";
 
-/// The header of W3C's Trace Context.
+/// The headers of W3C's Trace Context.
 pub(crate) const TRACE: &str = "traceparent";
+pub(crate) const TRACE_STATE: &str = "tracestate";
 
 /// An argument of a subscription's queue: the filter of its binding, so that one with another filter is another queue.
 pub(crate) const FILTER: &str = "leveret-filter";
@@ -79,6 +80,7 @@ pub(crate) struct Reading {
     incoming: Incoming,
     death: Death,
     before: u32,
+    trace_state: Option<String>,
 }
 
 impl Reading {
@@ -86,7 +88,7 @@ impl Reading {
     pub(crate) fn new(id: &str, timestamp: Option<u64>, body: Vec<u8>) -> Reading {
         let mut incoming = Incoming::new(id, body);
         incoming.meta.published = timestamp.and_then(|seconds| at(i64::try_from(seconds).ok()?.checked_mul(1000)?));
-        Reading { incoming, death: Death::default(), before: 0 }
+        Reading { incoming, death: Death::default(), before: 0, trace_state: None }
     }
 
     /// A header, as text or as a number, if it is one of them.
@@ -95,6 +97,7 @@ impl Reading {
         match (name, text, number) {
             (KEY, key, _) => meta.key = key.map(str::to_string),
             (TRACE, Some(parent), _) => meta.trace = parent.parse().ok(),
+            (TRACE_STATE, state, _) => self.trace_state = state.map(str::to_string),
             (PUBLISHED, _, Some(millis)) => meta.published = at(millis).or(meta.published),
             (ATTEMPTS, _, Some(attempts)) => self.before = u32::try_from(attempts).unwrap_or(0),
             (ERROR, error, _) => self.death.error = error.map(str::to_string),
@@ -109,8 +112,11 @@ impl Reading {
 
     /// The message, that came back to its queue so often before.
     pub(crate) fn done(self, delivery_count: u64) -> (Incoming, Death) {
-        let Reading { mut incoming, mut death, before } = self;
+        let Reading { mut incoming, mut death, before, trace_state } = self;
         death.attempts = before;
+        if let Some(state) = trace_state {
+            incoming.meta.trace = incoming.meta.trace.map(|parent| parent.with_state(&state));
+        }
         let count = u32::try_from(delivery_count).unwrap_or(u32::MAX);
         incoming.meta.attempt = before.saturating_add(count).saturating_add(1);
         (incoming, death)
@@ -123,7 +129,7 @@ fn at(millis: i64) -> Option<SystemTime> {
 
 /// Headers that are no attributes.
 pub(crate) fn is_reserved(name: &str) -> bool {
-    name.starts_with("x-") || name.starts_with("leveret-") || matches!(name, "CC" | "BCC" | TRACE | "tracestate")
+    name.starts_with("x-") || name.starts_with("leveret-") || matches!(name, "CC" | "BCC" | TRACE | TRACE_STATE)
 }
 
 /// Headers that tell of failed attempts. A message that is redriven loses them. What another program has given its message

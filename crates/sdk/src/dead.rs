@@ -7,6 +7,29 @@ use crate::message::Meta;
 use std::fmt;
 
 /// A message that could not be handled. Dropping it puts it back.
+///
+/// ```
+/// # use leveret::{App, Bus, Outcome, Subscription, Topic};
+/// # static SIGNUPS: Topic<String> = Topic::new("signups");
+/// # static EMAIL: Subscription<String> = SIGNUPS.subscription("email");
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let bus = Bus::open("local:").await?;
+/// let app = App::new(&bus).handle(&EMAIL, async |email: String| match email.contains('@') {
+///     true => Outcome::Done,
+///     false => Outcome::Dead("it is no address".into()),
+/// });
+/// let app = app.start().await?;
+/// SIGNUPS.publish(&bus, &"ann".to_string()).await?;
+/// # while bus.backlog(&EMAIL).await?.dead == 0 { tokio::task::yield_now().await }
+/// for dead in bus.dead(&EMAIL, 10).await? {
+///     assert_eq!((dead.event.as_deref().ok(), dead.error.as_deref()), (Some("ann"), Some("it is no address")));
+///     dead.discard().await?;
+/// }
+/// app.drain().await?;
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "a dead letter that is dropped goes back to the dead-letter queue"]
 pub struct Dead<T> {
     /// The event, unless it does not decode.
@@ -50,7 +73,7 @@ impl<T> Dead<T> {
     }
 
     async fn settle(&mut self, how: Settlement) -> Result<()> {
-        self.receipt.take().expect("it is settled once").settle(how).await
+        self.receipt.take().expect("it is settled once").settle(how).await.map(drop)
     }
 }
 

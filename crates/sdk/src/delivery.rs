@@ -10,9 +10,45 @@ use std::sync::Arc;
 use tower::util::BoxService;
 
 /// What a [layer](crate::App::layer) wraps: everything that happens to a message until it is settled.
+///
+/// ```
+/// use leveret::{BoxError, Delivery, Handled};
+/// use std::task::{Context, Poll};
+///
+/// /// A layer's service: it prints what goes through it.
+/// struct Printed<S>(S);
+///
+/// impl<S: tower::Service<Delivery, Response = Handled, Error = BoxError>> tower::Service<Delivery> for Printed<S> {
+///     type Response = Handled;
+///     type Error = BoxError;
+///     type Future = S::Future;
+///
+///     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+///         self.0.poll_ready(context)
+///     }
+///
+///     fn call(&mut self, delivery: Delivery) -> S::Future {
+///         println!("{}: attempt {}", delivery.topic(), delivery.meta().attempt);
+///         self.0.call(delivery)
+///     }
+/// }
+///
+/// # fn printed(app: leveret::App) -> leveret::App {
+/// app.layer(tower::layer::layer_fn(|service: leveret::Service| Printed(service)))
+/// # }
+/// ```
 pub type Service = BoxService<Delivery, Handled, BoxError>;
 
 /// What is handled at once: a message, or those of a [batch](crate::App::handle_batch).
+///
+/// ```
+/// use leveret::Delivery;
+///
+/// /// For a layer that handles what is of one plan before the rest, for example.
+/// fn is_pro(delivery: &Delivery) -> bool {
+///     delivery.subscription() == Some("email") && delivery.meta().attribute("plan") == Some("pro")
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Delivery {
     origin: Origin,
@@ -30,6 +66,15 @@ pub(crate) struct Origin {
 }
 
 /// How a [`Delivery`] was handled.
+///
+/// ```
+/// use leveret::{Delivery, Handled, Outcome};
+///
+/// /// What a layer may answer instead of the handler.
+/// fn refuse(delivery: &Delivery) -> Handled {
+///     Handled::new(Outcome::Dead(format!("{} is closed", delivery.topic()).into()))
+/// }
+/// ```
 #[derive(Debug)]
 #[must_use = "it says how messages are to be settled"]
 pub struct Handled {

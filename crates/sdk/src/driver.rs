@@ -10,9 +10,26 @@ use std::pin::Pin;
 use std::time::Duration;
 
 /// What a driver does in the background of a call.
+///
+/// ```
+/// use leveret::Result;
+/// use leveret::driver::Work;
+///
+/// fn close() -> Work<'static, Result<()>> {
+///     Box::pin(async { Ok(()) })
+/// }
+/// ```
 pub type Work<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// How an engine gives what is asked for.
+///
+/// ```
+/// use leveret::driver::{Driver, Support};
+///
+/// fn can_order(driver: &dyn Driver) -> bool {
+///     driver.capabilities().ordering != Support::Absent
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Support {
     /// The engine does it.
@@ -24,6 +41,17 @@ pub enum Support {
 }
 
 /// What can be asked of an engine.
+///
+/// ```
+/// use leveret::driver::{Capabilities, Support};
+///
+/// /// Of an engine that does everything but keep its messages.
+/// fn capabilities() -> Capabilities {
+///     let mut capabilities = Capabilities::native();
+///     capabilities.durable = Support::Absent;
+///     capabilities
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capabilities {
@@ -66,6 +94,15 @@ impl Capabilities {
 }
 
 /// A topic, as an engine has to know it.
+///
+/// ```
+/// use leveret::driver::TopicSpec;
+///
+/// /// What a driver makes for it.
+/// fn exchange(topic: &TopicSpec) -> (&str, bool) {
+///     (topic.name, topic.exactly_once)
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TopicSpec {
@@ -76,6 +113,15 @@ pub struct TopicSpec {
 }
 
 /// A subscription, as an engine has to know it.
+///
+/// ```
+/// use leveret::driver::SubscriptionSpec;
+///
+/// /// What a driver makes for it.
+/// fn queues(spec: &SubscriptionSpec) -> Vec<String> {
+///     if spec.broadcast { Vec::new() } else { vec![spec.queue(), spec.dead_queue()] }
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct SubscriptionSpec {
@@ -106,6 +152,14 @@ impl SubscriptionSpec {
 }
 
 /// How many messages a subscription has.
+///
+/// ```
+/// use leveret::driver::Backlog;
+///
+/// fn is_idle(backlog: &Backlog) -> bool {
+///     backlog.ready + backlog.unsettled + backlog.waiting == 0
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Backlog {
@@ -120,6 +174,15 @@ pub struct Backlog {
 }
 
 /// What an engine does with a message when its handler has ended.
+///
+/// ```
+/// use leveret::driver::Settlement;
+///
+/// /// What a driver without any news for its engine may do.
+/// fn is_failed(how: &Settlement) -> bool {
+///     matches!(how, Settlement::Retry { .. } | Settlement::Dead { .. } | Settlement::Reply(Err(_)))
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub enum Settlement {
     /// It is forgotten, and what its handler has published is published: both or neither where transactions are native.
@@ -144,7 +207,27 @@ pub enum Settlement {
     Reply(std::result::Result<Vec<u8>, String>),
 }
 
+impl Settlement {
+    /// The topics of what it publishes.
+    pub(crate) fn topics(&self) -> Vec<&'static str> {
+        match self {
+            Settlement::Done(events) => events.iter().map(|event| event.topic).collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
 /// A connection to an engine.
+///
+/// ```
+/// use leveret::Bus;
+/// use leveret::driver::Driver;
+///
+/// /// A driver of one's own is opened with what it needs, and given to a bus.
+/// fn bus(driver: impl Driver + 'static) -> Bus {
+///     Bus::with_driver(driver)
+/// }
+/// ```
 pub trait Driver: fmt::Debug + Send + Sync {
     /// What the engine can do.
     fn capabilities(&self) -> Capabilities;
@@ -165,8 +248,8 @@ pub trait Driver: fmt::Debug + Send + Sync {
     /// subscription.
     ///
     /// # Errors
-    /// If it is not known that all were published.
-    fn publish<'a>(&'a self, messages: &'a [Outgoing]) -> Work<'a, Result<u64>>;
+    /// If it is not known that all were published: which these are.
+    fn publish<'a>(&'a self, messages: &'a [Outgoing]) -> Work<'a, Result<u64, Unconfirmed>>;
 
     /// Receives the messages of a subscription that was declared, or its dead letters. At most `prefetch` are not settled
     /// at a time.
@@ -207,7 +290,49 @@ pub trait Driver: fmt::Debug + Send + Sync {
     fn close(&self) -> Work<'_, Result<()>>;
 }
 
+/// Why some messages are not known to be published.
+///
+/// ```
+/// use leveret::Error;
+/// use leveret::driver::Unconfirmed;
+///
+/// let unconfirmed = Unconfirmed::all(Error::Closed, 3);
+/// assert_eq!(unconfirmed.messages, [0, 1, 2]);
+/// ```
+#[derive(Debug)]
+pub struct Unconfirmed {
+    /// What has gone wrong.
+    pub error: Error,
+    /// The numbers of the messages that were not confirmed, in their order and counted from 0. All others were.
+    pub messages: Vec<usize>,
+}
+
+impl Unconfirmed {
+    /// None of so many messages was confirmed.
+    pub fn all(error: Error, count: usize) -> Unconfirmed {
+        Unconfirmed { error, messages: (0..count).collect() }
+    }
+}
+
+impl From<Unconfirmed> for Error {
+    fn from(unconfirmed: Unconfirmed) -> Error {
+        unconfirmed.error
+    }
+}
+
 /// What became of a request.
+///
+/// ```
+/// use leveret::driver::Reply;
+///
+/// fn text(reply: &Reply) -> String {
+///     match reply {
+///         Reply::Done(body) => format!("{} bytes", body.len()),
+///         Reply::Failed(error) => error.clone(),
+///         Reply::NoResponder => "nobody responds".to_string(),
+///     }
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// It was handled, and this is the reply.
@@ -219,6 +344,17 @@ pub enum Reply {
 }
 
 /// The messages of a subscription.
+///
+/// ```
+/// use leveret::driver::Receiver;
+///
+/// /// Counts what is there, and gives it all back.
+/// async fn count(receiver: &mut dyn Receiver) -> leveret::Result<usize> {
+///     let mut received = Vec::new();
+///     receiver.try_next(&mut received)?;
+///     Ok(received.len())
+/// }
+/// ```
 pub trait Receiver: Send {
     /// Waits for messages and appends those that are there. False if none come any more.
     ///
@@ -236,16 +372,32 @@ pub trait Receiver: Send {
 }
 
 /// A message that was delivered.
+///
+/// ```
+/// use leveret::driver::{Received, Settlement};
+///
+/// /// What a handler is for: it looks at the message, and settles it.
+/// async fn handle(received: Received) -> leveret::Result<()> {
+///     println!("{} bytes, attempt {}", received.message.body.len(), received.message.meta.attempt);
+///     received.receipt.settle(Settlement::Done(Vec::new())).await.map(drop)
+/// }
+/// ```
 pub struct Received {
     /// The message.
     pub message: Incoming,
     /// Its death, if it is a dead letter.
     pub death: Option<Death>,
-    /// The way to settle it. Dropping it is [`Settlement::Release`], or a failed attempt where the engine knows no better.
+    /// The way to settle it. Dropping it is [`Settlement::Release`].
     pub receipt: Box<dyn Receipt>,
 }
 
 /// What a dead letter says of its end.
+///
+/// ```
+/// let mut death = leveret::driver::Death::default();
+/// death.reason = "expired".to_string();
+/// assert_eq!(death.error, None);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Death {
     /// Why, as the engine or the SDK names it.
@@ -257,18 +409,33 @@ pub struct Death {
 }
 
 /// Settles a message.
+///
+/// ```
+/// use leveret::driver::{Receipt, Settlement};
+/// use std::time::Duration;
+///
+/// async fn again_in_a_minute(receipt: Box<dyn Receipt>) -> leveret::Result<()> {
+///     receipt.settle(Settlement::Retry { after: Some(Duration::from_secs(60)) }).await.map(drop)
+/// }
+/// ```
 pub trait Receipt: Any + Send {
-    /// Done when the engine has taken note of it; with [`Settlement::Done`] and messages, when it has confirmed them.
+    /// Done when the engine has taken note of it; with [`Settlement::Done`] and messages, when it has confirmed them. Gives the
+    /// numbers, counted from 0, of those that went to no subscription.
     ///
     /// # Errors
     /// [`Error::Engine`]: the message will be delivered again.
-    fn settle(self: Box<Self>, how: Settlement) -> Work<'static, Result<()>>;
+    fn settle(self: Box<Self>, how: Settlement) -> Work<'static, Result<Vec<usize>>>;
 
     /// Settles a batch of one receiver in the same way: together where the engine can, with what [`Settlement::Done`] publishes.
+    /// Gives the same as [`Receipt::settle`].
     ///
     /// # Errors
     /// [`Error::Engine`]: some or all of the messages will be delivered again.
-    fn settle_all(self: Box<Self>, others: Vec<Box<dyn Receipt>>, how: Settlement) -> Work<'static, Result<()>> {
+    fn settle_all(
+        self: Box<Self>,
+        others: Vec<Box<dyn Receipt>>,
+        how: Settlement,
+    ) -> Work<'static, Result<Vec<usize>>> {
         Box::pin(async move {
             let for_others = match &how {
                 Settlement::Done(_) => Settlement::Done(Vec::new()),
@@ -276,7 +443,8 @@ pub trait Receipt: Any + Send {
             };
             let mut result = self.settle(how).await;
             for receipt in others {
-                result = result.and(receipt.settle(for_others.clone()).await);
+                let settled = receipt.settle(for_others.clone()).await;
+                result = result.and_then(|unheard| settled.map(|_| unheard));
             }
             result
         })

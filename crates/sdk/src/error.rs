@@ -4,12 +4,37 @@ use crate::message::Outgoing;
 use std::fmt;
 
 /// Any error of a handler or codec.
+///
+/// ```
+/// fn parse(text: &str) -> Result<u32, leveret::BoxError> {
+///     Ok(text.parse()?)
+/// }
+/// assert!(parse("four").is_err());
+/// ```
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The result of most operations.
+///
+/// ```
+/// async fn open() -> leveret::Result<leveret::Bus> {
+///     leveret::Bus::open("local:").await
+/// }
+/// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why an operation failed.
+///
+/// ```
+/// # use leveret::{Bus, Error};
+/// # #[tokio::main]
+/// # async fn main() {
+/// match Bus::open("mqtt://localhost").await {
+///     Ok(_) => println!("it is open"),
+///     Err(Error::Configuration(text)) => println!("to be mended in the configuration: {text}"),
+///     Err(error) => println!("to be tried again later: {error}"),
+/// }
+/// # }
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
@@ -39,6 +64,27 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 /// Why an event was not published.
+///
+/// What is not confirmed can be published again as it is, with the same ids:
+///
+/// ```
+/// use leveret::{Bus, PublishError, Target, Topic};
+///
+/// static SIGNUPS: Topic<String> = Topic::new("signups");
+///
+/// async fn publish(bus: &Bus, emails: &[String]) -> Result<(), PublishError> {
+///     match SIGNUPS.publish_all(bus, emails).await {
+///         Err(PublishError::Unconfirmed { error, messages }) => {
+///             println!("{} of {} once more: {error}", messages.len(), emails.len());
+///             for message in messages {
+///                 bus.take(Ok(message)).await?;
+///             }
+///         }
+///         published => _ = published?,
+///     }
+///     Ok(())
+/// }
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum PublishError {
@@ -51,8 +97,9 @@ pub enum PublishError {
     Unconfirmed {
         /// Why.
         error: Error,
-        /// What was to be published.
-        message: Box<Outgoing>,
+        /// What was not confirmed of what was to be published, in its order; never nothing. The rest of a
+        /// [batch](crate::Topic::publish_all) was.
+        messages: Vec<Outgoing>,
     },
 }
 
@@ -61,9 +108,14 @@ impl fmt::Display for PublishError {
         match self {
             PublishError::Encode(error) => write!(f, "the event cannot be encoded: {error}"),
             PublishError::Invalid(text) => f.write_str(text),
-            PublishError::Unconfirmed { error, message } => {
-                write!(f, "message {} to topic '{}' is not confirmed: {error}", message.id, message.topic)
-            }
+            PublishError::Unconfirmed { error, messages } => match &messages[..] {
+                [] => write!(f, "messages are not confirmed: {error}"),
+                [message] => write!(f, "message {} to topic '{}' is not confirmed: {error}", message.id, message.topic),
+                [first, ..] => {
+                    let (count, Outgoing { topic, id, .. }) = (messages.len(), first);
+                    write!(f, "{count} messages to topic '{topic}', from {id} on, are not confirmed: {error}")
+                }
+            },
         }
     }
 }

@@ -37,6 +37,25 @@ pub trait Handler<T, Arguments>: Clone + Send + Sync + 'static {
 }
 
 /// What can be an argument of a [`Handler`].
+///
+/// ```
+/// use leveret::{Context, Extract, Meta};
+///
+/// /// How long the event was on its way: an argument of handlers.
+/// struct Age(Option<std::time::Duration>);
+///
+/// impl Extract for Age {
+///     fn extract(context: &Context) -> Age {
+///         let published = Meta::extract(context).published;
+///         Age(published.and_then(|published| published.elapsed().ok()))
+///     }
+/// }
+///
+/// async fn welcome(email: String, Age(age): Age) {
+///     println!("{email}, after {age:?}");
+/// }
+/// # fn check(app: leveret::App, to: &'static leveret::Subscription<String>) -> leveret::App { app.handle(to, welcome) }
+/// ```
 pub trait Extract: Sized + Send + 'static {
     /// Whether what it needs is there: before anything starts.
     ///
@@ -52,6 +71,19 @@ pub trait Extract: Sized + Send + 'static {
 }
 
 /// What a handler can be told of a message and of its surroundings.
+///
+/// ```
+/// use leveret::{Bus, Context, Extract, Meta};
+///
+/// /// An argument that is made of others.
+/// struct Reply(Bus, Option<String>);
+///
+/// impl Extract for Reply {
+///     fn extract(context: &Context) -> Reply {
+///         Reply(Bus::extract(context), Meta::extract(context).attribute("reply-topic").map(str::to_string))
+///     }
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Context {
     /// Of each message; never empty.
@@ -61,6 +93,28 @@ pub struct Context {
 }
 
 /// What was given to [`App::state`](crate::App::state), by its type.
+///
+/// ```
+/// use leveret::{Context, Extract, State, States};
+///
+/// #[derive(Clone)]
+/// struct Config {
+///     sender: String,
+/// }
+///
+/// /// An argument that is a part of a state.
+/// struct Sender(String);
+///
+/// impl Extract for Sender {
+///     fn check(states: &States) -> leveret::Result<()> {
+///         State::<Config>::check(states)
+///     }
+///
+///     fn extract(context: &Context) -> Sender {
+///         Sender(State::<Config>::extract(context).0.sender)
+///     }
+/// }
+/// ```
 #[derive(Debug, Default)]
 pub struct States(HashMap<TypeId, Box<dyn Any + Send + Sync>>);
 
@@ -76,6 +130,18 @@ impl States {
 }
 
 /// A clone of what was given to [`App::state`](crate::App::state).
+///
+/// ```
+/// use leveret::{App, Bus, State, Subscription};
+///
+/// async fn welcome(email: String, State(from): State<&'static str>) {
+///     println!("{from}: welcome, {email}");
+/// }
+///
+/// fn app(bus: &Bus, to: &'static Subscription<String>) -> App {
+///     App::new(bus).state("hello@example.com").handle(to, welcome)
+/// }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct State<S>(pub S);
 
@@ -101,6 +167,16 @@ impl Extract for Meta {
 }
 
 /// What is known of each message of a batch, in the order of the events.
+///
+/// ```
+/// use leveret::Metas;
+///
+/// async fn store(emails: Vec<String>, Metas(metas): Metas) {
+///     for (email, meta) in emails.iter().zip(&metas) {
+///         println!("{email}: {}", meta.id);
+///     }
+/// }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Metas(pub Vec<Meta>);
 

@@ -98,4 +98,7 @@ mod guide {
     mod forms {}
     #[doc = include_str!("../../../docs/guide/testing.md")]
     mod testing {}
+    #[cfg(feature = "opentelemetry")]
+    #[doc = include_str!("../../../docs/guide/production.md")]
+    mod production {}
 }

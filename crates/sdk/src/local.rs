@@ -8,7 +8,9 @@ mod requests;
 mod topology;
 
 use crate::contract::retry;
-use crate::driver::{Backlog, Capabilities, Driver, Receiver, Reply, SubscriptionSpec, Support, TopicSpec, Work};
+use crate::driver::{
+    Backlog, Capabilities, Driver, Receiver, Reply, SubscriptionSpec, Support, TopicSpec, Unconfirmed, Work,
+};
 use crate::error::{Error, Result};
 use crate::message::Outgoing;
 use leveret_broker::{Broker, Client, ClientError, Environment, Limits, Published, Storage, Sync};
@@ -21,6 +23,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// The broker in this process.
+///
+/// ```
+/// use leveret::Bus;
+/// use leveret::local::LocalDriver;
+/// use leveret_broker::Broker;
+///
+/// // This program uses the broker by itself, too.
+/// let broker = Broker::in_memory();
+/// let bus = Bus::with_driver(LocalDriver::new(&broker, false));
+/// let client = broker.connect();
+/// ```
 #[derive(Debug)]
 pub struct LocalDriver {
     broker: Broker,
@@ -74,6 +87,19 @@ impl LocalDriver {
     ///
     /// # Errors
     /// [`Error::Engine`] if the address is in use.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> leveret::Result<()> {
+    /// use leveret::local::LocalDriver;
+    /// use leveret_broker::Broker;
+    ///
+    /// let driver = LocalDriver::new(&Broker::in_memory(), false);
+    /// let driver = driver.listening(([127, 0, 0, 1], 0).into()).await?;
+    /// println!("others can join at amqp://{}", driver.address().expect("it listens"));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[cfg(feature = "listen")]
     pub async fn listening(mut self, address: SocketAddr) -> Result<LocalDriver> {
         self.port = Mutex::new(Some(port::Port::open(address, &self.broker).await?));
@@ -148,12 +174,13 @@ impl Driver for LocalDriver {
         Box::pin(async { topology::declare_subscription(&self.client, spec) })
     }
 
-    fn publish<'a>(&'a self, messages: &'a [Outgoing]) -> Work<'a, Result<u64>> {
+    fn publish<'a>(&'a self, messages: &'a [Outgoing]) -> Work<'a, Result<u64, Unconfirmed>> {
         Box::pin(async move {
+            // Of a batch that fails halfway the broker does not tell how far it came.
+            let all = |error| Unconfirmed::all(engine(error), messages.len());
             if let [message] = messages {
                 let prepared = Prepared::of(message);
-                let published =
-                    self.client.publish(&prepared.exchange, "", prepared.content()).await.map_err(engine)?;
+                let published = self.client.publish(&prepared.exchange, "", prepared.content()).await.map_err(all)?;
                 return Ok(u64::from(published == Published::Unroutable));
             }
             let prepared: Vec<_> = messages.iter().map(Prepared::of).collect();
@@ -161,7 +188,7 @@ impl Driver for LocalDriver {
             for prepared in &prepared {
                 contents.push((&*prepared.exchange, "", prepared.content()));
             }
-            self.client.publish_all(contents).await.map_err(engine)
+            self.client.publish_all(contents).await.map_err(all)
         })
     }
 

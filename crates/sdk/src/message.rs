@@ -8,6 +8,17 @@ use std::time::{Duration, SystemTime};
 use uuid::Uuid;
 
 /// Names a message from its publisher to all of its subscribers: a UUID of version 7, unless another program chose it.
+///
+/// ```
+/// use leveret::MessageId;
+///
+/// let id = MessageId::new();
+/// assert_eq!(id.to_string().parse(), Ok(id.clone()));
+/// assert!(MessageId::new() > id, "they are in the order of time");
+/// // As another program, or a table of a database, has it.
+/// let order: MessageId = "order-17".parse()?;
+/// # Ok::<(), std::convert::Infallible>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MessageId(Id);
 
@@ -56,6 +67,24 @@ impl fmt::Display for MessageId {
 }
 
 /// A message that is to be published: an event, encoded, and what goes with it.
+///
+/// ```
+/// use leveret::{Outgoing, PublishError, Target};
+///
+/// /// A target that counts bytes, and publishes nothing.
+/// struct Size<'a>(&'a mut usize);
+///
+/// impl Target for Size<'_> {
+///     type Taking = std::future::Ready<Result<leveret::MessageId, PublishError>>;
+///
+///     fn take(self, message: Result<Outgoing, PublishError>) -> Self::Taking {
+///         std::future::ready(message.map(|message| {
+///             *self.0 += message.body.len();
+///             message.id
+///         }))
+///     }
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Outgoing {
@@ -82,6 +111,14 @@ pub struct Outgoing {
 }
 
 /// A message as an engine delivers it.
+///
+/// ```
+/// use leveret::Incoming;
+///
+/// let mut message = Incoming::new("order-17", b"{}".to_vec());
+/// message.meta.attributes.push(("plan".to_string(), "pro".to_string()));
+/// assert_eq!(message.meta.attribute("plan"), Some("pro"));
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Incoming {
@@ -92,6 +129,14 @@ pub struct Incoming {
 }
 
 /// What is known of a message beside its event. A handler that has it among its arguments gets it.
+///
+/// ```
+/// use leveret::Meta;
+///
+/// async fn welcome(email: String, meta: Meta) {
+///     println!("{email}: {}, attempt {}, plan {:?}", meta.id, meta.attempt, meta.attribute("plan"));
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Meta {

@@ -8,6 +8,19 @@ use std::time::Duration;
 
 /// How the handling of a message ends. Handlers may return it, `()`, or a `Result` of any of these, whose errors are
 /// [`Outcome::Retry`].
+///
+/// ```
+/// use leveret::Outcome;
+/// use std::time::Duration;
+///
+/// async fn charge(card: String) -> Outcome {
+///     match card.as_str() {
+///         "" => Outcome::Dead("there is no card".into()),
+///         "busy" => Outcome::RetryAfter("the bank is busy".into(), Duration::from_secs(60)),
+///         _ => Outcome::Done,
+///     }
+/// }
+/// ```
 #[derive(Debug)]
 pub enum Outcome {
     /// It is done.
@@ -22,6 +35,30 @@ pub enum Outcome {
 }
 
 /// What a handler may return.
+///
+/// ```
+/// use leveret::{Events, IntoOutcome, Outcome};
+///
+/// /// What handlers of this program return.
+/// enum Mail {
+///     Sent,
+///     Bounced(String),
+/// }
+///
+/// impl IntoOutcome for Mail {
+///     fn into_outcome(self) -> (Outcome, Events) {
+///         match self {
+///             Mail::Sent => Outcome::Done.into_outcome(),
+///             Mail::Bounced(why) => Outcome::Dead(why.into()).into_outcome(),
+///         }
+///     }
+/// }
+///
+/// async fn welcome(email: String) -> Mail {
+///     if email.contains('@') { Mail::Sent } else { Mail::Bounced(format!("{email} is no address")) }
+/// }
+/// # fn check(app: leveret::App, to: &'static leveret::Subscription<String>) -> leveret::App { app.handle(to, welcome) }
+/// ```
 pub trait IntoOutcome {
     /// The outcome, and what is published with [`Outcome::Done`].
     fn into_outcome(self) -> (Outcome, Events);
@@ -55,6 +92,20 @@ impl<R: IntoOutcome, E: Into<BoxError>> IntoOutcome for Result<R, E> {
 }
 
 /// What whoever responds to a request may return: a `Result` of the reply.
+///
+/// ```
+/// use leveret::{App, Rpc};
+///
+/// static DOUBLE: Rpc<u64, u64> = Rpc::new("double");
+///
+/// async fn double(number: u64) -> Result<u64, String> {
+///     number.checked_mul(2).ok_or_else(|| format!("{number} is too large"))
+/// }
+///
+/// fn respond(app: App) -> App {
+///     app.respond(&DOUBLE, double)
+/// }
+/// ```
 pub trait IntoReply<R> {
     /// The reply, or why there is none.
     ///

@@ -39,7 +39,25 @@ pub struct Pull<T: 'static> {
     batch: Vec<Received>,
 }
 
-/// A message that was pulled. One that is dropped goes back to its subscription; some engines count that as a failed attempt.
+/// A message that was pulled. One that is dropped goes back to its subscription as if it had not been pulled.
+///
+/// ```
+/// # use leveret::{Bus, Subscription, Topic};
+/// # static SIGNUPS: Topic<String> = Topic::new("signups");
+/// # static EMAIL: Subscription<String> = SIGNUPS.subscription("email");
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let bus = Bus::open("local:").await?;
+/// let mut signups = bus.pull(&EMAIL, 10).await?;
+/// SIGNUPS.publish(&bus, &"ann".to_string()).await?;
+/// if let Some(signup) = signups.next().await? {
+///     // As a handler would return it.
+///     let sent: Result<(), std::io::Error> = Ok(());
+///     signup.settle(sent).await?;
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "a message that is dropped will be delivered again"]
 pub struct Pulled<T: 'static> {
     /// The event, unless it does not decode.
@@ -91,6 +109,26 @@ impl<T> Pull<T> {
     }
 
     /// The messages as a stream, which ends after an error.
+    ///
+    /// ```
+    /// # use leveret::{Bus, Subscription, Topic};
+    /// # static SIGNUPS: Topic<String> = Topic::new("signups");
+    /// # static EMAIL: Subscription<String> = SIGNUPS.subscription("email");
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use futures_util::TryStreamExt;
+    ///
+    /// let bus = Bus::open("local:").await?;
+    /// let signups = bus.pull(&EMAIL, 10).await?.into_stream();
+    /// SIGNUPS.publish_all(&bus, &["ann".to_string(), "bob".to_string()]).await?;
+    /// let mut two = std::pin::pin!(signups);
+    /// for _ in 0..2 {
+    ///     let Some(signup) = two.try_next().await? else { break };
+    ///     signup.settle(()).await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn into_stream(self) -> impl Stream<Item = Result<Pulled<T>>> + Send
     where
         T: Send,
@@ -109,7 +147,11 @@ impl<T> Pulled<T> {
         let (outcome, events) = how.into_outcome();
         let (Pulled { meta, bus, subscription, receipt, .. }, events) = (self, events.into_messages());
         let outcome = prepare(&bus, &events, outcome).await;
-        receipt.settle(settlement(&subscription.spec(), outcome, events, meta.attempt)).await
+        let how = settlement(&subscription.spec(), outcome, events, meta.attempt);
+        let topics = how.topics();
+        let unheard = receipt.settle(how).await?;
+        bus.note_events(&topics, &unheard);
+        Ok(())
     }
 }
 

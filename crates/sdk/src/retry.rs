@@ -5,6 +5,13 @@ use std::time::Duration;
 /// How often a message is tried, and how long it waits in between: `min` before the second attempt, twice as long before
 /// each further one, up to `max`, and each wait shortened at random by any part of it, so that what failed together does not come
 /// back together ("full jitter": Brooker, Exponential Backoff And Jitter, 2015).
+///
+/// ```
+/// use leveret::RetryPolicy;
+/// use std::time::Duration;
+///
+/// const PATIENT: RetryPolicy = RetryPolicy { attempts: 50, max: Duration::from_secs(3600), ..RetryPolicy::DEFAULT };
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// Before the second attempt, without jitter.

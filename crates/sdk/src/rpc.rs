@@ -66,6 +66,12 @@ impl<Q, R> Rpc<Q, R> {
     ///
     /// # Panics
     /// As [`Topic::new`](crate::Topic::new).
+    ///
+    /// ```
+    /// use leveret::{Codec, Rpc};
+    ///
+    /// static THUMBNAIL: Rpc<String, Vec<u8>> = Rpc::with_codecs("thumbnail", Codec::json(), Codec::bytes());
+    /// ```
     pub const fn with_codecs(name: &'static str, request: Codec<Q>, reply: Codec<R>) -> Rpc<Q, R> {
         name::check(name, true);
         Rpc {
@@ -98,6 +104,12 @@ impl<Q, R> Rpc<Q, R> {
     }
 
     /// The document of an [application](crate::App::asyncapi) says what its requests and replies look like.
+    ///
+    /// ```
+    /// use leveret::Rpc;
+    ///
+    /// static DOUBLE: Rpc<u64, u64> = Rpc::new("double").schema();
+    /// ```
     #[cfg(feature = "asyncapi")]
     #[must_use]
     pub const fn schema(mut self) -> Rpc<Q, R>
@@ -148,6 +160,17 @@ impl<Q, R> fmt::Debug for Rpc<Q, R> {
 }
 
 /// A request on its way: made by [`Rpc::call`], and sent when it is awaited.
+///
+/// ```
+/// use leveret::{Bus, CallError, Rpc};
+/// use std::time::Duration;
+///
+/// static DOUBLE: Rpc<u64, u64> = Rpc::new("double");
+///
+/// async fn double(bus: &Bus) -> Result<u64, CallError> {
+///     DOUBLE.call(bus, &21).timeout(Duration::from_millis(200)).attribute("plan", "pro").await
+/// }
+/// ```
 #[must_use = "nothing is sent before it is awaited"]
 pub struct Call<'a, Q, R> {
     rpc: &'a Rpc<Q, R>,
@@ -202,6 +225,21 @@ impl<'a, Q: 'static, R: Send + 'static> IntoFuture for Call<'a, Q, R> {
 }
 
 /// Why a request has no reply.
+///
+/// ```
+/// # use leveret::{Bus, CallError, Rpc};
+/// # #[tokio::main]
+/// # async fn main() -> leveret::Result<()> {
+/// # static DOUBLE: Rpc<u64, u64> = Rpc::new("double");
+/// let bus = Bus::open("local:").await?;
+/// match DOUBLE.call(&bus, &21).await {
+///     Ok(number) => println!("{number}"),
+///     Err(CallError::NoResponder(name)) => println!("nobody responds to '{name}'"),
+///     Err(error) => println!("{error}"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CallError {

@@ -81,6 +81,14 @@ impl<T> Subscription<T> {
     }
 
     /// How long a handler may take. One that takes longer is dropped where it awaits, and has failed.
+    ///
+    /// ```
+    /// use leveret::{Subscription, Topic};
+    /// use std::time::Duration;
+    ///
+    /// static VIDEOS: Topic<String> = Topic::new("videos");
+    /// static ENCODE: Subscription<String> = VIDEOS.subscription("encode").concurrency(2).deadline(Duration::from_secs(3600));
+    /// ```
     #[must_use]
     pub const fn deadline(mut self, deadline: Duration) -> Subscription<T> {
         self.deadline = deadline;
@@ -89,6 +97,19 @@ impl<T> Subscription<T> {
 
     /// Messages with the same [key](crate::Publishing::key) are handled one after the other, in order; while one of them waits for its
     /// next attempt, so do those behind it. Other keys go on.
+    ///
+    /// ```
+    /// use leveret::{Subscription, Topic};
+    ///
+    /// static ORDERS: Topic<u32> = Topic::new("orders");
+    /// static BILL: Subscription<u32> = ORDERS.subscription("bill").ordered();
+    ///
+    /// async fn order(bus: &leveret::Bus) -> Result<(), leveret::PublishError> {
+    ///     ORDERS.publish(bus, &1).key("customer-7").await?;
+    ///     ORDERS.publish(bus, &2).key("customer-7").await?;
+    ///     Ok(())
+    /// }
+    /// ```
     #[must_use]
     pub const fn ordered(mut self) -> Subscription<T> {
         self.ordered = true;
@@ -101,6 +122,16 @@ impl<T> Subscription<T> {
     ///
     /// # Panics
     /// If the topic says which attributes it has, and the filter asks for another one. In a `static`, the compiler says so.
+    ///
+    /// ```
+    /// use leveret::{Subscription, Topic};
+    ///
+    /// static SIGNUPS: Topic<String> = Topic::new("signups").attributes(&["plan", "country"]);
+    /// static VIP: Subscription<String> =
+    ///     SIGNUPS.subscription("vip").filter(r#"attributes.plan = "pro" AND NOT attributes.country = "de""#);
+    /// # #[tokio::main]
+    /// # async fn main() -> leveret::Result<()> { leveret::Bus::open("local:").await?.declare(&VIP).await }
+    /// ```
     #[must_use]
     pub const fn filter(mut self, filter: &'static str) -> Subscription<T> {
         if let Some(names) = self.topic.names() {
@@ -113,6 +144,13 @@ impl<T> Subscription<T> {
     /// Every program that handles it gets every event, instead of sharing them: for caches to clear, and for chats. It gets what is published
     /// while it runs; nothing is kept for it before and after. An event whose last attempt fails is reported and gone: there is no
     /// dead-letter queue.
+    ///
+    /// ```
+    /// use leveret::{Subscription, Topic};
+    ///
+    /// static CHANGED: Topic<String> = Topic::new("settings-changed");
+    /// static CLEAR_CACHE: Subscription<String> = CHANGED.subscription("clear-cache").broadcast();
+    /// ```
     #[must_use]
     pub const fn broadcast(mut self) -> Subscription<T> {
         self.broadcast = true;

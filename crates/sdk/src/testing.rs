@@ -3,7 +3,8 @@
 use crate::bus::Bus;
 use crate::dead::Dead;
 use crate::driver::{
-    Backlog, Capabilities, Driver, Receipt, Received, Receiver, Reply, Settlement, SubscriptionSpec, TopicSpec, Work,
+    Backlog, Capabilities, Driver, Receipt, Received, Receiver, Reply, Settlement, SubscriptionSpec, TopicSpec,
+    Unconfirmed, Work,
 };
 use crate::error::{PublishError, Result};
 use crate::local::LocalDriver;
@@ -113,6 +114,17 @@ impl TestBus {
     ///
     /// # Errors
     /// As [`Bus::open`].
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> leveret::Result<()> {
+    /// use leveret::testing::TestBus;
+    ///
+    /// // In a test: `TEST_BUS_URL=amqp://localhost cargo test` runs it on a real broker.
+    /// let test = TestBus::from_env("TEST_BUS_URL").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn from_env(variable: &str) -> Result<TestBus> {
         match std::env::var(variable) {
             Ok(url) => TestBus::on(&url).await,
@@ -124,6 +136,15 @@ impl TestBus {
     ///
     /// # Errors
     /// As [`Bus::open`].
+    ///
+    /// ```
+    /// # async fn test() -> leveret::Result<()> {
+    /// use leveret::testing::TestBus;
+    ///
+    /// let test = TestBus::on("amqp://localhost").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn on(url: &str) -> Result<TestBus> {
         let (driver, record) = (crate::bus::driver(url).await?, Arc::<Record>::default());
         let prefix = format!("test-{}", Uuid::now_v7().simple());
@@ -138,6 +159,25 @@ impl TestBus {
     }
 
     /// Lets time go by for the broker: what is due by then becomes ready. On a real engine, waits for so long.
+    ///
+    /// ```
+    /// # use leveret::{Subscription, Topic};
+    /// # static SIGNUPS: Topic<String> = Topic::new("signups");
+    /// # static EMAIL: Subscription<String> = SIGNUPS.subscription("email");
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use leveret::testing::TestBus;
+    /// use std::time::Duration;
+    ///
+    /// let test = TestBus::new();
+    /// test.bus().declare(&EMAIL).await?;
+    /// SIGNUPS.publish(&test, &"ann".to_string()).delay(Duration::from_secs(3600)).await?;
+    /// assert_eq!(test.bus().backlog(&EMAIL).await?.ready, 0);
+    /// test.advance(Duration::from_secs(3601)).await;
+    /// assert_eq!(test.bus().backlog(&EMAIL).await?.ready, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn advance(&self, by: Duration) {
         match &self.time {
             Time::Broker { broker, clock } => {
@@ -190,6 +230,21 @@ impl TestBus {
     ///
     /// # Panics
     /// If one does not decode.
+    ///
+    /// ```
+    /// # use leveret::{Subscription, Topic};
+    /// # static SIGNUPS: Topic<String> = Topic::new("signups");
+    /// # static EMAIL: Subscription<String> = SIGNUPS.subscription("email");
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use leveret::testing::TestBus;
+    ///
+    /// let test = TestBus::new();
+    /// SIGNUPS.publish(&test, &"ann".to_string()).await?;
+    /// assert_eq!(test.published(&SIGNUPS), ["ann"]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn published<T>(&self, topic: &Topic<T>) -> Vec<T> {
         events(&self.record.published, topic.name(), topic)
     }
@@ -299,7 +354,7 @@ impl Driver for Recorder {
         })
     }
 
-    fn publish<'a>(&'a self, messages: &'a [Outgoing]) -> Work<'a, Result<u64>> {
+    fn publish<'a>(&'a self, messages: &'a [Outgoing]) -> Work<'a, Result<u64, Unconfirmed>> {
         Box::pin(async {
             let renamed: Vec<_> = messages.iter().map(|message| self.message(message)).collect();
             let unheard = self.driver.publish(&renamed).await?;
@@ -349,7 +404,7 @@ impl Record {
     }
 
     /// What was not settled was not handled.
-    fn take_back(&self, numbers: Vec<u64>, settled: &Result<()>) {
+    fn take_back<T>(&self, numbers: Vec<u64>, settled: &Result<T>) {
         if settled.is_err() {
             lock(&self.handled).retain(|it| !numbers.contains(&it.number));
             lock(&self.published).retain(|it| !numbers.contains(&it.number));
@@ -414,7 +469,7 @@ impl Receiver for Recorded {
 }
 
 impl Receipt for Noted {
-    fn settle(self: Box<Self>, how: Settlement) -> Work<'static, Result<()>> {
+    fn settle(self: Box<Self>, how: Settlement) -> Work<'static, Result<Vec<usize>>> {
         Box::pin(async move {
             let Noted { receipt, record, names, queue, body } = *self;
             let renamed = |how| match &names {
@@ -429,7 +484,11 @@ impl Receipt for Noted {
         })
     }
 
-    fn settle_all(self: Box<Self>, others: Vec<Box<dyn Receipt>>, how: Settlement) -> Work<'static, Result<()>> {
+    fn settle_all(
+        self: Box<Self>,
+        others: Vec<Box<dyn Receipt>>,
+        how: Settlement,
+    ) -> Work<'static, Result<Vec<usize>>> {
         Box::pin(async move {
             let Noted { receipt, record, names, queue, body } = *self;
             let renamed = |how| match &names {

@@ -74,6 +74,12 @@ impl<T> Topic<T> {
     ///
     /// # Panics
     /// As [`Topic::new`].
+    ///
+    /// ```
+    /// use leveret::{Codec, Topic};
+    ///
+    /// static IMAGES: Topic<Vec<u8>> = Topic::with_codec("images", Codec::bytes()).max_size(1 << 20);
+    /// ```
     pub const fn with_codec(name: &'static str, codec: Codec<T>) -> Topic<T> {
         name::check(name, true);
         Topic {
@@ -87,6 +93,25 @@ impl<T> Topic<T> {
     }
 
     /// An event that is published again with its id is taken once.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use leveret::{Bus, MessageId, Subscription, Topic};
+    ///
+    /// static ORDERS: Topic<u32> = Topic::new("orders").exactly_once();
+    /// static BILL: Subscription<u32> = ORDERS.subscription("bill");
+    ///
+    /// let bus = Bus::open("local:").await?;
+    /// bus.declare(&BILL).await?;
+    /// let id: MessageId = "order-17".parse()?;
+    /// ORDERS.publish(&bus, &17).id(id.clone()).await?;
+    /// // Nobody knows whether that has worked, after a crash for example.
+    /// ORDERS.publish(&bus, &17).id(id).await?;
+    /// assert_eq!(bus.backlog(&BILL).await?.ready, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub const fn exactly_once(mut self) -> Topic<T> {
         self.exactly_once = true;
@@ -115,6 +140,12 @@ impl<T> Topic<T> {
     }
 
     /// The document of an [application](crate::App::asyncapi) says what its events look like.
+    ///
+    /// ```
+    /// use leveret::Topic;
+    ///
+    /// static ORDERS: Topic<u32> = Topic::new("orders").schema();
+    /// ```
     #[cfg(feature = "asyncapi")]
     #[must_use]
     pub const fn schema(mut self) -> Topic<T>
@@ -180,6 +211,19 @@ impl<T> Topic<T> {
     ///
     /// # Errors
     /// As [`Topic::publish`]; of those before the one that fails, some or all may have been published.
+    ///
+    /// ```
+    /// # use leveret::{Bus, Topic};
+    /// # static SIGNUPS: Topic<String> = Topic::new("signups");
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = Bus::open("local:").await?;
+    /// let emails = ["ann".to_string(), "bob".to_string()];
+    /// let ids = SIGNUPS.publish_all(&bus, &emails).await?;
+    /// assert_eq!(ids.len(), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn publish_all<'a>(
         &self,
         bus: &Bus,
@@ -220,6 +264,18 @@ impl<T> fmt::Debug for Topic<T> {
 
 /// Where events can be published: a [`Bus`], at once; or the [`Events`](crate::Events) of a handler, together with the end of
 /// its message.
+///
+/// ```
+/// use leveret::{PublishError, Target, Topic};
+///
+/// static SIGNUPS: Topic<String> = Topic::new("signups");
+///
+/// /// Can be called with a bus, and by a handler with its events.
+/// async fn signed_up(target: impl Target, email: String) -> Result<(), PublishError> {
+///     SIGNUPS.publish(target, &email).await?;
+///     Ok(())
+/// }
+/// ```
 pub trait Target {
     /// What happens until a message is safe, as far as the target knows.
     type Taking: Future<Output = Result<MessageId, PublishError>> + Send;
@@ -242,6 +298,19 @@ impl<'a> Target for &'a Bus {
 }
 
 /// An event on its way: made by [`Topic::publish`], and published when it is awaited.
+///
+/// ```
+/// use leveret::{Bus, PublishError, Topic};
+/// use std::time::Duration;
+///
+/// static ORDERS: Topic<u32> = Topic::new("orders");
+///
+/// async fn order(bus: &Bus) -> Result<(), PublishError> {
+///     let tomorrow = Duration::from_secs(24 * 3600);
+///     ORDERS.publish(bus, &1).attribute("plan", "pro").key("customer-7").delay(tomorrow).await?;
+///     Ok(())
+/// }
+/// ```
 #[must_use = "nothing is published before it is awaited"]
 #[derive(Debug)]
 pub struct Publishing<G> {
@@ -275,6 +344,20 @@ impl<G: Target> Publishing<G> {
     }
 
     /// As part of a trace, in place of that of the message that is being handled.
+    ///
+    /// ```
+    /// # use leveret::{Bus, Parent, PublishError, Topic};
+    /// # static ORDERS: Topic<u32> = Topic::new("orders");
+    /// /// As a server of HTTP is given it.
+    /// async fn order(bus: &Bus, traceparent: &str, tracestate: &str) -> Result<(), PublishError> {
+    ///     let mut publishing = ORDERS.publish(bus, &1);
+    ///     if let Ok(parent) = traceparent.parse::<Parent>() {
+    ///         publishing = publishing.trace(parent.with_state(tracestate));
+    ///     }
+    ///     publishing.await?;
+    ///     Ok(())
+    /// }
+    /// ```
     pub fn trace(self, parent: Parent) -> Publishing<G> {
         self.with(|message| message.trace = Some(parent))
     }

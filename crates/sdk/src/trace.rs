@@ -1,33 +1,80 @@
-//! Traces that go on from a message to those that its handler publishes: the `traceparent` header of W3C's Trace Context,
-//! <https://www.w3.org/TR/trace-context/#traceparent-header>.
+//! Traces that go on from a message to those that its handler publishes: the headers `traceparent` and `tracestate` of W3C's Trace
+//! Context, <https://www.w3.org/TR/trace-context/#trace-context-http-headers-format>.
+
+#[cfg(feature = "opentelemetry")]
+mod otel;
 
 use std::fmt;
 use std::future::Future;
 use std::str::FromStr;
+use std::sync::Arc;
+use tracing::Span;
 use uuid::Uuid;
+
+/// The most bytes of a `tracestate` that goes on: as many as the standard asks for.
+const MAX_STATE: usize = 512;
 
 tokio::task_local! {
     static CURRENT: Parent;
 }
 
-/// Who has caused something: a trace, and a span of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Who has caused something: a trace, and a span of it. Its text is a `traceparent`.
+///
+/// ```
+/// use leveret::Parent;
+///
+/// let parent: Parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse()?;
+/// let next = parent.clone().child();
+/// assert_eq!(next.to_string()[..36], parent.to_string()[..36], "the trace is the same, its span is another");
+/// # Ok::<(), leveret::NotATraceparent>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parent {
     trace: u128,
     span: u64,
     flags: u8,
+    /// What other systems have to say of the trace.
+    state: Option<Arc<str>>,
 }
 
 impl Parent {
     /// The root of a new trace, which is sampled.
     pub fn new() -> Parent {
-        Parent { trace: Uuid::new_v4().as_u128(), span: new_span(), flags: 1 }
+        Parent { trace: Uuid::new_v4().as_u128(), span: new_span(), flags: 1, state: None }
     }
 
     /// Another span of the same trace.
     #[must_use]
     pub fn child(self) -> Parent {
         Parent { span: new_span(), ..self }
+    }
+
+    /// With what other systems say of the trace: a `tracestate`. A text that is none, or has more than 512 bytes, is left out.
+    ///
+    /// ```
+    /// use leveret::Parent;
+    ///
+    /// let parent = Parent::new().with_state("vendor=1");
+    /// assert_eq!(parent.state(), Some("vendor=1"));
+    /// ```
+    #[must_use]
+    pub fn with_state(self, state: &str) -> Parent {
+        let is_valid =
+            !state.is_empty() && state.len() <= MAX_STATE && state.bytes().all(|it| matches!(it, b' '..=b'~'));
+        Parent { state: is_valid.then(|| state.into()), ..self }
+    }
+
+    /// What other systems say of the trace, as the header `tracestate` has it.
+    pub fn state(&self) -> Option<&str> {
+        self.state.as_deref()
+    }
+
+    /// Makes a new span, that of a handler, part of the trace.
+    pub(crate) fn set_parent_of(&self, span: &Span) {
+        #[cfg(feature = "opentelemetry")]
+        otel::set_parent(span, self);
+        #[cfg(not(feature = "opentelemetry"))]
+        let _ = span;
     }
 }
 
@@ -49,6 +96,10 @@ impl fmt::Display for Parent {
 }
 
 /// A text that is no `traceparent`.
+///
+/// ```
+/// assert!("no trace".parse::<leveret::Parent>().is_err());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotATraceparent;
 
@@ -73,15 +124,20 @@ impl FromStr for Parent {
         let (version, trace, span, flags) = (field(0, 2)?, field(3, 35)?, field(36, 52)?, field(53, 55)?);
         let ends = text.len() == 55 || version > 0 && text.as_bytes().get(55) == Some(&b'-');
         match dashes && ends && version != 0xff && trace != 0 && span != 0 {
-            true => Ok(Parent { trace, span: span as u64, flags: flags as u8 }),
+            true => Ok(Parent { trace, span: span as u64, flags: flags as u8, state: None }),
             false => Err(NotATraceparent),
         }
     }
 }
 
-/// What causes what is published here: the message that is being handled, if it is part of a trace.
-pub fn current() -> Option<Parent> {
-    CURRENT.try_with(|current| *current).ok()
+/// What causes what is published here: the current span, if OpenTelemetry has one; else the message that is being handled, if it is part
+/// of a trace.
+pub(crate) fn current() -> Option<Parent> {
+    #[cfg(feature = "opentelemetry")]
+    if let Some(parent) = otel::current() {
+        return Some(parent);
+    }
+    CURRENT.try_with(Parent::clone).ok()
 }
 
 /// Runs work that a message has caused.
@@ -101,11 +157,20 @@ mod tests {
         let text = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let parent: Parent = text.parse().expect("it is W3C's example");
         assert_eq!(parent.to_string(), text);
-        assert_eq!((parent.child().trace, parent.child() == parent), (parent.trace, false));
-        assert_eq!(format!("01{}-new", &text[2..]).parse(), Ok(parent));
+        assert_eq!((parent.clone().child().trace, parent.clone().child() == parent), (parent.trace, false));
+        assert_eq!(format!("01{}-new", &text[2..]).parse(), Ok(parent.clone()));
         let zero = "00-00000000000000000000000000000000-00f067aa0ba902b7-01";
         let bad =
             ["", "00", zero, &text[..54], &format!("{text}-new"), &text.to_uppercase(), &format!("ff{}", &text[2..])];
         bad.iter().for_each(|text| assert_eq!(text.parse::<Parent>(), Err(NotATraceparent), "{text}"));
+    }
+
+    #[test]
+    fn a_tracestate_goes_on_unless_it_is_none() {
+        let state = |state: &str| Parent::new().with_state(state).child().state().map(str::to_string);
+        assert_eq!(state("vendor=1,other=2"), Some("vendor=1,other=2".to_string()));
+        for none in ["", "ü=1", "a=\n", &"a".repeat(513)] {
+            assert_eq!(state(none), None, "{none}");
+        }
     }
 }

@@ -179,7 +179,7 @@ struct Of {
 impl Of {
     fn these(messages: &[Incoming]) -> Of {
         let meta = &messages[0].meta;
-        Of { id: meta.id.clone(), attempt: meta.attempt, trace: meta.trace }
+        Of { id: meta.id.clone(), attempt: meta.attempt, trace: meta.trace.clone() }
     }
 }
 
@@ -233,7 +233,7 @@ impl Shared {
         mut receipts: Vec<Box<dyn Receipt>>,
     ) {
         let handled = match call {
-            Ok(call) => trace::within(of.trace, self.guarded(call).instrument(self.span(&of))).await,
+            Ok(call) => trace::within(of.trace.clone(), self.guarded(call).instrument(self.span(&of))).await,
             Err(error) => Err(error),
         };
         let mut handled = handled.unwrap_or_else(|error| Handled::new(Outcome::Retry(error)));
@@ -255,8 +255,11 @@ impl Shared {
 
     fn span(&self, of: &Of) -> Span {
         let Origin { topic, subscription } = self.work.source.origin();
-        let span = tracing::info_span!("handle", topic, subscription, message = %of.id, of.attempt, trace = Empty);
+        let span = tracing::info_span!("handle", topic, subscription, message = %of.id, of.attempt, trace = Empty, otel.kind = Empty);
+        #[cfg(feature = "opentelemetry")]
+        span.record("otel.kind", "consumer");
         if let Some(trace) = &of.trace {
+            trace.set_parent_of(&span);
             span.record("trace", tracing::field::display(trace));
         }
         span
@@ -309,18 +312,24 @@ impl Shared {
 
     async fn settle(&self, receipt: Box<dyn Receipt>, how: Settlement, of: &Of) {
         self.note(&how, 1, of);
-        self.check(receipt.settle(how).await, of);
+        let topics = how.topics();
+        self.check(receipt.settle(how).await, &topics, of);
     }
 
     async fn settle_all(&self, first: Box<dyn Receipt>, others: Vec<Box<dyn Receipt>>, how: Settlement, of: &Of) {
         self.note(&how, 1 + others.len() as u64, of);
-        self.check(first.settle_all(others, how).await, of);
+        let topics = how.topics();
+        self.check(first.settle_all(others, how).await, &topics, of);
     }
 
-    fn check(&self, settled: Result<()>, of: &Of) {
-        if let Err(error) = settled {
-            let source = self.work.source.name();
-            tracing::error!(source, message = %of.id, %error, "not settled: it will be delivered again");
+    /// `topics` are those of the events that were published with the end.
+    fn check(&self, settled: Result<Vec<usize>>, topics: &[&'static str], of: &Of) {
+        match settled {
+            Ok(unheard) => self.bus.note_events(topics, &unheard),
+            Err(error) => {
+                let source = self.work.source.name();
+                tracing::error!(source, message = %of.id, %error, "not settled: it will be delivered again");
+            }
         }
     }
 

@@ -3,8 +3,9 @@
 use leveret::conformance::run;
 use leveret::driver::Support;
 use leveret::local::LocalDriver;
-use leveret::{App, Bus, Error, Outcome, PublishError, RetryPolicy, State, Subscription, Topic};
-use leveret_broker::Broker;
+use leveret::{App, Bus, Error, Outcome, PublishError, RetryPolicy, State, Subscription, Target, Topic};
+use leveret_broker::table::FieldTable;
+use leveret_broker::{Broker, QueueDeclare};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -74,9 +75,42 @@ async fn a_broker_that_is_not_there_is_waited_for_and_then_the_message_comes_bac
     TOPIC.publish(&bus, &1).await.expect("published");
     local.close().await.expect("it ends");
     match TOPIC.publish(&bus, &2).await {
-        Err(PublishError::Unconfirmed { message, .. }) => assert_eq!(message.body, b"2"),
+        Err(PublishError::Unconfirmed { messages, .. }) => assert_eq!(messages[0].body, b"2"),
         other => panic!("{other:?}"),
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_batch_those_come_back_that_are_not_confirmed_and_can_be_published_again() {
+    static TOPIC: Topic<u32> = Topic::new("narrow");
+    let broker = Broker::in_memory();
+    let driver = LocalDriver::new(&broker, false);
+    let driver = driver.listening("127.0.0.1:0".parse().expect("an address")).await.expect("it is free");
+    let bus = Bus::open(&format!("amqp://{}", driver.address().expect("it listens"))).await.expect("it listens");
+    bus.declare(&TOPIC).await.expect("declared");
+    let (client, mut arguments) = (broker.connect(), FieldTable::new());
+    arguments.insert("x-max-length", 2);
+    arguments.insert("x-overflow", "reject-publish");
+    let (durable, exclusive, auto_delete) = (true, false, false);
+    let narrow = QueueDeclare { name: "two", durable, exclusive, auto_delete, arguments: arguments.as_table() };
+    client.declare_queue_with(narrow).expect("declared");
+    client.bind_queue("two", TOPIC.name(), "").expect("bound");
+
+    let error = TOPIC.publish_all(&bus, &[0, 1, 2, 3, 4]).await.expect_err("it has room for two");
+    let text = error.to_string();
+    let PublishError::Unconfirmed { messages, .. } = error else { panic!("{error:?}") };
+    let bodies: Vec<_> = messages.iter().map(|message| message.body.as_slice()).collect();
+    assert_eq!(bodies, [b"2", b"3", b"4"]);
+    let begin = format!("3 messages to topic 'narrow', from {} on, are not confirmed: ", messages[0].id);
+    assert!(text.starts_with(&begin), "{text}");
+
+    assert_eq!(client.purge_queue("two").expect("it is there"), 2);
+    let id = messages[0].id.clone();
+    assert_eq!(
+        (&bus).take(Ok(messages.into_iter().next().expect("there are three"))).await.expect("there is room"),
+        id
+    );
+    assert_eq!(client.queue_status("two").expect("it is there").ready, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -24,6 +24,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const RETRY: RetryPolicy =
     RetryPolicy { min: Duration::from_millis(10), max: Duration::from_millis(200), attempts: 10_000 };
 
+/// What a deed says that kills the broker.
+const KILLED: &str = "broker killed";
+
 static NUMBERS: Topic<u64> = Topic::new("chaos.numbers");
 static FOLLOWERS: Topic<u64> = Topic::new("chaos.followers");
 static HANDLED: Subscription<u64> = NUMBERS.subscription("handled").retry(RETRY);
@@ -99,11 +102,12 @@ pub async fn run(target: &Target, plan: &Plan) -> Result<()> {
     let publishers: Vec<_> = (0..PUBLISHERS)
         .map(|_| tokio::spawn(publish(other.clone(), ledger.clone(), next.clone(), stop.clone())))
         .collect();
-    let mut chance = Chance::new(plan.seed);
+    let (mut chance, mut kills) = (Chance::new(plan.seed), 0);
     for number in 0..plan.deeds {
         tokio::time::sleep(Duration::from_millis(200 + chance.below(600))).await;
         let before = ledger.confirmed();
         let what = inflict(&relay, target, &mut victim, plan, &mut chance).await?;
+        kills += u64::from(what.starts_with(KILLED));
         println!("{:>3}  {what}, after {before} confirms", number + 1);
         if let Some(victim) = &mut victim {
             victim.check()?;
@@ -115,7 +119,7 @@ pub async fn run(target: &Target, plan: &Plan) -> Result<()> {
         publisher.await?;
     }
     let missing = ledger.settle(PATIENCE).await;
-    println!("{ledger}");
+    println!("{kills} times {KILLED}; {ledger}");
     app.drain().await?;
     bus.close().await?;
     other.close().await?;
@@ -170,7 +174,7 @@ async fn inflict(
             let away = Duration::from_millis(chance.below(plan.away.as_millis() as u64 + 1));
             tokio::time::sleep(away).await;
             *victim = target.start()?;
-            format!("broker killed, and away for {} ms", away.as_millis())
+            format!("{KILLED}, and away for {} ms", away.as_millis())
         }
     })
 }

@@ -4,7 +4,9 @@ use super::engine::Engine;
 use super::fault::Fault;
 use super::ladder::{self, Exit};
 use super::publisher::Parcel;
-use crate::contract::{KEY, PUBLISHED, Reading, TRACE, death, exchange_of, millis, published, tells_of_death};
+use crate::contract::{
+    KEY, PUBLISHED, Reading, TRACE, TRACE_STATE, death, exchange_of, millis, published, tells_of_death,
+};
 use crate::driver::Death;
 use crate::message::{Incoming, Outgoing};
 use lapin::BasicProperties;
@@ -56,6 +58,9 @@ pub(super) fn properties(message: &Outgoing) -> Result<BasicProperties, Fault> {
     }
     if let Some(trace) = &message.trace {
         headers.insert(TRACE.into(), AMQPValue::LongString(trace.to_string().into()));
+        if let Some(state) = trace.state() {
+            headers.insert(TRACE_STATE.into(), AMQPValue::LongString(state.into()));
+        }
     }
     Ok(BasicProperties::default()
         .with_content_type(short(message.content_type)?)

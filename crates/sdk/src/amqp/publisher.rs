@@ -6,6 +6,7 @@
 use super::fault::Fault;
 use super::link::{Epoch, Link, Pause};
 use super::{Known, declare_again};
+use crate::driver::Unconfirmed;
 use crate::error::{Error, Result};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::ShortString;
@@ -87,16 +88,24 @@ impl Publisher {
         Instant::now() + self.timeout
     }
 
-    /// Publishes messages, and again what a lost connection leaves unconfirmed; gives how many went to no queue. If an exchange is
-    /// missing, everything is declared again.
+    /// Publishes messages, and again what a lost connection leaves unconfirmed; gives the numbers of those that went to no queue. If an
+    /// exchange is missing, everything is declared again.
     ///
     /// # Errors
-    /// [`Error::Engine`]: some may have been published or not.
-    pub(super) async fn publish(&self, parcels: &[Parcel<'_>]) -> Result<u64> {
+    /// Which ones may have been published or not.
+    pub(super) async fn publish(&self, parcels: &[Parcel<'_>]) -> Result<Vec<usize>, Unconfirmed> {
+        let (left, unroutable, progress) = ((0..parcels.len()).collect(), Vec::new(), Instant::now());
+        let mut run = Run { parcels, left, unroutable, progress };
+        match self.complete(&mut run).await {
+            Ok(()) => Ok(run.unroutable),
+            Err(error) => Err(Unconfirmed { error, messages: run.left }),
+        }
+    }
+
+    async fn complete(&self, run: &mut Run<'_>) -> Result<()> {
         let call = tokio::time::timeout_at(self.deadline(), self.calls.acquire()).await;
         let busy = |_| Error::Engine(format!("{CALLS} publishers wait for the broker already"));
         let _call = call.map_err(busy)?.map_err(|_| Error::Closed)?;
-        let mut run = Run { parcels, left: (0..parcels.len()).collect(), unroutable: 0, progress: Instant::now() };
         let (mut tries, mut pause) = (0, Pause::default());
         loop {
             let deadline = run.progress + self.timeout;
@@ -107,7 +116,7 @@ impl Publisher {
                     match run.send(self, &epoch, &busy).await {
                         Ok(()) => {
                             self.keep(busy.finish());
-                            return Ok(run.unroutable);
+                            return Ok(());
                         }
                         Err(stopped) => stopped,
                     }
@@ -206,7 +215,8 @@ struct Run<'a> {
     parcels: &'a [Parcel<'a>],
     /// Those that are not confirmed, in their order.
     left: Vec<usize>,
-    unroutable: u64,
+    /// The numbers of those that went to no queue.
+    unroutable: Vec<usize>,
     /// When the broker was heard last.
     progress: Instant,
 }
@@ -245,7 +255,10 @@ impl Run<'_> {
             }
             let Some(first) = flying.front_mut() else { break Ok(()) };
             match self.land(first, late.as_mut(), publisher.timeout).await {
-                Ok(confirmation) => self.unroutable += u64::from(confirmation.take_message().is_some()),
+                Ok(confirmation) => {
+                    let is_unroutable = confirmation.take_message().is_some();
+                    self.unroutable.extend(is_unroutable.then_some(first.parcel));
+                }
                 Err(Landing::Nacked) => break Err(Stopped::Nacked),
                 Err(Landing::Silent) => break Err(Stopped::Silent),
                 Err(Landing::Failed(error)) => break Err(epoch.blame(&error).into()),

@@ -11,7 +11,7 @@ use super::ladder::{self, Exit};
 use super::link::{Epoch, part_of};
 use super::message::{Headers, copy, forget_death, note_death, parcel, short};
 use super::publisher::Parcel;
-use super::transaction::{self, Job, Publish};
+use super::transaction::{self, Job, Publish, Unheard};
 use super::{Shared, topology};
 use crate::contract::{ATTEMPTS, ERROR, cut, millis, retry};
 use crate::driver::{Receipt, Settlement, Work};
@@ -97,8 +97,8 @@ impl Lane {
         }
     }
 
-    /// Publishes and acknowledges: both or neither.
-    async fn commit(&self, tags: Vec<u64>, publish: Vec<Publish>) -> Result<()> {
+    /// Publishes and acknowledges: both or neither. Gives the numbers of those that went to no queue.
+    async fn commit(&self, tags: Vec<u64>, publish: Vec<Publish>) -> Result<Unheard> {
         let (done, told) = oneshot::channel();
         {
             let mut commits = self.commits.lock().unwrap_or_else(PoisonError::into_inner);
@@ -106,15 +106,15 @@ impl Lane {
             _ = commits.send(Job { tags, what: Say::Ack, publish, done: Some(done) });
         }
         match told.await {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(unheard)) => Ok(unheard),
             Ok(Err(fault @ Fault::Refused { .. })) => Err(fault.into()),
             Ok(Err(Fault::Lost(why))) => {
                 stale(&why);
-                Ok(())
+                Ok(Vec::new())
             }
             Err(_) => {
                 stale("its channel has ended");
-                Ok(())
+                Ok(Vec::new())
             }
         }
     }
@@ -155,7 +155,7 @@ impl AmqpReceipt {
     }
 
     /// Publishes, and forgets the message: both or neither, where the engine can. If it fails, the message goes back.
-    async fn replace_by(&mut self, publish: Vec<Publish>) -> Result<()> {
+    async fn replace_by(&mut self, publish: Vec<Publish>) -> Result<Unheard> {
         replace(std::slice::from_mut(self), publish).await
     }
 
@@ -165,7 +165,7 @@ impl AmqpReceipt {
         if let Err(fault) = self.lane.shared.count(queue).await? {
             return Err(fault.into());
         }
-        self.replace_by(vec![copy]).await
+        self.replace_by(vec![copy]).await.map(drop)
     }
 
     async fn retry(&mut self, after: Option<Duration>) -> Result<()> {
@@ -190,7 +190,7 @@ impl AmqpReceipt {
                 })?
             }
         };
-        self.replace_by(vec![copy]).await
+        self.replace_by(vec![copy]).await.map(drop)
     }
 
     async fn bury(&mut self, reason: &str, error: &str) -> Result<()> {
@@ -239,27 +239,27 @@ impl AmqpReceipt {
 }
 
 impl Receipt for AmqpReceipt {
-    fn settle(mut self: Box<Self>, how: Settlement) -> Work<'static, Result<()>> {
+    fn settle(mut self: Box<Self>, how: Settlement) -> Work<'static, Result<Unheard>> {
         Box::pin(async move {
             match how {
                 Settlement::Done(events) if !events.is_empty() => {
                     return done_with(std::slice::from_mut(&mut *self), &events).await;
                 }
                 Settlement::Done(_) => self.say(Say::Ack),
-                Settlement::Retry { after } => return self.retry(after).await,
-                Settlement::Dead { reason, error } => return self.bury(reason, &error).await,
+                Settlement::Retry { after } => self.retry(after).await?,
+                Settlement::Dead { reason, error } => self.bury(reason, &error).await?,
                 Settlement::Redrive => {
                     let queue = self.lane.place.queue.clone();
-                    return self.move_to(&queue, forget_death).await;
+                    self.move_to(&queue, forget_death).await?;
                 }
-                Settlement::Reply(result) => return self.reply(&result).await,
+                Settlement::Reply(result) => self.reply(&result).await?,
                 Settlement::Release => self.say(Say::Return),
             }
-            Ok(())
+            Ok(Vec::new())
         })
     }
 
-    fn settle_all(self: Box<Self>, others: Vec<Box<dyn Receipt>>, how: Settlement) -> Work<'static, Result<()>> {
+    fn settle_all(self: Box<Self>, others: Vec<Box<dyn Receipt>>, how: Settlement) -> Work<'static, Result<Unheard>> {
         Box::pin(async move {
             let others = others.into_iter().map(|other| {
                 let other: Box<dyn Any> = other;
@@ -269,7 +269,7 @@ impl Receipt for AmqpReceipt {
             match how {
                 Settlement::Done(events) if !events.is_empty() => done_with(&mut receipts, &events).await,
                 how => {
-                    let mut result = Ok(());
+                    let mut result = Ok(Vec::new());
                     for receipt in receipts {
                         result = result.and(Box::new(receipt).settle(how.clone()).await);
                     }
@@ -288,9 +288,9 @@ impl Drop for AmqpReceipt {
     }
 }
 
-/// Publishes the events of a handler, and forgets its messages.
-async fn done_with(receipts: &mut [AmqpReceipt], events: &[Outgoing]) -> Result<()> {
-    let Some(shared) = receipts.first().map(|receipt| receipt.lane.shared.clone()) else { return Ok(()) };
+/// Publishes the events of a handler, and forgets its messages. Gives the numbers of the events that nobody hears.
+async fn done_with(receipts: &mut [AmqpReceipt], events: &[Outgoing]) -> Result<Unheard> {
+    let Some(shared) = receipts.first().map(|receipt| receipt.lane.shared.clone()) else { return Ok(Vec::new()) };
     let parcels = events.iter().map(|event| Ok(Publish::from(parcel(shared.engine, event)?)));
     let publish = parcels.collect::<Result<Vec<_>, Fault>>()?;
     shared.prepare_delays(events).await?;
@@ -298,11 +298,11 @@ async fn done_with(receipts: &mut [AmqpReceipt], events: &[Outgoing]) -> Result<
 }
 
 /// Publishes, and forgets messages: all of it or nothing, where the engine can. If it fails, the messages go back.
-async fn replace(receipts: &mut [AmqpReceipt], publish: Vec<Publish>) -> Result<()> {
+async fn replace(receipts: &mut [AmqpReceipt], publish: Vec<Publish>) -> Result<Unheard> {
     // Those whose channel is gone come again, whatever is done with them.
     let Some(lane) = receipts.iter().map(|receipt| &receipt.lane).find(|lane| lane.is_open()).cloned() else {
         receipts.iter_mut().for_each(|receipt| receipt.say(Say::Ack));
-        return Ok(());
+        return Ok(Vec::new());
     };
     let is_here = |receipt: &AmqpReceipt| Arc::ptr_eq(&receipt.lane, &lane);
     if lane.shared.engine == Engine::Leveret {
@@ -314,9 +314,9 @@ async fn replace(receipts: &mut [AmqpReceipt], publish: Vec<Publish>) -> Result<
         return lane.commit(tags.collect(), publish).await;
     }
     let parcels: Vec<_> = publish.iter().map(Publish::parcel).collect();
-    lane.shared.publish(&parcels).await?;
+    let unheard = lane.shared.publish(&parcels).await?;
     receipts.iter_mut().for_each(|receipt| receipt.say(Say::Ack));
-    Ok(())
+    Ok(unheard)
 }
 
 /// How long a message waits before its next attempt.

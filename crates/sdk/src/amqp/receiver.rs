@@ -5,20 +5,21 @@ use super::link::{Epoch, Pause};
 use super::message::{incoming, short};
 use super::receipt::{AmqpReceipt, Lane, Place};
 use super::selection::Selection;
-use super::{Shared, topology};
+use super::{FAREWELL, Shared, topology};
 use crate::contract::requests;
 use crate::driver::{Received, Receiver, SubscriptionSpec, Work};
 use crate::error::{Error, Result};
 use futures_core::Stream;
 use lapin::message::Delivery;
-use lapin::options::{BasicConsumeOptions, BasicGetOptions, BasicQosOptions};
+use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicQosOptions};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Consumer};
 use std::collections::VecDeque;
-use std::future::poll_fn;
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -251,12 +252,33 @@ impl Drop for AmqpReceiver {
         let Some(Flow { lane, consumer, fetched }) = self.flow.take() else { return };
         // Others may have what nobody has seen. Receipts keep the channel, so it would stay there.
         fetched.iter().for_each(|delivery| lane.give_back(delivery.delivery_tag));
-        let Some(mut consumer) = consumer else { return };
-        let context = &mut Context::from_waker(Waker::noop());
-        while let Poll::Ready(Some(Ok(delivery))) = Pin::new(&mut consumer).poll_next(context) {
-            lane.give_back(delivery.delivery_tag);
-        }
+        // Without a runtime, the connection is about to end as well.
+        let (Some(consumer), Ok(runtime)) = (consumer, Handle::try_current()) else { return };
+        let leaving = self.shared.leaving.clone().try_read_owned();
+        runtime.spawn(async move {
+            _ = tokio::time::timeout(FAREWELL, leave(&lane, consumer)).await;
+            drop(leaving);
+        });
     }
+}
+
+/// Ends a consumer, and gives back what has come and what is on its way, also of what receipts have just given back: a channel that is
+/// closed before counts it as an attempt.
+async fn leave(lane: &Lane, mut consumer: Consumer) {
+    let mut cancelling = pin!(lane.channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()));
+    let mut is_cancelled = false;
+    poll_fn(|context| {
+        // Whether it is answered or not, the consumer ends.
+        is_cancelled = is_cancelled || cancelling.as_mut().poll(context).is_ready();
+        loop {
+            match Pin::new(&mut consumer).poll_next(context) {
+                Poll::Ready(Some(Ok(delivery))) => lane.give_back(delivery.delivery_tag),
+                Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    })
+    .await;
 }
 
 async fn consume(channel: &Channel, queue: &ShortString, prefetch: u16) -> lapin::Result<Consumer> {

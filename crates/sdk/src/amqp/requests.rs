@@ -98,7 +98,7 @@ impl Replies {
             .with_expiration(short(millis(timeout).to_string())?);
         let key = short(requests(request.topic))?;
         let parcel = Parcel { exchange: ShortString::default(), key, properties, body: &request.body };
-        match shared.publish(&[parcel]).await? {
+        match shared.publish(&[parcel]).await?.len() {
             0 => waiter.reply().await,
             _ => Ok(Reply::NoResponder),
         }

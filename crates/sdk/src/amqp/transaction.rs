@@ -4,6 +4,7 @@ use super::fault::Fault;
 use super::link::Epoch;
 use super::publisher::Parcel;
 use super::receipt::{Say, say};
+use lapin::message::BasicReturnMessage;
 use lapin::options::BasicPublishOptions;
 use lapin::types::ShortString;
 use lapin::{BasicProperties, Channel};
@@ -20,6 +21,9 @@ pub(super) struct Publish {
     pub(super) properties: BasicProperties,
     pub(super) body: Vec<u8>,
 }
+
+/// The numbers of those messages of a job that went to no queue.
+pub(super) type Unheard = Vec<usize>;
 
 impl Publish {
     pub(super) fn parcel(&self) -> Parcel<'_> {
@@ -41,7 +45,7 @@ pub(super) struct Job {
     pub(super) what: Say,
     pub(super) publish: Vec<Publish>,
     /// Who waits for the commit.
-    pub(super) done: Option<oneshot::Sender<Result<(), Fault>>>,
+    pub(super) done: Option<oneshot::Sender<Result<Unheard, Fault>>>,
 }
 
 /// Asks a channel for transactions, and settles on it until nobody has the sender any more.
@@ -49,28 +53,42 @@ pub(super) fn start(channel: Channel, epoch: Arc<Epoch>) -> mpsc::UnboundedSende
     let (sender, mut jobs) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         let mut batch = Vec::new();
-        let mut outcome = epoch.answer(channel.tx_select()).await;
+        let mut outcome = epoch.answer(channel.tx_select()).await.map(|()| Vec::new());
         while jobs.recv_many(&mut batch, TOGETHER).await > 0 {
             if outcome.is_ok() {
                 outcome = commit(&channel, &batch).await.map_err(|error| epoch.blame(&error));
             }
-            for done in batch.drain(..).filter_map(|job| job.done) {
+            for Job { publish, done, .. } in batch.drain(..) {
+                let Some(done) = done else { continue };
                 // Whoever does not wait any more does not care.
-                _ = done.send(outcome.clone());
+                _ = done.send(outcome.as_ref().map(|returned| unheard(&publish, returned)).map_err(Fault::clone));
             }
         }
     });
     sender
 }
 
-async fn commit(channel: &Channel, batch: &[Job]) -> lapin::Result<()> {
+/// Which of these have come back. They are told apart by their ids.
+fn unheard(publish: &[Publish], returned: &[BasicReturnMessage]) -> Unheard {
+    let is_returned = |publish: &Publish| {
+        let is_it = |it: &BasicReturnMessage| it.delivery.properties.message_id() == publish.properties.message_id();
+        returned.iter().any(|it| it.delivery.exchange == publish.exchange && is_it(it))
+    };
+    let numbers = publish.iter().enumerate().filter(|(_, publish)| !returned.is_empty() && is_returned(publish));
+    numbers.map(|(number, _)| number).collect()
+}
+
+/// Gives what went to no queue.
+async fn commit(channel: &Channel, batch: &[Job]) -> lapin::Result<Vec<BasicReturnMessage>> {
     // Lapin writes what is published behind everything else, so it has to be written before the commit is asked for.
     for Publish { exchange, key, properties, body } in batch.iter().flat_map(|job| &job.publish) {
-        let options = BasicPublishOptions::default();
+        let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
         channel.basic_publish(exchange.clone(), key.clone(), options, body, properties.clone()).await?;
     }
     for Job { tags, what, .. } in batch {
         tags.iter().for_each(|tag| say(channel, *tag, *what));
     }
-    channel.tx_commit().await
+    channel.tx_commit().await?;
+    // They come before the commit's answer. There are no confirms that it could wait for.
+    channel.wait_for_confirms().await
 }

@@ -15,7 +15,7 @@ pub(super) const LIST: &[Behaviour] = &[
         check: |scene| Box::pin(batches(scene)),
     },
     Behaviour {
-        name: "events can be pulled; one that is dropped comes again",
+        name: "events can be pulled; one that is dropped comes again, and has lost no attempt",
         needs: |_| Support::Native,
         check: |scene| Box::pin(pulled(scene)),
     },
@@ -73,6 +73,7 @@ async fn pulled(scene: Scene) -> Verdict {
     drop(second);
     let again = next().await?;
     same("again", again.event.as_ref().ok().map(String::as_str), Some("b"))?;
+    same("attempt", again.meta.attempt, 1)?;
     again.settle(()).await.map_err(text)?;
     scene.until(subscription, "none left", |it| it.ready + it.unsettled + it.waiting + it.dead == 0).await
 }

@@ -3,12 +3,15 @@
 use super::scene::{Scene, Seen, ended, same, subscription, text};
 use super::{Behaviour, Verdict};
 use crate::driver::Support;
+use crate::error::PublishError;
 use crate::message::{MessageId, Meta};
+use crate::outcome::Events;
+use crate::trace::Parent;
 use std::time::{Duration, Instant, SystemTime};
 
 pub(super) const LIST: &[Behaviour] = &[
     Behaviour {
-        name: "every subscription gets every event, with its id, attributes, key and time",
+        name: "every subscription gets every event, with its id, attributes, key, time and trace",
         needs: |_| Support::Native,
         check: |scene| Box::pin(everybody(scene)),
     },
@@ -23,12 +26,17 @@ pub(super) const LIST: &[Behaviour] = &[
         check: |scene| Box::pin(shared(scene)),
     },
     Behaviour {
+        name: "events that are not begun when a program drains go back, and have lost no attempt",
+        needs: |_| Support::Native,
+        check: |scene| Box::pin(drained(scene)),
+    },
+    Behaviour {
         name: "an event of a megabyte arrives as it was",
         needs: |_| Support::Native,
         check: |scene| Box::pin(large(scene)),
     },
     Behaviour {
-        name: "what is published to a topic without subscriptions is counted",
+        name: "what is published to a topic without subscriptions is counted, also when a handler publishes it",
         needs: |_| Support::Native,
         check: |scene| Box::pin(unheard(scene)),
     },
@@ -72,8 +80,9 @@ async fn everybody(scene: Scene) -> Verdict {
     let (a, b) = (subscription(topic, "a", |it| it), subscription(topic, "b", |it| it));
     let app = scene.app().handle(a, note(&seen)).handle(b, note(&seen)).start().await.map_err(text)?;
     let before = SystemTime::now() - Duration::from_secs(1);
+    let trace = Parent::new().with_state("vendor=1");
     let publishing = topic.publish(&scene.bus, &"hello".to_string()).attribute("plan", "pro").key("ann");
-    let id = publishing.await.map_err(text)?;
+    let id = publishing.trace(trace.clone()).await.map_err(text)?;
     for _ in 0..2 {
         let (event, meta) = seen.next().await?;
         same("event", event.as_str(), "hello")?;
@@ -82,6 +91,7 @@ async fn everybody(scene: Scene) -> Verdict {
         same("attributes", meta.attributes.len(), 1)?;
         same("key", meta.key.as_deref(), Some("ann"))?;
         same("attempt", meta.attempt, 1)?;
+        same("trace", meta.trace.as_ref(), Some(&trace))?;
         same("time", meta.published.is_some_and(|at| at > before), true)?;
     }
     seen.nothing().await?;
@@ -125,6 +135,28 @@ async fn shared(scene: Scene) -> Verdict {
     ended(two).await
 }
 
+async fn drained(scene: Scene) -> Verdict {
+    let (topic, subscription) = scene.subscribed("t", |it| it).await?;
+    let seen = Seen::new();
+    let never = async |_: Vec<String>| {};
+    let waits = scene.app().handle_batch(subscription, (10, Duration::from_secs(600)), never);
+    let waits = waits.start().await.map_err(text)?;
+    let events = ["a", "b", "c"].map(str::to_string);
+    topic.publish_all(&scene.bus, &events).await.map_err(text)?;
+    scene.until(subscription, "all received", |backlog| backlog.ready == 0).await?;
+    ended(waits).await?;
+    let app = scene.app().handle(subscription, note(&seen)).start().await.map_err(text)?;
+    let mut found = Vec::new();
+    for _ in &events {
+        let (event, meta) = seen.next().await?;
+        same("attempt", meta.attempt, 1)?;
+        found.push(event);
+    }
+    found.sort();
+    same("events", found, events.to_vec())?;
+    ended(app).await
+}
+
 async fn large(scene: Scene) -> Verdict {
     let (topic, subscription) = scene.subscribed("t", |it| it).await?;
     let (seen, event) = (Seen::new(), "0123456789abcdef".repeat(65536));
@@ -138,7 +170,23 @@ async fn unheard(scene: Scene) -> Verdict {
     let topic = scene.topic("t");
     scene.publish(topic, "a").await?;
     topic.publish_all(&scene.bus, &["b".to_string(), "c".to_string()]).await.map_err(text)?;
-    same("unheard", scene.bus.unheard(), 3)
+    same("unheard", scene.bus.unheard(), 3)?;
+    let (from, subscription) = scene.subscribed("from", |it| it).await?;
+    let (heard, seen) = (scene.topic("heard"), Seen::new());
+    let handler = async move |event: String| -> Result<Events, PublishError> {
+        let mut events = Events::default();
+        topic.publish(&mut events, &event).await?;
+        heard.publish(&mut events, &event).await?;
+        topic.publish(&mut events, &event).await?;
+        Ok(events)
+    };
+    let app =
+        scene.app().handle(subscription, handler).handle(super::scene::subscription(heard, "s", |it| it), note(&seen));
+    let app = app.start().await.map_err(text)?;
+    scene.publish(from, "d").await?;
+    same("heard", seen.next().await?.0.as_str(), "d")?;
+    ended(app).await?;
+    same("unheard", scene.bus.unheard(), 5)
 }
 
 async fn mismatch(scene: Scene) -> Verdict {

@@ -1,6 +1,8 @@
 //! From events to the broker's messages and back.
 
-use crate::contract::{KEY, PUBLISHED, Reading, TRACE, death, exchange_of, millis, published, tells_of_death};
+use crate::contract::{
+    KEY, PUBLISHED, Reading, TRACE, TRACE_STATE, death, exchange_of, millis, published, tells_of_death,
+};
 use crate::driver::Death;
 use crate::message::{Incoming, Outgoing};
 use leveret_broker::table::FieldTable;
@@ -25,6 +27,9 @@ impl<'a> Prepared<'a> {
         }
         if let Some(trace) = &message.trace {
             headers.insert(TRACE, trace.to_string().as_str());
+            if let Some(state) = trace.state() {
+                headers.insert(TRACE_STATE, state);
+            }
         }
         if let Some(delay) = message.delay {
             headers.insert("x-delay", millis(delay));

@@ -9,7 +9,7 @@ use crate::driver::{Receipt, Received, Receiver, Settlement, SubscriptionSpec, W
 use crate::error::Result;
 use crate::message::Outgoing;
 use leveret_broker::table::FieldTable;
-use leveret_broker::{Client, Content, Message, Subscription};
+use leveret_broker::{Client, Content, Message, Published, Subscription};
 use std::any::Any;
 use std::sync::Arc;
 
@@ -31,7 +31,8 @@ struct Place {
 }
 
 struct LocalReceipt {
-    message: Message,
+    /// Until it is settled.
+    message: Option<Message>,
     place: Arc<Place>,
     attempt: u32,
 }
@@ -59,7 +60,8 @@ impl LocalReceiver {
 
     fn received(&self, message: Message) -> Received {
         let (incoming, death) = incoming(&message);
-        let receipt = LocalReceipt { message, place: self.place.clone(), attempt: incoming.meta.attempt };
+        let receipt =
+            LocalReceipt { message: Some(message), place: self.place.clone(), attempt: incoming.meta.attempt };
         Received { message: incoming, death: self.dead.then_some(death), receipt: Box::new(receipt) }
     }
 }
@@ -84,45 +86,56 @@ impl Receiver for LocalReceiver {
 }
 
 impl Receipt for LocalReceipt {
-    fn settle(self: Box<Self>, how: Settlement) -> Work<'static, Result<()>> {
+    fn settle(mut self: Box<Self>, how: Settlement) -> Work<'static, Result<Vec<usize>>> {
+        // From here on a message that is dropped counts as failed, and waits: also one that could not be settled.
+        let message = self.take();
         Box::pin(async move {
-            match how {
-                Settlement::Done(events) if events.is_empty() => self.message.ack().map_err(engine),
-                Settlement::Done(events) => done_with(&self.place.client, vec![self.message], &events).await,
-                // A message that is dropped counts as failed, and waits.
+            let settled = match how {
+                Settlement::Done(events) if events.is_empty() => message.ack().map_err(engine),
+                Settlement::Done(events) => return done_with(&self.place.client, vec![message], &events).await,
                 Settlement::Retry { after: None } => Ok(()),
                 Settlement::Retry { after: Some(after) } => {
-                    let (place, attempt) = (self.place.clone(), self.attempt);
+                    let (place, attempt) = (&self.place, self.attempt);
                     let exchange = retry(&place.queue, place.dead_queue.is_none());
-                    self.move_to(&exchange, &place.queue, |headers, _| {
-                        headers.insert("x-delay", millis(after));
-                        headers.insert(ATTEMPTS, i64::from(attempt));
-                    })
-                    .await
+                    place
+                        .move_to(message, &exchange, &place.queue, |headers, _| {
+                            headers.insert("x-delay", millis(after));
+                            headers.insert(ATTEMPTS, i64::from(attempt));
+                        })
+                        .await
                 }
                 Settlement::Dead { reason, error } => {
-                    let (place, attempt) = (self.place.clone(), self.attempt);
-                    let Some(dead_queue) = &place.dead_queue else { return self.message.ack().map_err(engine) };
-                    self.move_to("", dead_queue, |headers, message| {
-                        headers.insert(ATTEMPTS, i64::from(attempt));
-                        note_death(headers, message, &place.queue, reason, &error);
-                    })
-                    .await
+                    let (place, attempt) = (&self.place, self.attempt);
+                    match &place.dead_queue {
+                        None => message.ack().map_err(engine),
+                        Some(dead_queue) => {
+                            let change = |headers: &mut FieldTable, message: &Message| {
+                                headers.insert(ATTEMPTS, i64::from(attempt));
+                                note_death(headers, message, &place.queue, reason, &error);
+                            };
+                            place.move_to(message, "", dead_queue, change).await
+                        }
+                    }
                 }
                 Settlement::Redrive => {
-                    let place = self.place.clone();
-                    self.move_to("", &place.queue, |headers, _| forget_death(headers)).await
+                    let place = &self.place;
+                    place.move_to(message, "", &place.queue, |headers, _| forget_death(headers)).await
                 }
                 Settlement::Reply(result) => {
-                    reply(&self.place.client, &self.message, &result).await?;
-                    self.message.ack().map_err(engine)
+                    reply(&self.place.client, &message, &result).await?;
+                    message.ack().map_err(engine)
                 }
-                Settlement::Release => self.message.nack(true).map_err(engine),
-            }
+                Settlement::Release => message.nack(true).map_err(engine),
+            };
+            settled.map(|()| Vec::new())
         })
     }
 
-    fn settle_all(self: Box<Self>, others: Vec<Box<dyn Receipt>>, how: Settlement) -> Work<'static, Result<()>> {
+    fn settle_all(
+        self: Box<Self>,
+        others: Vec<Box<dyn Receipt>>,
+        how: Settlement,
+    ) -> Work<'static, Result<Vec<usize>>> {
         Box::pin(async move {
             let client = self.place.client.clone();
             let others = others.into_iter().map(|other| {
@@ -132,11 +145,14 @@ impl Receipt for LocalReceipt {
             let receipts = std::iter::once(self).chain(others);
             match how {
                 Settlement::Done(events) if !events.is_empty() => {
-                    done_with(&client, receipts.map(|receipt| receipt.message).collect(), &events).await
+                    done_with(&client, receipts.map(|mut receipt| receipt.take()).collect(), &events).await
                 }
-                Settlement::Done(_) => Message::ack_all(receipts.map(|receipt| receipt.message)).map_err(engine),
+                Settlement::Done(_) => {
+                    let acked = Message::ack_all(receipts.map(|mut receipt| receipt.take()));
+                    acked.map(|()| Vec::new()).map_err(engine)
+                }
                 how => {
-                    let mut result = Ok(());
+                    let mut result = Ok(Vec::new());
                     for receipt in receipts {
                         result = result.and(receipt.settle(how.clone()).await);
                     }
@@ -147,26 +163,49 @@ impl Receipt for LocalReceipt {
     }
 }
 
-/// Publishes, and forgets the messages: all or nothing.
-async fn done_with(client: &Client, messages: Vec<Message>, events: &[Outgoing]) -> Result<()> {
-    let mut transaction = client.transaction();
-    for event in events {
+/// Publishes, and forgets the messages: all or nothing. Gives the numbers of the events that nobody hears.
+async fn done_with(client: &Client, messages: Vec<Message>, events: &[Outgoing]) -> Result<Vec<usize>> {
+    let (mut transaction, mut unheard) = (client.transaction(), Vec::new());
+    for (number, event) in events.iter().enumerate() {
         let prepared = Prepared::of(event);
-        transaction.publish(&prepared.exchange, "", prepared.content()).map_err(engine)?;
+        let published = transaction.publish(&prepared.exchange, "", prepared.content()).map_err(engine)?;
+        unheard.extend((published == Published::Unroutable).then_some(number));
     }
     for message in messages {
         transaction.ack(message).map_err(engine)?;
     }
-    transaction.commit().await.map_err(engine)
+    transaction.commit().await.map_err(engine)?;
+    Ok(unheard)
 }
 
 impl LocalReceipt {
-    /// Publishes a copy of the message, and forgets it: both or neither.
-    async fn move_to(self, exchange: &str, key: &str, change: impl FnOnce(&mut FieldTable, &Message)) -> Result<()> {
-        let mut transaction = self.place.client.transaction();
+    fn take(&mut self) -> Message {
+        self.message.take().expect("a receipt is settled once")
+    }
+}
+
+impl Drop for LocalReceipt {
+    fn drop(&mut self) {
+        if let Some(message) = self.message.take() {
+            // An error says that it goes back with everything else of this broker.
+            _ = message.nack(true);
+        }
+    }
+}
+
+impl Place {
+    /// Publishes a copy of a message, and forgets it: both or neither.
+    async fn move_to(
+        &self,
+        message: Message,
+        exchange: &str,
+        key: &str,
+        change: impl FnOnce(&mut FieldTable, &Message),
+    ) -> Result<()> {
+        let mut transaction = self.client.transaction();
         let publish = |content: Content<'_>| transaction.publish(exchange, key, content.mandatory());
-        copy(&self.message, |headers| change(headers, &self.message), publish).map_err(engine)?;
-        transaction.ack(self.message).map_err(engine)?;
+        copy(&message, |headers| change(headers, &message), publish).map_err(engine)?;
+        transaction.ack(message).map_err(engine)?;
         transaction.commit().await.map_err(engine)
     }
 }

@@ -153,7 +153,7 @@ async fn a_trace_goes_on_from_a_message_to_what_its_handler_publishes() {
     let app = App::new(bench.bus()).state(seen.clone()).handle(&RELAY, relay).handle(&END, end);
     let app = app.start().await.expect("it starts");
     let root = Parent::new();
-    FIRST.publish(bench.bus(), &1).trace(root).await.expect("published");
+    FIRST.publish(bench.bus(), &1).trace(root.clone()).await.expect("published");
     let trace = seen.wait(1).await.remove(0);
     let (end, root) = (trace.split('-').collect::<Vec<_>>(), root.to_string());
     let root: Vec<_> = root.split('-').collect();

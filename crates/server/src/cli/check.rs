@@ -6,9 +6,11 @@ use leveret_broker::disk::Directory;
 use leveret_broker::{Damage, FileKind, FileReport, QueueReport, Report};
 use serde_json::{Value, json};
 use std::fmt::Write;
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::process::ExitCode;
+
+use super::print;
 
 /// Options of the check.
 #[derive(Clone, Debug, Args)]
@@ -24,14 +26,12 @@ pub struct CheckArgs {
 
 /// Reads and verifies everything in a data directory, changes nothing, and prints what it found.
 pub fn check(args: &CheckArgs) -> ExitCode {
-    match report(args) {
-        Ok(report) => {
-            match args.json {
-                true => print(&format!("{}\n", as_json(&report))),
-                false => print(&as_text(&report)),
-            }
-            ExitCode::from(u8::from(!report.damage.is_empty()))
-        }
+    let printed = report(args).and_then(|report| {
+        print(&if args.json { format!("{}\n", as_json(&report)) } else { as_text(&report) })?;
+        Ok(report)
+    });
+    match printed {
+        Ok(report) => ExitCode::from(u8::from(!report.damage.is_empty())),
         Err(error) => {
             eprintln!("leveret: {error:#}");
             ExitCode::from(2)
@@ -53,11 +53,6 @@ fn report(args: &CheckArgs) -> Result<Report> {
         bail!("{path} holds no data; is it the directory that was given to `leveret serve --data-dir`?");
     }
     Ok(report)
-}
-
-/// Whoever reads it may have seen enough, as `head` does.
-fn print(text: &str) {
-    let _ = io::Write::write_all(&mut io::stdout().lock(), text.as_bytes());
 }
 
 fn as_text(report: &Report) -> String {

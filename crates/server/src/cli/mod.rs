@@ -6,8 +6,9 @@ pub mod client;
 pub mod publish;
 pub mod subscribe;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Subcommand;
+use std::io::{ErrorKind, Write, stdout};
 
 /// Commands for any AMQP 0-9-1 broker.
 #[derive(Clone, Debug, Subcommand)]
@@ -29,5 +30,17 @@ pub fn run(command: ClientCommand) -> Result<()> {
         ClientCommand::Publish(args) => publish::publish(&args),
         ClientCommand::Subscribe(args) => subscribe::subscribe(&args),
         ClientCommand::Bench(args) => bench::bench(args),
+    }
+}
+
+/// Prints a text. Whoever reads it may have seen enough, as `head` does: false then.
+///
+/// # Errors
+/// If standard output cannot be written for another reason.
+fn print(text: &str) -> Result<bool> {
+    let mut out = stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        outcome => outcome.map(|()| true).context("cannot write to standard output"),
     }
 }

@@ -2,10 +2,9 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
-use std::io::{ErrorKind, Write, stdout};
 use std::thread;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
@@ -16,6 +15,7 @@ use leveret_wire::table::{Table, Value};
 use serde_json::json;
 
 use super::client::{CHANNEL, Connection, Url, write_ack};
+use super::print;
 
 /// Print messages as they come, one per line: time (if the message has one), routing key and body.
 #[derive(Args, Clone, Debug)]
@@ -81,10 +81,8 @@ pub fn subscribe(args: &SubscribeArgs) -> Result<()> {
         }
         let mut line = if args.json { message.json()? } else { message.text()? };
         line.push('\n');
-        let mut out = stdout();
-        match out.write_all(line.as_bytes()).and_then(|()| out.flush()) {
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
-            outcome => outcome.context("cannot write to standard output")?,
+        if !print(&line)? {
+            return Ok(());
         }
         let mut ack = Vec::new();
         write_ack(&mut ack, message.delivery_tag);

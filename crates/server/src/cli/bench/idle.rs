@@ -1,11 +1,12 @@
 //! Connections that do nothing: what does one cost the broker?
 
-use std::io::{Write, stdin, stdout};
+use std::io::stdin;
 
 use anyhow::{Context, Result};
 
 use super::args::BenchArgs;
 use crate::cli::client::Connection;
+use crate::cli::print;
 
 /// Opens connections, each with one channel, says so on standard output, and holds them until standard input ends.
 ///
@@ -19,12 +20,10 @@ pub fn hold(args: &BenchArgs, connections: usize) -> Result<()> {
         })?;
         open.push(connection);
     }
-    if args.json {
-        println!("{{\"idle_connections\":{connections}}}");
-    } else {
-        println!("{connections} connections are open; end standard input (Ctrl-D) to close them");
-    }
-    stdout().flush()?;
+    print(&match args.json {
+        true => format!("{{\"idle_connections\":{connections}}}\n"),
+        false => format!("{connections} connections are open; end standard input (Ctrl-D) to close them\n"),
+    })?;
     std::io::copy(&mut stdin(), &mut std::io::sink())?;
     open.into_iter().for_each(Connection::close);
     Ok(())

@@ -31,6 +31,7 @@ use report::{Count, Percentiles, Report, Shares};
 use run::Run;
 
 use crate::cli::client::Connection;
+use crate::cli::print;
 
 /// With --count, a run in which nothing moves for so long has failed.
 const STALLED: Duration = Duration::from_secs(30);
@@ -71,11 +72,7 @@ pub fn bench(mut args: BenchArgs) -> Result<()> {
     }
     control.close();
     let report = outcome?;
-    if args.json {
-        println!("{}", serde_json::to_string(&report)?);
-    } else {
-        print!("{report}");
-    }
+    print(&if args.json { format!("{}\n", serde_json::to_string(&report)?) } else { report.to_string() })?;
     match report.errors.first() {
         Some(error) => bail!("the benchmark failed: {error}"),
         None => Ok(()),
