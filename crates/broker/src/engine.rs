@@ -9,6 +9,7 @@ mod dedup;
 mod delay;
 mod durable;
 mod lease;
+mod listing;
 mod park;
 mod redrive;
 mod shared_queue;
@@ -114,6 +115,8 @@ struct Inner {
     durable: Option<Arc<Durable>>,
     timer: Arc<Timer>,
     threads: Mutex<Threads>,
+    /// Messages that were confirmed.
+    confirmed: AtomicU64,
 }
 
 impl Drop for Inner {
@@ -162,6 +165,7 @@ impl Broker {
             stopped: AtomicBool::new(false),
             durable,
             threads: Mutex::default(),
+            confirmed: AtomicU64::new(0),
         });
         Broker { inner }
     }
@@ -321,6 +325,7 @@ impl Broker {
                 timer: self.inner.timer.clone(),
                 durable: self.inner.durable.clone(),
                 dedup: SharedDedup::new(name.clone(), self.inner.limits.max_producers, self.inner.seed),
+                retired: Mutex::default(),
             });
             vhosts.insert(name, vhost);
         }
@@ -362,6 +367,15 @@ impl Broker {
 
     pub(crate) fn durable(&self) -> Option<&Arc<Durable>> {
         self.inner.durable.as_ref()
+    }
+
+    pub(crate) fn count_confirmed(&self, messages: u64) {
+        self.inner.confirmed.fetch_add(messages, Ordering::Relaxed);
+    }
+
+    /// Messages that were confirmed since the broker was started.
+    pub fn confirmed(&self) -> u64 {
+        self.inner.confirmed.load(Ordering::Relaxed)
     }
 
     /// Bytes that messages hold in memory, those on their way to the disk included.
@@ -471,6 +485,7 @@ pub(crate) fn detached_queue(name: &str) -> Arc<SharedQueue> {
         settings: crate::settings::Settings::from_arguments(Table::EMPTY),
         used: AtomicU64::new(0),
         vhost: Weak::new(),
+        environment: Arc::new(Environment::system()),
         damaged: AtomicBool::new(false),
         durable: None,
         state: Mutex::new(Queue::new(Account::default())),

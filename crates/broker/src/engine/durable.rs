@@ -164,7 +164,8 @@ impl Broker {
             let table = arguments.as_table();
             let declare = QueueDeclare { name: &name, durable: true, exclusive: false, auto_delete, arguments: table };
             let name: Arc<str> = name.as_str().into();
-            let state = Queue::restore(vhost.account.clone(), found.id, restored);
+            let mut state = Queue::restore(vhost.account.clone(), found.id, restored);
+            state.note_found((vhost.environment.now)());
             let handle = vhost.share_queue(name.clone(), found.id, declare, state);
             handle.damaged.store(damaged, Ordering::Relaxed);
             vhost.watch(&handle);

@@ -5,6 +5,7 @@ use super::durable::Durable;
 use super::timer::Timer;
 use super::{Environment, QueueDeclare, QueueStatus, SharedQueue};
 use crate::arguments;
+use crate::counters::QueueCounters;
 use crate::dead_letter::Letter;
 use crate::dedup::Point;
 use crate::error::{Error, Result};
@@ -38,6 +39,8 @@ pub struct VirtualHost {
     pub(super) timer: Arc<Timer>,
     pub(crate) durable: Option<Arc<Durable>>,
     pub(super) dedup: SharedDedup,
+    /// What was counted in queues that are gone.
+    pub(super) retired: Mutex<QueueCounters>,
 }
 
 impl VirtualHost {
@@ -225,6 +228,7 @@ impl VirtualHost {
             settings,
             used: AtomicU64::new(0),
             vhost: self.own.clone(),
+            environment: self.environment.clone(),
             damaged: AtomicBool::new(false),
             durable: self.durable.clone().filter(|_| id != 0),
             state: Mutex::new(state),
@@ -322,6 +326,7 @@ impl VirtualHost {
                 durable.remove_queue(queue.id);
             }
             self.timer.remove_queue(queue.number);
+            *self.retired.lock() += state.gauges.counters;
             let (ready, remains) = state.delete();
             Ok((ready, remains, state.consumers.drain()))
         })?;
