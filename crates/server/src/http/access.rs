@@ -30,13 +30,16 @@ pub enum Who {
     Administrator,
 }
 
-/// The user behind a request.
+/// The user behind a request; nobody where no login is needed.
 #[derive(Clone, Debug)]
 pub struct Caller {
-    user: Arc<User>,
+    user: Option<Arc<User>>,
 }
 
 impl Caller {
+    /// Who has not logged in.
+    pub const NOBODY: Caller = Caller { user: None };
+
     /// Logs in with the request's name and password.
     ///
     /// # Errors
@@ -44,52 +47,60 @@ impl Caller {
     pub async fn login(headers: &HeaderMap, peer: IpAddr, server: &Server) -> Result<Caller, Refusal> {
         let (name, password) = credentials(headers).ok_or_else(|| Refusal::login("Login failed"))?;
         let user = server.users.login(&name, &password, peer).await;
-        user.map(|user| Caller { user }).ok_or_else(|| Refusal::login("Login failed"))
+        match user {
+            Some(user) => Ok(Caller { user: Some(user) }),
+            None => Err(Refusal::login("Login failed")),
+        }
     }
 
     /// The same user as the server knows it now; `None` if it is gone or has another password.
     pub fn again(&self, server: &Server) -> Option<Caller> {
         let user = server.users.user(self.name())?;
-        (user.password().text() == self.user.password().text()).then_some(Caller { user })
+        let before = self.user.as_ref()?;
+        (user.password().text() == before.password().text()).then_some(Caller { user: Some(user) })
     }
 
     /// The user's name.
     pub fn name(&self) -> &str {
-        self.user.name()
+        self.user.as_ref().map_or("", |user| user.name())
     }
 
     /// The user's tags.
     pub fn tags(&self) -> &[String] {
-        self.user.tags()
+        self.user.as_ref().map_or(&[], |user| user.tags())
+    }
+
+    fn has_tag(&self, tag: &str) -> bool {
+        self.user.as_ref().is_some_and(|user| user.has_tag(tag))
     }
 
     /// Everything is allowed, and seen.
     pub fn is_administrator(&self) -> bool {
-        self.user.has_tag("administrator")
+        self.has_tag("administrator")
     }
 
     /// Everybody's connections are seen, and the node.
     pub fn is_monitor(&self) -> bool {
-        self.is_administrator() || self.user.has_tag("monitoring")
+        self.is_administrator() || self.has_tag("monitoring")
     }
 
     /// Policies and parameters are.
     pub fn is_policymaker(&self) -> bool {
-        self.is_administrator() || self.user.has_tag("policymaker")
+        self.is_administrator() || self.has_tag("policymaker")
     }
 
     fn is_manager(&self) -> bool {
-        self.is_monitor() || self.is_policymaker() || self.user.has_tag("management")
+        self.is_monitor() || self.is_policymaker() || self.has_tag("management")
     }
 
     /// Whether the user sees what is in a virtual host.
     pub fn sees(&self, server: &Server, vhost: &str) -> bool {
-        self.is_administrator() || self.access(server, vhost).is_open()
+        self.is_administrator() || self.access(server, vhost).is_some_and(|access| access.is_open())
     }
 
-    /// What the user may do in a virtual host; nothing, if it is closed.
-    pub fn access(&self, server: &Server, vhost: &str) -> Access {
-        server.users.access(self.name(), vhost).unwrap_or_else(|| Access::none(self.user.clone(), vhost))
+    /// What the user may do in a virtual host; `None` if the user is gone.
+    pub fn access(&self, server: &Server, vhost: &str) -> Option<Access> {
+        server.users.access(self.name(), vhost)
     }
 
     /// Whether an endpoint may be used, with the virtual host of its path if there is one and it exists.

@@ -43,6 +43,11 @@ impl Call {
         self.path.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value)
     }
 
+    /// Whether the endpoint has a part of this name.
+    pub fn has_part(&self, name: &str) -> bool {
+        self.path.iter().any(|(key, _)| key == name)
+    }
+
     /// The virtual host in the path.
     ///
     /// # Errors
@@ -60,8 +65,12 @@ impl Call {
     }
 
     /// What the caller may do in the virtual host of the path.
-    pub fn access(&self) -> Access {
-        self.caller.access(self.server(), self.part("vhost"))
+    ///
+    /// # Errors
+    /// 401 if the user is gone.
+    pub fn access(&self) -> Result<Access, Refusal> {
+        let access = self.caller.access(self.server(), self.part("vhost"));
+        access.ok_or_else(|| Refusal::not_allowed("Access refused."))
     }
 
     /// Checks a permission of the caller on a queue or exchange of the virtual host in the path.
@@ -69,7 +78,7 @@ impl Call {
     /// # Errors
     /// 401 in RabbitMQ's words for a declaration, binding or deletion.
     pub fn check(&self, permission: Permission, kind: &str, name: &str) -> Result<(), Refusal> {
-        Ok(self.access().check(permission, kind, name)?)
+        Ok(self.access()?.check(permission, kind, name)?)
     }
 
     /// The virtual hosts that the caller sees, by name.
@@ -87,6 +96,14 @@ impl Call {
     pub fn wait<T>(&self, future: impl Future<Output = T>) -> Result<T, Refusal> {
         let done = self.api.runtime.block_on(async { tokio::time::timeout(PATIENCE, future).await });
         done.map_err(|_| Refusal::unavailable(format!("it was not done within {} s", PATIENCE.as_secs())))
+    }
+
+    /// Waits until everything that was changed up to now survives a crash.
+    ///
+    /// # Errors
+    /// 503 if the broker's log has failed, or takes too long.
+    pub fn stored(&self) -> Result<(), Refusal> {
+        Ok(self.wait(self.server().broker.stored())??)
     }
 
     /// The body as an object; without one it is empty.
