@@ -35,6 +35,8 @@ pub struct Topology<Q> {
     bindings: usize,
     filters: Filters,
     generation: u64,
+    /// The virtual host was deleted: there is nothing any more, and nothing comes.
+    closed: bool,
     /// What the log has to be told: kinds and metas of records.
     journal: Vec<(u8, Vec<u8>)>,
     /// Queues that belonged to exchanges which are gone.
@@ -154,6 +156,7 @@ impl<Q: Clone> Topology<Q> {
             bindings: 0,
             filters: Filters::default(),
             generation: 0,
+            closed: false,
             journal: Vec::new(),
             abandoned: Vec::new(),
             next_point: 1,
@@ -245,11 +248,33 @@ impl<Q: Clone> Topology<Q> {
 
     /// The exchange of this name, or 404.
     pub fn exchange(&self, name: &str) -> Result<&Exchange> {
-        self.exchanges.get(name).ok_or_else(|| Error::not_found("exchange", name, &self.vhost))
+        self.exchanges.get(name).ok_or_else(|| self.missing("exchange", name))
+    }
+
+    fn missing(&self, kind: &str, name: &str) -> Error {
+        self.check_open().err().unwrap_or_else(|| Error::not_found(kind, name, &self.vhost))
+    }
+
+    /// 320 if the virtual host was deleted.
+    fn check_open(&self) -> Result<()> {
+        match self.closed {
+            false => Ok(()),
+            true => Err(Error::connection(320, format!("vhost '{}' is deleted", self.vhost))),
+        }
+    }
+
+    /// Ends with everything that is in it, of which the log need not be told one by one. Gives what queues' names led to.
+    pub(crate) fn close(&mut self) -> Vec<Q> {
+        let fresh = Topology::new(&self.vhost, self.limits.clone());
+        let ended = std::mem::replace(self, fresh);
+        self.exchanges.clear();
+        (self.closed, self.generation) = (true, ended.generation + 1);
+        ended.queues.into_values().map(|queue| queue.handle).collect()
     }
 
     /// Declares an exchange: 406 if it exists and differs, or if the type is unknown; 403 for reserved names.
     pub fn declare_exchange(&mut self, declare: ExchangeDeclare<'_>) -> Result<()> {
+        self.check_open()?;
         let delayed = declare.kind == DELAYED_TYPE;
         let kind = match delayed {
             true => inner_type(declare.arguments)?,
@@ -382,7 +407,7 @@ impl<Q: Clone> Topology<Q> {
     /// Adds a binding; one that is there already is not added again. 404 if either end is missing.
     pub fn bind(&mut self, source: &str, to: Destination, key: &str, arguments: Table<'_>) -> Result<()> {
         let Some((source, _)) = self.exchanges.get_key_value(source) else {
-            return Err(Error::not_found("exchange", source, &self.vhost));
+            return Err(self.missing("exchange", source));
         };
         let source = source.clone();
         self.check_destination(&to)?;
@@ -441,7 +466,7 @@ impl<Q: Clone> Topology<Q> {
 
     /// The queue of this name, or 404.
     pub fn queue(&self, name: &str) -> Result<&QueueRecord<Q>> {
-        self.queues.get(name).ok_or_else(|| Error::not_found("queue", name, &self.vhost))
+        self.queues.get(name).ok_or_else(|| self.missing("queue", name))
     }
 
     /// The queue of this name for this connection: 404 if missing, 405 if it is another's.
@@ -468,6 +493,7 @@ impl<Q: Clone> Topology<Q> {
     /// # Panics
     /// If the name is taken: the caller has looked.
     pub fn insert_queue(&mut self, queue: QueueRecord<Q>) -> Result<()> {
+        self.check_open()?;
         if self.queues.len() >= self.limits.max_queues {
             return Err(Error::limit("queues", "max_queues", self.limits.max_queues as u64));
         }

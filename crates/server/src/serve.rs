@@ -69,6 +69,15 @@ pub struct ServeArgs {
     /// Producers whose last sequence is remembered, per virtual host
     #[arg(long, value_name = "N", default_value_t = Limits::default().max_producers, help_heading = "Limits")]
     max_producers: usize,
+    /// Users, permissions, policies and the like, all together
+    #[arg(long, value_name = "N", default_value_t = Limits::default().max_entries, help_heading = "Limits")]
+    max_entries: usize,
+    /// Largest of these in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().max_entry_size, help_heading = "Limits")]
+    max_entry_size: usize,
+    /// Bytes of all of these
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().max_entries_bytes, help_heading = "Limits")]
+    max_entries_bytes: usize,
     /// Consumers per channel
     #[arg(long, value_name = "N", default_value_t = Limits::default().max_consumers, help_heading = "Limits")]
     max_consumers: usize,
@@ -124,6 +133,9 @@ impl ServeArgs {
             max_message_size: self.max_message_size,
             max_transaction_messages: self.max_transaction_messages,
             max_transaction_bytes: self.max_transaction_bytes,
+            max_entries: self.max_entries,
+            max_entry_size: self.max_entry_size,
+            max_entries_bytes: self.max_entries_bytes,
             max_memory: self.max_memory.unwrap_or_else(default_memory),
             min_free_disk: self.data.min_free_disk(),
         }

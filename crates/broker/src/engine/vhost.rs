@@ -41,6 +41,8 @@ pub struct VirtualHost {
     pub(super) dedup: SharedDedup,
     /// What was counted in queues that are gone.
     pub(super) retired: Mutex<QueueCounters>,
+    /// It was deleted.
+    pub(super) closed: AtomicBool,
 }
 
 impl VirtualHost {
@@ -94,7 +96,22 @@ impl VirtualHost {
         }
     }
 
-    fn delete_all(&self, queues: &[Arc<SharedQueue>]) {
+    /// Ends with everything in it, and lets the log know; its queues are still to be deleted.
+    pub(super) fn close(&self) -> Vec<Arc<SharedQueue>> {
+        let queues = self.change(|topology| {
+            let queues = topology.close();
+            // Before the log is told: behind this, no record tells of what was seen here.
+            self.dedup.lock().close();
+            if let Some(durable) = &self.durable {
+                durable.write_vhost_deleted(&self.name);
+            }
+            queues
+        });
+        self.closed.store(true, Ordering::Release);
+        queues
+    }
+
+    pub(super) fn delete_all(&self, queues: &[Arc<SharedQueue>]) {
         for queue in queues {
             // Nothing is refused: there is no condition.
             let _ = self.delete_queue_if(queue, |_| Ok(()));

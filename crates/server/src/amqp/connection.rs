@@ -319,6 +319,7 @@ impl Connection {
                 Event::Blocked => self.block(),
                 Event::Unblocked => self.unblock(),
                 Event::Shutdown => self.shut_down(),
+                Event::VhostDeleted => self.vhost_deleted(),
             }
         }
         self.events = events;
@@ -340,6 +341,12 @@ impl Connection {
             }
         };
         self.fail(0, failure);
+    }
+
+    fn vhost_deleted(&mut self) {
+        // RabbitMQ's words.
+        let text = format!("vhost '{}' is deleted", self.session.vhost().name());
+        self.fail(0, Failure::connection(reply_code::CONNECTION_FORCED, text, (0, 0)));
     }
 
     fn cancelled(&mut self, channel: u16, consumer: u32) {
