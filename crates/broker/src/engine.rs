@@ -3,6 +3,7 @@
 //! Lock order: entries, then a virtual host's topology, then what was published before, then a queue, then the log, then a mailbox. No
 //! lock is held while a connection is woken.
 
+mod browse;
 mod commit;
 mod dead;
 mod dedup;
@@ -18,6 +19,7 @@ mod threads;
 mod timer;
 mod vhost;
 
+pub use browse::{Browse, Browsed, BrowsedMessage};
 pub(crate) use commit::commit;
 pub use entries::Stored;
 pub(crate) use park::park;

@@ -21,12 +21,15 @@ use std::ops::Range;
 use std::sync::Arc;
 
 mod gauges;
+mod glance;
 mod lanes;
 mod stored;
 mod timed;
 
 use gauges::Gauges;
 pub(crate) use gauges::Holdings;
+pub use glance::MessageState;
+pub(crate) use glance::{Glance, Source};
 use lanes::Lanes;
 pub(crate) use lanes::{FILTERS_MAX, Holder, Taken};
 use stored::Stored;

@@ -140,7 +140,8 @@ impl SharedQueue {
         }
     }
 
-    fn read(&self, wanted: &Wanted) -> std::result::Result<Arc<Block>, String> {
+    /// Reads the messages of a segment. Called without its lock.
+    pub(super) fn read(&self, wanted: &Wanted) -> std::result::Result<Arc<Block>, String> {
         let account = self.state.lock().account().clone();
         match (&wanted.overflow, &self.durable) {
             (Some(extent), _) => {
