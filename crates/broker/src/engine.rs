@@ -12,8 +12,9 @@ mod durable;
 mod entries;
 mod lease;
 mod listing;
+mod moving;
 mod park;
-mod redrive;
+mod pause;
 mod shared_queue;
 mod threads;
 mod timer;
@@ -21,9 +22,9 @@ mod vhost;
 
 pub use browse::{Browse, Browsed, BrowsedMessage};
 pub(crate) use commit::commit;
+pub use moving::{MoveTo, Redriven};
 pub use entries::Stored;
 pub(crate) use park::park;
-pub use redrive::Redriven;
 pub use shared_queue::SharedQueue;
 pub use vhost::VirtualHost;
 
@@ -330,6 +331,7 @@ impl Broker {
         }
         let vhost = Arc::new_cyclic(|own| VirtualHost {
             own: own.clone(),
+            broker: Arc::downgrade(&self.inner),
             name: name.clone(),
             generation: AtomicU64::new(topology.generation()),
             topology: RwLock::new(topology),

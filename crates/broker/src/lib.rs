@@ -107,7 +107,7 @@ pub use channel::{Channel, Consume, Pulled, REPLY_TO, Settle};
 pub use client::{Client, ClientError, Confirm, Content, Message, Subscription, Transaction, Wait};
 pub use counters::{ChannelCounters, Deaths, ExchangeCounters, QueueCounters};
 pub use engine::{
-    Broker, Browse, Browsed, BrowsedMessage, Environment, QueueDeclare, QueueStatus, Redriven, SharedQueue, Stored,
+    Broker, Browse, Browsed, BrowsedMessage, Environment, MoveTo, QueueDeclare, QueueStatus, Redriven, SharedQueue, Stored,
     VirtualHost,
 };
 pub use error::{Error, Result, Scope};

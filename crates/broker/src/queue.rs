@@ -536,7 +536,7 @@ impl Queue {
         if self.flow.waiting < CROWDED / 2 && !self.flow.paused.is_empty() {
             wakes.extend(self.flow.paused.drain(..).map(|publisher| (publisher, Event::Relaxed)));
         }
-        if self.consumers.is_empty() {
+        if self.consumers.is_empty() || self.consumers.is_paused() {
             return;
         }
         match self.lanes {

@@ -244,6 +244,11 @@ impl SharedQueue {
         self.state.lock().gauges.counters.get_empty += 1;
     }
 
+    /// So many messages were moved to other queues.
+    pub(super) fn count_moved(&self, messages: u64) {
+        self.state.lock().gauges.counters.moved += messages;
+    }
+
     /// So many messages were refused.
     pub(crate) fn count_refused(&self, messages: u64) {
         self.state.lock().gauges.counters.refused += messages;
