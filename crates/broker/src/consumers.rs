@@ -178,6 +178,14 @@ impl Consumers {
         self.paused
     }
 
+    /// Nobody gets anything from now on, or those get something again who would.
+    pub(crate) fn set_paused(&mut self, paused: bool) {
+        self.paused = paused;
+        if paused {
+            self.revoke_grants();
+        }
+    }
+
     /// One consumer at a time gets messages.
     pub fn is_single_active(&self) -> bool {
         self.single_active

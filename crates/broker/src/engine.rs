@@ -3,6 +3,7 @@
 //! Lock order: entries, then a virtual host's topology, then what was published before, then a queue, then the log, then a mailbox. No
 //! lock is held while a connection is woken.
 
+mod browse;
 mod commit;
 mod dead;
 mod dedup;
@@ -11,17 +12,19 @@ mod durable;
 mod entries;
 mod lease;
 mod listing;
+mod moving;
 mod park;
-mod redrive;
+mod pause;
 mod shared_queue;
 mod threads;
 mod timer;
 mod vhost;
 
+pub use browse::{Browse, Browsed, BrowsedMessage};
 pub(crate) use commit::commit;
+pub use moving::{MoveTo, Redriven};
 pub use entries::Stored;
 pub(crate) use park::park;
-pub use redrive::Redriven;
 pub use shared_queue::SharedQueue;
 pub use vhost::VirtualHost;
 
@@ -328,6 +331,7 @@ impl Broker {
         }
         let vhost = Arc::new_cyclic(|own| VirtualHost {
             own: own.clone(),
+            broker: Arc::downgrade(&self.inner),
             name: name.clone(),
             generation: AtomicU64::new(topology.generation()),
             topology: RwLock::new(topology),
@@ -338,6 +342,7 @@ impl Broker {
             dedup: SharedDedup::new(name.clone(), self.inner.limits.max_producers, self.inner.seed),
             retired: Mutex::default(),
             closed: AtomicBool::new(false),
+            retired: Mutex::default(),
         });
         vhosts.insert(name, vhost);
         true

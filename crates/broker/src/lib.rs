@@ -106,7 +106,10 @@ pub use arguments::has_effect;
 pub use channel::{Channel, Consume, Pulled, REPLY_TO, Settle};
 pub use client::{Client, ClientError, Confirm, Content, Message, Subscription, Transaction, Wait};
 pub use counters::{ChannelCounters, Deaths, ExchangeCounters, QueueCounters};
-pub use engine::{Broker, Environment, QueueDeclare, QueueStatus, Redriven, SharedQueue, Stored, VirtualHost};
+pub use engine::{
+    Broker, Browse, Browsed, BrowsedMessage, Environment, MoveTo, QueueDeclare, QueueStatus, Redriven, SharedQueue, Stored,
+    VirtualHost,
+};
 pub use error::{Error, Result, Scope};
 pub use filter::{Filter, FilterError};
 pub use limits::Limits;
@@ -114,7 +117,7 @@ pub use listing::{BindingInfo, ConsumerInfo, ExchangeInfo, QueueInfo, QueueState
 pub use log::{Damage, FileKind, FileReport, OpenError, QueueReport, Recovery, Report, Storage, Sync, check};
 pub use mailbox::{Event, Mailbox};
 pub use publisher::{Publish, Published};
-pub use queue::Delivery;
+pub use queue::{Delivery, MessageState};
 pub use routing::{Destination, ExchangeType};
 pub use session::{Blocking, Session};
 pub use topology::{ExchangeDeclare, SessionId};

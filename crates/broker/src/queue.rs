@@ -21,12 +21,15 @@ use std::ops::Range;
 use std::sync::Arc;
 
 mod gauges;
+mod glance;
 mod lanes;
 mod stored;
 mod timed;
 
 use gauges::Gauges;
 pub(crate) use gauges::Holdings;
+pub use glance::MessageState;
+pub(crate) use glance::{Glance, Source};
 use lanes::Lanes;
 pub(crate) use lanes::{FILTERS_MAX, Holder, Taken};
 use stored::Stored;
@@ -533,7 +536,7 @@ impl Queue {
         if self.flow.waiting < CROWDED / 2 && !self.flow.paused.is_empty() {
             wakes.extend(self.flow.paused.drain(..).map(|publisher| (publisher, Event::Relaxed)));
         }
-        if self.consumers.is_empty() {
+        if self.consumers.is_empty() || self.consumers.is_paused() {
             return;
         }
         match self.lanes {

@@ -302,6 +302,17 @@ impl Segment {
         }
     }
 
+    /// The first run of messages from a number on that live: the first, and how many.
+    pub(crate) fn next_living(&self, from: u64) -> Option<(u32, u32)> {
+        let from = u32::try_from(from).ok()?.max(self.dead_front);
+        let first = (from..self.count).find(|number| !self.is_marked(*number))?;
+        let end = match self.dead.is_empty() {
+            true => self.count,
+            false => (first..self.count).find(|number| self.is_marked(*number)).unwrap_or(self.count),
+        };
+        Some((first, end - first))
+    }
+
     /// Rewrites a block that few living messages keep in memory. To be called only when all messages were handed out:
     /// the head of the queue finds its way by offsets, which change.
     pub(crate) fn compact(&mut self, copy: impl FnOnce(&mut Run) -> Arc<Block>) {

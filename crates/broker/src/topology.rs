@@ -21,6 +21,9 @@ use std::sync::Arc;
 /// Names a connection as the owner of its exclusive queues.
 pub type SessionId = u64;
 
+/// The session of those who have none: no exclusive queue is theirs.
+pub(crate) const NOBODY: SessionId = 0;
+
 /// The exchanges, queues and bindings of a virtual host.
 #[derive(Debug)]
 pub struct Topology<Q> {

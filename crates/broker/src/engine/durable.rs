@@ -191,7 +191,9 @@ impl Broker {
                 handle.settle_in();
             }
         }
-        for vhost in self.inner.vhosts.read().values() {
+        let vhosts: Vec<_> = self.inner.vhosts.read().values().cloned().collect();
+        vhosts.iter().for_each(|vhost| vhost.restore_paused(self));
+        for vhost in vhosts {
             vhost.restore_delay_queues()?;
             recovery.queues += vhost.topology.read().handles().len() as u64;
         }

@@ -3,6 +3,7 @@
 use super::{SharedQueue, VirtualHost};
 use crate::channel::REPLY_TO;
 use crate::counters::{ExchangeCounters, QueueCounters};
+use crate::error::{Error, Result};
 use crate::listing::{BindingInfo, ConsumerInfo, ExchangeInfo, QueueInfo, QueueState};
 use crate::queue::Holdings;
 use crate::routing::Destination;
@@ -33,6 +34,14 @@ impl VirtualHost {
             topology.queues().filter(|it| is_listed(&it.name) && filter(&it.name)).cloned().collect()
         };
         records.into_iter().for_each(|record| visit(info(record)));
+    }
+
+    /// The queue of this name, whosever it is: 404 if there is none.
+    pub(super) fn listed_queue(&self, name: &str) -> Result<Arc<SharedQueue>> {
+        if !is_listed(name) {
+            return Err(Error::not_found("queue", name, &self.name));
+        }
+        Ok(self.topology.read().queue(name)?.handle.clone())
     }
 
     /// The queue of this name.

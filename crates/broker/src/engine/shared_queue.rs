@@ -140,7 +140,8 @@ impl SharedQueue {
         }
     }
 
-    fn read(&self, wanted: &Wanted) -> std::result::Result<Arc<Block>, String> {
+    /// Reads the messages of a segment. Called without its lock.
+    pub(super) fn read(&self, wanted: &Wanted) -> std::result::Result<Arc<Block>, String> {
         let account = self.state.lock().account().clone();
         match (&wanted.overflow, &self.durable) {
             (Some(extent), _) => {
@@ -241,6 +242,11 @@ impl SharedQueue {
     /// A get has found nothing.
     pub(crate) fn count_get_empty(&self) {
         self.state.lock().gauges.counters.get_empty += 1;
+    }
+
+    /// So many messages were moved to other queues.
+    pub(super) fn count_moved(&self, messages: u64) {
+        self.state.lock().gauges.counters.moved += messages;
     }
 
     /// So many messages were refused.

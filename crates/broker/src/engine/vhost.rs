@@ -3,7 +3,7 @@
 use super::dedup::SharedDedup;
 use super::durable::Durable;
 use super::timer::Timer;
-use super::{Environment, QueueDeclare, QueueStatus, SharedQueue};
+use super::{Broker, Environment, Inner, QueueDeclare, QueueStatus, SharedQueue};
 use crate::arguments;
 use crate::counters::QueueCounters;
 use crate::dead_letter::Letter;
@@ -17,7 +17,7 @@ use crate::queue::Queue;
 use crate::routing::Destination;
 use crate::settings::Settings;
 use crate::topology::{
-    ExchangeDeclare, QueueRecord, Routed, SessionId, Topology, check_not_default, check_not_reserved, delay_queue,
+    ExchangeDeclare, NOBODY, QueueRecord, Routed, SessionId, Topology, check_not_default, check_not_reserved, delay_queue,
 };
 use leveret_wire::properties::Properties;
 use leveret_wire::table::{FieldTable, Table};
@@ -30,6 +30,7 @@ use std::sync::{Arc, Weak};
 pub struct VirtualHost {
     /// For its queues, whose dead letters come back to it.
     pub(super) own: Weak<VirtualHost>,
+    pub(super) broker: Weak<Inner>,
     pub(super) name: Arc<str>,
     pub(super) topology: RwLock<Topology<Arc<SharedQueue>>>,
     /// The topology's, to be read without its lock.
@@ -49,6 +50,12 @@ impl VirtualHost {
     /// Its name.
     pub fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    /// The broker that it is of; 404 if that is gone.
+    pub(super) fn broker(&self) -> Result<Broker> {
+        let inner = self.broker.upgrade();
+        inner.map(|inner| Broker { inner }).ok_or_else(|| Error::channel(404, "the broker has ended"))
     }
 
     pub(crate) fn account(&self) -> &Account {
@@ -304,6 +311,14 @@ impl VirtualHost {
         Ok(queue)
     }
 
+    /// Drops the ready messages of a queue, and those that wait; returns how many were ready.
+    ///
+    /// # Errors
+    /// 404, 405 and 406 as in every use of a queue by one who has no session.
+    pub fn purge(&self, queue: &str) -> Result<u64> {
+        self.purge_queue(queue, NOBODY)
+    }
+
     /// Drops a queue's ready messages; returns how many.
     pub(crate) fn purge_queue(&self, name: &str, session: SessionId) -> Result<u64> {
         Ok(self.queue(name, session)?.change(Queue::purge))
@@ -349,6 +364,9 @@ impl VirtualHost {
         })?;
         if queue.settings.dedup.is_some() {
             self.dedup.lock().remove(Point::Queue(queue.number));
+        }
+        if queue.is_durable() {
+            self.forget_paused(queue);
         }
         drop(remains);
         for (mailbox, event) in orphans {

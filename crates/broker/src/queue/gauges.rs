@@ -207,6 +207,11 @@ impl Queue {
         self.gauges.marks.of(first)
     }
 
+    /// When a message came, as [`Queue::oldest`] tells it.
+    pub(crate) fn arrival(&self, position: u64) -> Option<u64> {
+        self.gauges.marks.at(position)
+    }
+
     /// The lowest position that is not gone.
     fn first_position(&self) -> Option<u64> {
         match &self.stored {
@@ -268,6 +273,12 @@ impl Marks {
         });
         let span = self.list.back().zip(self.list.front()).map_or(0, |(last, first)| last.1.saturating_sub(first.1));
         self.each = MARK_EACH.max(span / MARKS_MAX as u64 * 2);
+    }
+
+    /// When the message of this position came.
+    fn at(&self, position: u64) -> Option<u64> {
+        let after = self.list.partition_point(|(first, _)| *first <= position);
+        Some(self.list.get(after.checked_sub(1)?)?.1)
     }
 
     /// When the message of this position came; forgets what is before it, which is gone.

@@ -140,7 +140,7 @@ impl Stored {
     }
 
     /// The files that may have a position.
-    fn spans_of(&self, position: u64) -> Vec<FileSpan> {
+    pub(super) fn spans_of(&self, position: u64) -> Vec<FileSpan> {
         let covers = |span: &&FileSpan| (span.span.first..=span.span.last).contains(&position);
         self.spans.iter().filter(covers).copied().collect()
     }

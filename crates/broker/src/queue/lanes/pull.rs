@@ -120,6 +120,9 @@ impl Queue {
         no_ack: bool,
         out: &mut Vec<Delivery>,
     ) -> Taken {
+        if self.consumers.is_paused() {
+            return Taken::Some { count: 0, dry: true };
+        }
         let take = |queue: &mut Queue, out: &mut Vec<Delivery>| queue.take_some(taker, max, max_bytes, no_ack, out);
         self.count_handed_out(taker, no_ack, out, take)
     }
