@@ -100,7 +100,7 @@ mod topology;
 mod unacked;
 
 pub use arguments::has_effect;
-pub use channel::{Channel, Consume, Pulled, REPLY_TO, Settle};
+pub use channel::{Channel, ChannelStatus, Consume, Pulled, REPLY_TO, Settle};
 pub use client::{Client, ClientError, Confirm, Content, Message, Subscription, Transaction, Wait};
 pub use engine::{Broker, Environment, QueueDeclare, QueueStatus, Redriven, SharedQueue, VirtualHost};
 pub use error::{Error, Result, Scope};
