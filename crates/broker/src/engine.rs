@@ -342,7 +342,6 @@ impl Broker {
             dedup: SharedDedup::new(name.clone(), self.inner.limits.max_producers, self.inner.seed),
             retired: Mutex::default(),
             closed: AtomicBool::new(false),
-            retired: Mutex::default(),
         });
         vhosts.insert(name, vhost);
         true

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use data::DataArgs;
 use leveret_broker::{Broker, Environment, Limits};
-use leveret_server::{FRAME_MIN, ServerLimits, Users, definitions, serve_amqp};
+use leveret_server::{FRAME_MIN, Server, ServerLimits, Users, definitions, serve_amqp};
 use leveret_wire::table;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -197,9 +197,14 @@ async fn close(broker: Broker) -> Result<()> {
 /// Listens until a signal comes or the log fails.
 async fn serve_clients(args: &ServeArgs, broker: &Broker) -> Result<()> {
     let users = match &args.definitions {
-        Some(file) => definitions::load(file, broker)?,
+        Some(file) => {
+            let users = Users::new();
+            definitions::load(file, broker, &users)?;
+            users
+        }
         None => Users::guest_only(),
     };
+    let server = Server::new(broker.clone(), users, args.server_limits());
     // Before it listens: whoever sees that may send one.
     let mut signals = Signals::watch()?;
     let listeners = bind(&args.amqp).await?;
@@ -214,7 +219,7 @@ async fn serve_clients(args: &ServeArgs, broker: &Broker) -> Result<()> {
         }
         DRAIN
     };
-    serve_amqp(listeners, broker.clone(), users, args.server_limits(), stop).await;
+    serve_amqp(listeners, server, stop).await;
     Ok(())
 }
 
