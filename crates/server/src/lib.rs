@@ -24,6 +24,7 @@
 mod amqp;
 mod auth;
 pub mod definitions;
+mod http;
 mod limits;
 mod registry;
 mod server;
@@ -33,6 +34,7 @@ pub use auth::{
     Access, Change, HashAlgorithm, PasswordHash, Pattern, Permission, Permissions, TopicPermissions, TopicRights, User,
     UserError, UserRights, Users,
 };
+pub use http::serve_http;
 pub use limits::{FRAME_MIN, ServerLimits};
 pub use registry::{ChannelInfo, ConnectionInfo, ConnectionState, Registry, Traffic};
 pub use server::{Listening, Server};
