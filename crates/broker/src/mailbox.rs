@@ -33,6 +33,8 @@ pub enum Event {
     Notice,
     /// Close with CONNECTION_FORCED (320): the broker stops.
     Shutdown,
+    /// Close with CONNECTION_FORCED (320): the session's virtual host was deleted.
+    VhostDeleted,
 }
 
 /// The address of a connection within the process.

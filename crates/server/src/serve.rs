@@ -44,7 +44,8 @@ pub struct ServeArgs {
     amqp: String,
     #[command(flatten)]
     data: DataArgs,
-    /// Users, permissions and virtual hosts in RabbitMQ's JSON format. Without it: guest/guest, from this machine only
+    /// Users, permissions and virtual hosts in RabbitMQ's JSON format, added to those that are kept. A new broker
+    /// without users has guest with the password guest, from this machine only
     #[arg(long, value_name = "FILE")]
     definitions: Option<PathBuf>,
     /// Bytes of messages in memory above which publishers are blocked [default: 40 % of the machine's memory]
@@ -69,6 +70,15 @@ pub struct ServeArgs {
     /// Producers whose last sequence is remembered, per virtual host
     #[arg(long, value_name = "N", default_value_t = Limits::default().max_producers, help_heading = "Limits")]
     max_producers: usize,
+    /// Users, permissions, policies and the like, all together
+    #[arg(long, value_name = "N", default_value_t = Limits::default().max_entries, help_heading = "Limits")]
+    max_entries: usize,
+    /// Largest of these in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().max_entry_size, help_heading = "Limits")]
+    max_entry_size: usize,
+    /// Bytes of all of these
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().max_entries_bytes, help_heading = "Limits")]
+    max_entries_bytes: usize,
     /// Consumers per channel
     #[arg(long, value_name = "N", default_value_t = Limits::default().max_consumers, help_heading = "Limits")]
     max_consumers: usize,
@@ -124,6 +134,9 @@ impl ServeArgs {
             max_message_size: self.max_message_size,
             max_transaction_messages: self.max_transaction_messages,
             max_transaction_bytes: self.max_transaction_bytes,
+            max_entries: self.max_entries,
+            max_entry_size: self.max_entry_size,
+            max_entries_bytes: self.max_entries_bytes,
             max_memory: self.max_memory.unwrap_or_else(default_memory),
             min_free_disk: self.data.min_free_disk(),
         }
@@ -184,14 +197,11 @@ async fn close(broker: Broker) -> Result<()> {
 
 /// Listens until a signal comes or the log fails.
 async fn serve_clients(args: &ServeArgs, broker: &Broker) -> Result<()> {
-    let users = match &args.definitions {
-        Some(file) => {
-            let users = Users::new();
-            definitions::load(file, broker, &users)?;
-            users
-        }
-        None => Users::guest_only(),
-    };
+    let users = Users::open(broker)?;
+    if let Some(file) = &args.definitions {
+        definitions::load(file, broker, &users)?;
+    }
+    users.add_guest_at_first()?;
     let server = Server::new(broker.clone(), users, args.server_limits());
     // Before it listens: whoever sees that may send one.
     let mut signals = Signals::watch()?;

@@ -1,6 +1,7 @@
 //! What can be seen of a channel from outside.
 
 use super::{Channel, Mode, Settled};
+use crate::counters::ChannelCounters;
 
 /// A channel at a moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub struct ChannelStatus {
     pub uncommitted: u64,
     /// Deliveries that were settled since the last commit.
     pub uncommitted_acks: u64,
+    /// What it has done since it was opened.
+    pub counters: ChannelCounters,
 }
 
 impl Channel {
@@ -33,6 +36,7 @@ impl Channel {
             channel_prefetch: self.channel_prefetch,
             consumers: self.consumers.len(),
             unacked: self.unacked.len(),
+            counters: self.counters,
             ..ChannelStatus::default()
         };
         match &self.mode {

@@ -239,7 +239,8 @@ impl Core {
                     | Event::Blocked
                     | Event::Unblocked
                     | Event::Notice
-                    | Event::Shutdown => {}
+                    | Event::Shutdown
+                    | Event::VhostDeleted => {}
                 }
             }
         }

@@ -332,6 +332,7 @@ impl Connection {
                 Event::Unblocked => self.unblock(),
                 Event::Notice => self.forced(),
                 Event::Shutdown => self.shut_down(),
+                Event::VhostDeleted => self.vhost_deleted(),
             }
         }
         self.events = events;
@@ -358,9 +359,16 @@ impl Connection {
         }
     }
 
-    /// What the user may do was changed, or somebody else's rights were.
+    /// Learns what the user may do now, if anybody's rights were changed. To be called once per batch.
+    #[inline]
+    pub(super) fn follow_users(&mut self) {
+        if !self.server.users.is_current(&self.access) {
+            self.look_up_access();
+        }
+    }
+
     #[cold]
-    pub(super) fn look_up_access(&mut self) {
+    fn look_up_access(&mut self) {
         self.may_publish_to.clear();
         match self.server.users.access(self.access.user(), self.access.vhost()) {
             Some(access) => self.access = access,
@@ -383,6 +391,12 @@ impl Connection {
             }
         };
         self.fail(0, failure);
+    }
+
+    fn vhost_deleted(&mut self) {
+        // RabbitMQ's words.
+        let text = format!("vhost '{}' is deleted", self.session.vhost().name());
+        self.fail(0, Failure::connection(reply_code::CONNECTION_FORCED, text, (0, 0)));
     }
 
     fn cancelled(&mut self, channel: u16, consumer: u32) {
