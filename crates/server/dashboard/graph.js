@@ -27,7 +27,7 @@ export function graph({ label, nodes, edges, columns = [] }) {
   const hidden = nodes.length - place.size;
   return h("div", { class: "picture", key: `picture ${label}` },
     h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label },
-      s("svg", { viewBox: `0 0 ${width} ${height}`, width, height, class: "graph", role: "group", "aria-label": label },
+      s("svg", { viewBox: `0 0 ${width} ${height}`, width, height, class: `graph lanes-${lanes.length}`, role: "group", "aria-label": label },
         columns.map((text, column) => s("text", { class: "lane", x: column * (BOX.width + BOX.between) + 4 + BOX.width / 2, y: 12 }, text)),
         edges.filter(({ from, to }) => place.has(from) && place.has(to)).map((edge) => line(edge, place)),
         nodes.filter(({ id }) => place.has(id)).map((node) => box(node, place.get(node.id))))),
@@ -79,7 +79,7 @@ function box({ title, below, kind, href }, { x, y }) {
     s("rect", { x, y, width: BOX.width, height: BOX.height, rx: 8 }),
     s("text", { class: "name", x: x + 12, y: y + (below ? 17 : 24) }, cut(title, 20)),
     below ? s("text", { class: "below", x: x + 12, y: y + 32 }, cut(below, 27)) : null];
-  return s("g", { class: `node ${kind ?? ""}` }, href ? s("a", { href, "aria-label": title }, inside) : inside);
+  return s("g", { class: `node ${kind ?? ""}` }, href ? s("a", { href }, inside) : inside);
 }
 
 function cut(text, most) {

@@ -32,7 +32,8 @@ export function message(found, { key, more } = {}) {
         ...PROPERTIES.filter(([name]) => properties[name] !== undefined).map(([name, title]) => [title, String(properties[name])]),
         properties.timestamp !== undefined ? ["Timestamp", time(properties.timestamp * 1000)] : null,
         properties.delivery_mode !== undefined ? ["Persistent", properties.delivery_mode === 2 ? "yes" : "no"] : null,
-        found.enqueued ? ["Arrived", time(found.enqueued)] : null,
+        found.arrived_at ? ["Arrived", time(found.arrived_at)] : null,
+        found.returned > 0 ? ["Came back", `${exact(found.returned)} times`] : null,
       ]),
       Object.keys(headers).length > 0 ? [h("h4", null, "Headers"), facts(Object.entries(headers).map(([name, value]) =>
         [name, typeof value === "object" ? h("pre", null, JSON.stringify(value, null, 2)) : String(value)]))] : null,

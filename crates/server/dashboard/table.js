@@ -88,6 +88,11 @@ export function figures(list) {
       below ? h("span", { class: "figure-below" }, below) : null)));
 }
 
+/** A name that may be broken where its parts meet, and not in the midst of one. */
+export function broken(name) {
+  return name.split(/(?<=[.:/_-])/).map((piece, at) => [at > 0 ? h("wbr") : null, piece]);
+}
+
 /** A word with a colour behind it. */
 export function tag(text, kind = "", title = null) {
   return h("span", { class: `tag ${kind}`, title: title ?? (String(text).length > 24 ? text : null) }, text);

@@ -1,11 +1,11 @@
 // Dead letters: where they died, why, and back again.
 
 import { part, post } from "../api.js";
-import { ask } from "../dialog.js";
+import { ask, toast } from "../dialog.js";
 import { h } from "../dom.js";
-import { count, number, span } from "../format.js";
-import { card, table, tag, to } from "../table.js";
-import { browse } from "./queue.js";
+import { number, span } from "../format.js";
+import { broken, card, table, tag, to } from "../table.js";
+import { browse, moved } from "./queue.js";
 
 /** Reasons, as brokers and the SDK write them. */
 const REASONS = { rejected: "a consumer rejected it", expired: "its time was over", maxlen: "the queue was full", delivery_limit: "it came back too often",
@@ -18,7 +18,10 @@ export default function dead(ctx) {
     title: `Redrive ${queue}?`, submit: "Redrive",
     text: "Each letter goes back to the queue in which it first died, as it was published there. Do this when what killed them is mended.",
     fields: [{ name: "count", label: "How many", kind: "number", min: 1, value: Math.max(1, messages) }],
-    send: (values) => ctx.act(() => post(`/api/queues/${part(vhost)}/${part(queue)}/redrive`, values), (result) => `${count(result?.moved ?? 0, "letter")} went back.`),
+    async send(values) {
+      toast(moved(await post(`/api/queues/${part(vhost)}/${part(queue)}/redrive`, values), "letter"));
+      ctx.reload();
+    },
   });
   return {
     title: "Dead letters",
@@ -32,7 +35,7 @@ export default function dead(ctx) {
         table({
           caption: "Queues of dead letters", rows, key, empty: "No queue sends its dead letters anywhere.",
           columns: [
-            { title: "Queue", head: true, cell: (row) => h("a", { href: to.queue(row.vhost, row.queue) }, row.queue) },
+            { title: "Queue", head: true, cell: (row) => h("a", { href: to.queue(row.vhost, row.queue) }, broken(row.queue)) },
             { title: "Virtual host", wide: true, cell: (row) => row.vhost },
             { title: "Letters", num: true, cell: (row) => number(row.messages) },
             { title: "Why, and where from", cell: (row) => origins(row) },

@@ -8,7 +8,7 @@ import { number, plain, rate } from "../format.js";
 import { search } from "../form.js";
 import { graph } from "../graph.js";
 import { publish } from "../messages.js";
-import { argumentTags, card, exchangeName, facts, figures, pager, paging, table, tag, to } from "../table.js";
+import { argumentTags, broken, card, exchangeName, facts, figures, pager, paging, table, tag, to } from "../table.js";
 
 const perSecond = (name) => (row) => rate(row.message_stats?.[`${name}_details`]?.rate ?? 0);
 
@@ -42,7 +42,7 @@ export default function exchanges(ctx) {
           ctx, caption: "Exchanges", rows: body.items, key: ({ vhost, name }) => JSON.stringify([vhost, name]),
           empty: "No exchange has this in its name.",
           columns: [
-            { title: "Name", sort: "name", head: true, cell: (row) => h("a", { href: to.exchange(row.vhost, row.name) }, exchangeName(row.name)) },
+            { title: "Name", sort: "name", head: true, cell: (row) => h("a", { href: to.exchange(row.vhost, row.name) }, broken(exchangeName(row.name))) },
             { title: "Virtual host", sort: "vhost", wide: true, cell: (row) => row.vhost },
             { title: "Type", sort: "type", cell: (row) => tag(row.type) },
             { title: "Features", wide: true, cell: (row) => features(row) },

@@ -3,7 +3,7 @@
 import { get, part, post, put, remove } from "../api.js";
 import { explainPolicy, explainQueue } from "../arguments.js";
 import { chart, range, rangeSwitch } from "../chart.js";
-import { ask } from "../dialog.js";
+import { ask, toast } from "../dialog.js";
 import { h } from "../dom.js";
 import { ago, bytes, count, exact, number, rate, span } from "../format.js";
 import { message, publish } from "../messages.js";
@@ -51,13 +51,16 @@ export default function queue(ctx) {
   };
 }
 
+/** What Leveret says beyond RabbitMQ's fields. */
+const own = (row) => row.leveret ?? {};
+
 function numbers(row) {
   return figures([
     ["State", state(row.state)],
     ["Ready", number(row.messages_ready), bytes(row.message_bytes_ready)],
     ["Unacked", number(row.messages_unacknowledged), bytes(row.message_bytes_unacknowledged)],
-    row.messages_waiting ? ["Waiting", number(row.messages_waiting), "for their next attempt"] : null,
-    ["Oldest", Number.isFinite(row.oldest_message_age) ? span(row.oldest_message_age) : row.head_message_timestamp ? ago(row.head_message_timestamp * 1000) : "–", "message's age"],
+    own(row).waiting > 0 ? ["Waiting", number(own(row).waiting), "for their time, of the ready"] : null,
+    ["Oldest", ago(own(row).oldest_at), "message's age"],
     ["Consumers", number(row.consumers)],
     ["In", perSecond(row, "publish"), number(row.message_stats?.publish ?? 0)],
     ["Out", perSecond(row, "deliver_get"), number(row.message_stats?.deliver_get ?? 0)],
@@ -73,21 +76,26 @@ function consumers(row) {
       { title: "Channel", cell: (one) => one.channel_details?.name ? h("a", { href: to.channel(one.channel_details.name) }, one.channel_details.name) : "in this process" },
       { title: "State", cell: (one) => one.active === false ? tag("stands by") : tag("active", "good") },
       { title: "Acknowledges", wide: true, cell: (one) => one.ack_required ? "yes" : "no" },
+      { title: "Priority", wide: true, num: true, cell: (one) => String(own(one).priority ?? one.arguments?.["x-priority"] ?? 0) },
       { title: "Exclusive", wide: true, cell: (one) => one.exclusive ? "yes" : "no" },
       { title: "Prefetch", num: true, cell: (one) => one.prefetch_count === 0 ? "no limit" : number(one.prefetch_count) },
-      { title: "Unacked", num: true, cell: (one) => number(one.messages_unacknowledged ?? NaN) },
+      { title: "Unacked", num: true, cell: (one) => number(own(one).unacknowledged) },
     ],
   });
 }
 
 function about(row) {
   const stats = row.message_stats ?? {};
-  const died = Object.entries(row.dead_lettered ?? stats.dead_lettered ?? {});
+  const more = own(row);
+  const reasons = (table) => Object.entries(table ?? {}).filter(([, amount]) => amount > 0).map(([why, amount]) => `${exact(amount)} ${why}`).join(", ");
   return card("Queue", facts([
     ["Virtual host", row.vhost], ["Type", row.type], ["Durable", row.durable ? "yes" : "no"], ["Goes with its last consumer", row.auto_delete ? "yes" : "no"],
-    ["Exclusive", row.exclusive ? "yes, of one connection" : "no"], ["Policy", row.policy], ["Operator policy", row.operator_policy],
-    ["Persistent messages", number(row.messages_persistent)], ["Redelivered", number(stats.redeliver ?? 0)],
-    died.length > 0 ? ["Died here", died.map(([why, amount]) => `${amount} ${why}`).join(", ")] : null,
+    ["Exclusive", row.exclusive ? ["yes, of ", row.owner_pid_details?.name ? h("a", { href: to.connection(row.owner_pid_details.name) }, row.owner_pid_details.name) : "one connection"] : "no"],
+    ["Policy", row.policy], ["Operator policy", row.operator_policy],
+    ["Persistent messages", number(row.messages_persistent)], ["On disk", bytes(more.disk_bytes)], ["In memory", bytes(row.memory)],
+    ["Bytes in, bytes out", `${bytes(more.published_bytes)}, ${bytes(more.delivered_bytes)}`], ["Processor", Number.isFinite(more.cpu_ns) ? span(more.cpu_ns / 1e9) : null],
+    ["Redelivered", exact(stats.redeliver ?? 0)], ["Refused because it was full", exact(more.refused)],
+    reasons(more.died) ? ["Died here", reasons(more.died)] : null, reasons(more.dead_lettered) ? ["Dead-lettered", reasons(more.dead_lettered)] : null,
   ]));
 }
 
@@ -124,54 +132,65 @@ function buttons(ctx, { vhost, name, path, row }) {
 
 function move(ctx, path, row) {
   ask({
-    title: "Move messages", submit: "Move", text: "Ready messages go to another queue, or through an exchange, the oldest first. None is lost on the way.",
+    title: "Move messages", submit: "Move", text: "Ready messages go elsewhere, the oldest first. None is lost on the way.",
     fields: [
-      { name: "exchange", label: "Exchange", hint: "Without one, the key is the name of a queue." },
-      { name: "routing_key", label: "Queue or routing key", required: true },
+      { name: "kind", label: "To", kind: "select", options: [["queue", "a queue"], ["exchange", "an exchange"]] },
+      { name: "name", label: "Its name", required: true },
+      { name: "routing_key", label: "Routing key", hint: "For an exchange; empty: each message's own." },
       { name: "count", label: "How many", kind: "number", min: 1, value: row.messages_ready || 1 },
     ],
-    send: ({ exchange = "", routing_key: key, count: most }) => ctx.act(() => post(`${path}/move`, { exchange, routing_key: key, count: most }),
-      (moved) => `${count(moved?.moved ?? 0, "message")} moved.`),
+    async send({ kind, name, routing_key: key, count: most }) {
+      const where = kind === "queue" ? { queue: name } : { exchange: name, routing_key: key };
+      toast(moved(await post(`${path}/move`, { ...where, count: most }), "message"));
+      ctx.reload();
+    },
   });
 }
 
+/** What became of a request that moves messages. */
+export function moved({ moved: gone, kept, left }, what) {
+  return [`${count(gone, what)} moved.`, kept > 0 ? `${count(kept, what)} stayed: no queue takes them.` : null, left > 0 ? `${number(left)} left.` : null].filter(Boolean).join(" ");
+}
+
+/** Messages of a page. */
+const COUNT = 20;
+
 /** Looks into a queue without taking anything out of it. */
 export function browse(ctx, path) {
-  const seen = { filter: { contains: "", header: "", value: "" }, offset: 0, found: null, error: null, busy: false };
-  const COUNT = 20;
-  const load = async (offset) => {
-    const query = new URLSearchParams({ offset, count: COUNT });
-    if (seen.filter.contains) query.set("body", seen.filter.contains);
-    if (seen.filter.header) query.set("header", `${seen.filter.header}=${seen.filter.value}`);
+  const filter = { contains: "", key: "", filter: "" };
+  const seen = { from: null, found: null, error: null, busy: false };
+  const load = async (from) => {
+    const query = new URLSearchParams({ count: COUNT });
+    for (const [name, value] of Object.entries(filter)) if (value !== "") query.set(name, value);
+    if (from !== null) query.set("from", from);
     Object.assign(seen, { busy: true, error: null });
     ctx.draw();
     try {
-      Object.assign(seen, { found: await get(`${path}/browse?${query}`), offset });
+      Object.assign(seen, { found: await get(`${path}/browse?${query}`), from });
     } catch (error) {
       seen.error = error.reason ?? error.message;
     }
     seen.busy = false;
     ctx.draw();
   };
-  const typed = (name) => (event) => { seen.filter[name] = event.target.value; };
+  const field = (name, label, title) => h("input", { type: "text", "aria-label": label, placeholder: label, title, oninput: (event) => { filter[name] = event.target.value; }, spellcheck: "false" });
   return {
     view() {
       const { found } = seen;
       return [
-        h("form", { class: "toolbar", onsubmit: (event) => { event.preventDefault(); load(0); } },
-          h("input", { type: "text", "aria-label": "Text in the body", placeholder: "Text in the body", oninput: typed("contains"), spellcheck: "false" }),
-          h("input", { type: "text", "aria-label": "Header", placeholder: "Header", oninput: typed("header"), spellcheck: "false" }),
-          h("input", { type: "text", "aria-label": "Value of the header", placeholder: "its value", oninput: typed("value"), spellcheck: "false" }),
+        h("form", { class: "toolbar", onsubmit: (event) => { event.preventDefault(); load(null); } },
+          field("contains", "Text in the body"), field("key", "Part of the key"),
+          field("filter", 'attributes.region = "eu"', "A condition on headers and properties"),
           h("button", { type: "submit", disabled: seen.busy }, seen.busy ? "Looking…" : "Browse"),
           h("span", { class: "muted" }, "Nothing is taken out, and nothing is marked.")),
         seen.error ? h("p", { class: "error", role: "alert" }, seen.error) : null,
         found ? [
-          found.messages.length === 0 ? h("p", { class: "empty" }, "No message is here that looks like this.")
+          found.messages.length === 0 ? h("p", { class: "empty" }, found.complete ? "No message is here that looks like this." : "Not among those looked at so far.")
             : h("div", { class: "messages" }, found.messages.map((one) => message(one, { key: `message ${one.position}` }))),
           h("div", { class: "pager" },
-            h("span", { class: "muted" }, `${exact(found.scanned)} looked at${found.more ? "" : ", to the end"}`),
-            seen.offset > 0 ? h("button", { type: "button", onclick: () => load(0) }, "From the start") : null,
-            found.more ? h("button", { type: "button", onclick: () => load(seen.offset + Math.max(found.scanned, 1)) }, "Next") : null),
+            h("span", { class: "muted" }, `${exact(found.scanned)} looked at${found.complete ? ", to the end" : ""}`),
+            seen.from === null ? null : h("button", { type: "button", onclick: () => load(null) }, "From the start"),
+            found.complete ? null : h("button", { type: "button", onclick: () => load(found.next) }, "Next")),
         ] : null,
       ];
     },

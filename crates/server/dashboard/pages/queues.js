@@ -4,9 +4,9 @@ import { part, put } from "../api.js";
 import { queueArguments } from "../arguments.js";
 import { ask } from "../dialog.js";
 import { h } from "../dom.js";
-import { bytes, number, rate } from "../format.js";
+import { bytes, number, plain, rate } from "../format.js";
 import { search } from "../form.js";
-import { argumentTags, pager, paging, table, tag, to } from "../table.js";
+import { broken, pager, paging, table, tag, to } from "../table.js";
 import { state } from "./connections.js";
 
 const COLUMNS = ["name", "vhost", "type", "durable", "auto_delete", "exclusive", "arguments", "policy", "state", "messages_ready", "messages_unacknowledged",
@@ -48,7 +48,7 @@ export default function queues(ctx) {
           ctx, caption: "Queues", rows: body.items, key: ({ vhost, name }) => JSON.stringify([vhost, name]),
           empty: ctx.query.get("q") ? "No queue has this in its name." : "There is no queue yet. Programs declare theirs; `Add a queue` does it by hand.",
           columns: [
-            { title: "Name", sort: "name", head: true, cell: (row) => h("a", { href: to.queue(row.vhost, row.name) }, row.name) },
+            { title: "Name", sort: "name", head: true, cell: (row) => h("a", { href: to.queue(row.vhost, row.name) }, broken(row.name)) },
             { title: "Virtual host", sort: "vhost", wide: true, cell: (row) => row.vhost },
             { title: "Features", wide: true, cell: (row) => features(row) },
             { title: "State", sort: "state", cell: (row) => state(row.state) },
@@ -66,8 +66,16 @@ export default function queues(ctx) {
   };
 }
 
+/** Arguments that many queues have, in a word; what they are in full is on the queue's page. */
+const SHORT = { "x-message-ttl": "TTL", "x-expires": "expires", "x-max-length": "limit", "x-max-length-bytes": "limit", "x-dead-letter-exchange": "dead letters",
+  "x-delivery-limit": "attempts", "x-delayed-retry-min": "retry later", "x-single-active-consumer": "single active", "x-group-header": "groups", "x-message-deduplication": "once" };
+
 function features(row) {
-  return [tag(row.type ?? "classic"), " ", row.durable ? null : [tag("transient"), " "], row.auto_delete ? [tag("auto-delete"), " "] : null, row.exclusive ? [tag("exclusive"), " "] : null,
-    argumentTags(Object.fromEntries(Object.entries(row.arguments ?? {}).filter(([name]) => name !== "x-queue-type"))),
-    row.policy ? tag(`policy ${row.policy}`) : null];
+  const given = Object.entries(row.arguments ?? {});
+  const words = new Map(given.filter(([name]) => SHORT[name]).map(([name, value]) => [SHORT[name], `${name}: ${plain(value)}`]));
+  const others = given.filter(([name]) => !queueArguments.suggest.includes(name) && name !== "x-queue-type");
+  return [tag(row.type ?? "classic"), row.durable ? null : [" ", tag("transient")], row.auto_delete ? [" ", tag("auto-delete")] : null, row.exclusive ? [" ", tag("exclusive")] : null,
+    [...words].map(([word, full]) => [" ", tag(word, "", full)]),
+    others.length > 0 ? [" ", tag(`+${others.length}`, "", others.map(([name, value]) => `${name}: ${plain(value)}`).join("\n"))] : null,
+    row.policy ? [" ", tag(row.policy, "policy", `Policy ${row.policy}`)] : null];
 }
