@@ -74,14 +74,17 @@ mod arguments;
 mod channel;
 mod client;
 mod consumers;
+mod counters;
 mod dead_letter;
 mod dedup;
 mod delay;
 pub mod disk;
 mod engine;
+mod entries;
 mod error;
 mod filter;
 mod limits;
+mod listing;
 mod log;
 mod mailbox;
 pub mod message;
@@ -100,17 +103,22 @@ mod topology;
 mod unacked;
 
 pub use arguments::has_effect;
-pub use channel::{Channel, Consume, Pulled, REPLY_TO, Settle};
+pub use channel::{Channel, ChannelStatus, Consume, Pulled, REPLY_TO, Settle};
 pub use client::{Client, ClientError, Confirm, Content, Message, Subscription, Transaction, Wait};
-pub use engine::{Broker, Environment, QueueDeclare, QueueStatus, Redriven, SharedQueue, VirtualHost};
+pub use counters::{ChannelCounters, Deaths, ExchangeCounters, QueueCounters};
+pub use engine::{
+    Broker, Browse, Browsed, BrowsedMessage, Environment, MoveTo, QueueDeclare, QueueStatus, Redriven, SharedQueue, Stored,
+    VirtualHost,
+};
 pub use error::{Error, Result, Scope};
 pub use filter::{Filter, FilterError};
 pub use limits::Limits;
+pub use listing::{BindingInfo, ConsumerInfo, ExchangeInfo, QueueInfo, QueueState};
 pub use log::{Damage, FileKind, FileReport, OpenError, QueueReport, Recovery, Report, Storage, Sync, check};
 pub use mailbox::{Event, Mailbox};
 pub use publisher::{Publish, Published};
-pub use queue::Delivery;
-pub use routing::ExchangeType;
+pub use queue::{Delivery, MessageState};
+pub use routing::{Destination, ExchangeType};
 pub use session::{Blocking, Session};
 pub use topology::{ExchangeDeclare, SessionId};
 

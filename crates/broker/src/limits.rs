@@ -20,6 +20,12 @@ pub struct Limits {
     /// Producers of which the last sequence is known, per virtual host; the one that was silent for longest is forgotten
     /// for a new one.
     pub max_producers: usize,
+    /// Entries beside topology: users, policies and the like.
+    pub max_entries: usize,
+    /// Bytes of the value of one of them.
+    pub max_entry_size: usize,
+    /// Bytes of all their keys and values.
+    pub max_entries_bytes: usize,
     /// Bytes of all messages in memory; above it publishers are blocked.
     pub max_memory: u64,
     /// Bytes that must be free on the disk of the data directory; with less, publishers are blocked. The default is
@@ -38,6 +44,9 @@ impl Default for Limits {
             max_transaction_messages: 100_000,
             max_transaction_bytes: 64 * 1024 * 1024,
             max_producers: 100_000,
+            max_entries: 100_000,
+            max_entry_size: 64 * 1024,
+            max_entries_bytes: 64 * 1024 * 1024,
             max_memory: 1024 * 1024 * 1024,
             min_free_disk: 50_000_000,
         }

@@ -4,11 +4,13 @@
 //! inside.
 
 use crate::arguments::{check_equal, check_exchange, check_flag};
+use crate::counters::{ExchangeCounters, ExchangeMeter};
 use crate::dedup::{self, Guard, Known, Point, Rule};
 use crate::delay::{DELAYED_TYPE, INNER_TYPE, delay_of};
 use crate::error::{Error, Result};
 use crate::filter::Filter;
 use crate::limits::Limits;
+use crate::listing::BindingInfo;
 use crate::log::{Bound, Change, QueueId};
 use crate::routing::{Destination, ExchangeType, Filters, Router, Subject};
 use leveret_wire::properties::Properties;
@@ -18,6 +20,9 @@ use std::sync::Arc;
 
 /// Names a connection as the owner of its exclusive queues.
 pub type SessionId = u64;
+
+/// The session of those who have none: no exclusive queue is theirs.
+pub(crate) const NOBODY: SessionId = 0;
 
 /// The exchanges, queues and bindings of a virtual host.
 #[derive(Debug)]
@@ -33,6 +38,8 @@ pub struct Topology<Q> {
     bindings: usize,
     filters: Filters,
     generation: u64,
+    /// The virtual host was deleted: there is nothing any more, and nothing comes.
+    closed: bool,
     /// What the log has to be told: kinds and metas of records.
     journal: Vec<(u8, Vec<u8>)>,
     /// Queues that belonged to exchanges which are gone.
@@ -40,6 +47,8 @@ pub struct Topology<Q> {
     /// Numbers for exchanges that leave duplicates out.
     next_point: u64,
     points: Points,
+    /// Of exchanges that are gone.
+    retired: ExchangeCounters,
 }
 
 /// Exchanges that leave duplicates out, for the owner to know.
@@ -87,6 +96,8 @@ pub struct Exchange {
     pub internal: bool,
     /// As declared, byte for byte.
     pub arguments: FieldTable,
+    /// What is published to it.
+    pub(crate) meter: Arc<ExchangeMeter>,
     alternate: Option<Arc<str>>,
     router: Router,
     bindings: FxHashSet<(Destination, Box<str>, FieldTable)>,
@@ -131,6 +142,8 @@ pub struct Routed<Q> {
     pub answers: Vec<(Arc<Filter>, bool)>,
     /// The exchange leaves out what was published before.
     pub(crate) guard: Option<Guard>,
+    /// Of the exchange.
+    pub(crate) meter: Arc<ExchangeMeter>,
 }
 
 impl<Q: Clone> Topology<Q> {
@@ -146,10 +159,12 @@ impl<Q: Clone> Topology<Q> {
             bindings: 0,
             filters: Filters::default(),
             generation: 0,
+            closed: false,
             journal: Vec::new(),
             abandoned: Vec::new(),
             next_point: 1,
             points: Points::default(),
+            retired: ExchangeCounters::default(),
         };
         let predeclared = [
             ("", ExchangeType::Direct),
@@ -236,11 +251,33 @@ impl<Q: Clone> Topology<Q> {
 
     /// The exchange of this name, or 404.
     pub fn exchange(&self, name: &str) -> Result<&Exchange> {
-        self.exchanges.get(name).ok_or_else(|| Error::not_found("exchange", name, &self.vhost))
+        self.exchanges.get(name).ok_or_else(|| self.missing("exchange", name))
+    }
+
+    fn missing(&self, kind: &str, name: &str) -> Error {
+        self.check_open().err().unwrap_or_else(|| Error::not_found(kind, name, &self.vhost))
+    }
+
+    /// 320 if the virtual host was deleted.
+    fn check_open(&self) -> Result<()> {
+        match self.closed {
+            false => Ok(()),
+            true => Err(Error::connection(320, format!("vhost '{}' is deleted", self.vhost))),
+        }
+    }
+
+    /// Ends with everything that is in it, of which the log need not be told one by one. Gives what queues' names led to.
+    pub(crate) fn close(&mut self) -> Vec<Q> {
+        let fresh = Topology::new(&self.vhost, self.limits.clone());
+        let ended = std::mem::replace(self, fresh);
+        self.exchanges.clear();
+        (self.closed, self.generation) = (true, ended.generation + 1);
+        ended.queues.into_values().map(|queue| queue.handle).collect()
     }
 
     /// Declares an exchange: 406 if it exists and differs, or if the type is unknown; 403 for reserved names.
     pub fn declare_exchange(&mut self, declare: ExchangeDeclare<'_>) -> Result<()> {
+        self.check_open()?;
         let delayed = declare.kind == DELAYED_TYPE;
         let kind = match delayed {
             true => inner_type(declare.arguments)?,
@@ -314,6 +351,7 @@ impl<Q: Clone> Topology<Q> {
         while let Some(name) = todo.pop() {
             let Some((name, exchange)) = self.exchanges.remove_entry(&name) else { continue };
             self.generation += 1;
+            self.retired += exchange.meter.read();
             self.points.removed.extend(exchange.guard.as_ref().map(|guard| guard.point));
             if exchange.delayed {
                 let queue = self.queues.get(delay_queue(&name).as_str());
@@ -372,7 +410,7 @@ impl<Q: Clone> Topology<Q> {
     /// Adds a binding; one that is there already is not added again. 404 if either end is missing.
     pub fn bind(&mut self, source: &str, to: Destination, key: &str, arguments: Table<'_>) -> Result<()> {
         let Some((source, _)) = self.exchanges.get_key_value(source) else {
-            return Err(Error::not_found("exchange", source, &self.vhost));
+            return Err(self.missing("exchange", source));
         };
         let source = source.clone();
         self.check_destination(&to)?;
@@ -431,7 +469,7 @@ impl<Q: Clone> Topology<Q> {
 
     /// The queue of this name, or 404.
     pub fn queue(&self, name: &str) -> Result<&QueueRecord<Q>> {
-        self.queues.get(name).ok_or_else(|| Error::not_found("queue", name, &self.vhost))
+        self.queues.get(name).ok_or_else(|| self.missing("queue", name))
     }
 
     /// The queue of this name for this connection: 404 if missing, 405 if it is another's.
@@ -458,6 +496,7 @@ impl<Q: Clone> Topology<Q> {
     /// # Panics
     /// If the name is taken: the caller has looked.
     pub fn insert_queue(&mut self, queue: QueueRecord<Q>) -> Result<()> {
+        self.check_open()?;
         if self.queues.len() >= self.limits.max_queues {
             return Err(Error::limit("queues", "max_queues", self.limits.max_queues as u64));
         }
@@ -476,6 +515,46 @@ impl<Q: Clone> Topology<Q> {
     /// What all queues' names lead to.
     pub(crate) fn handles(&self) -> Vec<Q> {
         self.queues.values().map(|queue| queue.handle.clone()).collect()
+    }
+
+    /// All queues.
+    pub(crate) fn queues(&self) -> impl Iterator<Item = &QueueRecord<Q>> {
+        self.queues.values()
+    }
+
+    /// The names of all exchanges.
+    pub(crate) fn exchange_names(&self) -> Vec<Arc<str>> {
+        self.exchanges.keys().cloned().collect()
+    }
+
+    /// What was counted in all exchanges, also in those that are gone.
+    pub(crate) fn exchange_counters(&self) -> ExchangeCounters {
+        let mut all = self.retired;
+        self.exchanges.values().for_each(|exchange| all += exchange.meter.read());
+        all
+    }
+
+    /// All bindings.
+    pub(crate) fn bindings(&self) -> impl Iterator<Item = BindingInfo> {
+        self.bound_to.keys().flat_map(|to| self.bindings_to(to))
+    }
+
+    /// The bindings that lead to a queue or an exchange.
+    pub(crate) fn bindings_to(&self, to: &Destination) -> impl Iterator<Item = BindingInfo> {
+        let found = self.bound_to.get_key_value(to);
+        found.into_iter().flat_map(|(to, bindings)| bindings.iter().map(move |binding| binding.info(to)))
+    }
+
+    /// The bindings that lead from an exchange.
+    pub(crate) fn bindings_from(&self, exchange: &str) -> Vec<BindingInfo> {
+        let Some((source, exchange)) = self.exchanges.get_key_value(exchange) else { return Vec::new() };
+        let info = |(to, key, arguments): &(Destination, Box<str>, FieldTable)| BindingInfo {
+            source: source.clone(),
+            destination: to.clone(),
+            key: key.clone(),
+            arguments: arguments.clone(),
+        };
+        exchange.bindings.iter().map(info).collect()
     }
 
     /// Removes a queue with its bindings.
@@ -521,10 +600,10 @@ impl<Q: Clone> Topology<Q> {
         let (subject, headers) = (Subject::new(properties), properties.headers.unwrap_or_default());
         let delayed = !has_waited && delay_of(headers).is_some();
         let mut walk = Walk { topology: self, subject, delayed, queues: FxHashSet::default(), reads_headers: false };
-        let guard = self.exchange(exchange)?.guard.clone();
+        let (guard, meter) = (self.exchange(exchange)?.guard.clone(), self.exchange(exchange)?.meter.clone());
         walk.exchange(exchange, keys);
         let queues = walk.queues.iter().filter_map(|name| Some(self.queues.get(name)?.handle.clone())).collect();
-        Ok(Routed { queues, reads_headers: walk.reads_headers, answers: walk.subject.into_answers(), guard })
+        Ok(Routed { queues, reads_headers: walk.reads_headers, answers: walk.subject.into_answers(), guard, meter })
     }
 }
 
@@ -609,6 +688,13 @@ fn is_predeclared(exchange: &str) -> bool {
     exchange.is_empty() || exchange.starts_with("amq.")
 }
 
+impl Binding {
+    fn info(&self, to: &Destination) -> BindingInfo {
+        let Binding { source, key, arguments } = self.clone();
+        BindingInfo { source, destination: to.clone(), key, arguments }
+    }
+}
+
 impl<Q> QueueRecord<Q> {
     fn change<'a>(&'a self, vhost: &'a str) -> Change<'a> {
         let (id, auto_delete, arguments) = (self.id, self.auto_delete, self.arguments.as_table());
@@ -622,7 +708,7 @@ impl Exchange {
         Change::Exchange { vhost, name, kind: self.type_name(), auto_delete, internal, arguments }
     }
 
-    fn type_name(&self) -> &'static str {
+    pub(crate) fn type_name(&self) -> &'static str {
         self.type_name
     }
 
@@ -634,7 +720,7 @@ impl Exchange {
         arguments: FieldTable,
         alternate: Option<Arc<str>>,
     ) -> Exchange {
-        let (router, bindings) = (Router::new(kind), FxHashSet::default());
+        let (router, bindings, meter) = (Router::new(kind), FxHashSet::default(), Arc::default());
         let (delayed, guard, type_name) = (false, None, kind.name());
         Exchange {
             kind,
@@ -645,6 +731,7 @@ impl Exchange {
             auto_delete,
             internal,
             arguments,
+            meter,
             alternate,
             router,
             bindings,
@@ -676,7 +763,7 @@ fn inner_type(arguments: Table<'_>) -> Result<ExchangeType> {
 }
 
 /// How the queues in which messages wait for an exchange are called, before its name.
-const DELAY_QUEUE: &str = "amq.delayed.";
+pub(crate) const DELAY_QUEUE: &str = "amq.delayed.";
 
 /// The queue in which messages wait for an exchange.
 pub(crate) fn delay_queue(exchange: &str) -> String {

@@ -83,6 +83,11 @@ impl Durable {
         self.store.log.change(&Change::Vhost(name));
     }
 
+    pub(super) fn write_vhost_deleted(&self, name: &str) {
+        self.store.log.change(&Change::VhostDeleted(name));
+        self.store.log.kick();
+    }
+
     /// Asks for [`crate::Event::Durable`] when a record may be confirmed; false if it may already.
     pub(crate) fn wait(&self, lsn: Lsn, mailbox: &Arc<Mailbox>) -> bool {
         self.store.log.wait(lsn, mailbox)
@@ -139,7 +144,13 @@ impl Broker {
         suspicious: bool,
     ) -> Result<(), OpenError> {
         let Some(durable) = &self.inner.durable else { return Ok(()) };
-        contents.vhosts.iter().for_each(|name| self.create_vhost(name));
+        for name in &contents.vhosts {
+            self.create_vhost(name);
+        }
+        if contents.vhosts.is_empty() {
+            self.create_vhost("/");
+        }
+        *self.inner.entries.write() = std::mem::take(&mut contents.entries);
         self.restore_exchanges(&mut contents)?;
         for ((vhost_name, name), found) in std::mem::take(&mut contents.queues) {
             let Some(vhost) = self.vhost(&vhost_name) else { continue };
@@ -164,7 +175,8 @@ impl Broker {
             let table = arguments.as_table();
             let declare = QueueDeclare { name: &name, durable: true, exclusive: false, auto_delete, arguments: table };
             let name: Arc<str> = name.as_str().into();
-            let state = Queue::restore(vhost.account.clone(), found.id, restored);
+            let mut state = Queue::restore(vhost.account.clone(), found.id, restored);
+            state.note_found((vhost.environment.now)());
             let handle = vhost.share_queue(name.clone(), found.id, declare, state);
             handle.damaged.store(damaged, Ordering::Relaxed);
             vhost.watch(&handle);
@@ -179,7 +191,9 @@ impl Broker {
                 handle.settle_in();
             }
         }
-        for vhost in self.inner.vhosts.read().values() {
+        let vhosts: Vec<_> = self.inner.vhosts.read().values().cloned().collect();
+        vhosts.iter().for_each(|vhost| vhost.restore_paused(self));
+        for vhost in vhosts {
             vhost.restore_delay_queues()?;
             recovery.queues += vhost.topology.read().handles().len() as u64;
         }
@@ -357,7 +371,7 @@ impl View for Inner {
             say(&Change::Vhost(name))?;
             vhost.topology.read().say(say)?;
         }
-        Ok(())
+        self.say_entries(say)
     }
 
     fn seen(&self, say: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {

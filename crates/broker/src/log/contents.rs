@@ -8,6 +8,7 @@ use super::record::{REQUEUED, REQUEUED_BEFORE, SEEN, Stretch, TIMES, TIMES_FILES
 use super::record::{decode_delivered, decode_requeued_before, decode_stretches};
 use super::writer::Place;
 use crate::dedup::Found as SeenFound;
+use crate::entries::Entries;
 use crate::queue::{FileSpan, Restored};
 use crate::routing::Destination;
 use crate::runs::{Counts, Runs};
@@ -15,6 +16,7 @@ use crate::times::{self, Packed, Time, What};
 use leveret_wire::table::FieldTable;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Everything that was found.
 #[derive(Debug, Default)]
@@ -36,6 +38,7 @@ pub(crate) struct Contents {
     times_known: Lsn,
     /// Keys of messages, and how far producers have come.
     pub(crate) seen: SeenFound,
+    pub(crate) entries: Entries,
 }
 
 /// The address of what is in a checkpoint: none in the log.
@@ -172,6 +175,8 @@ impl Contents {
         let key = |vhost: &str, name: &str| (vhost.to_string(), name.to_string());
         match change {
             Change::Vhost(name) => drop(self.vhosts.insert(name.to_string())),
+            Change::VhostDeleted(name) => self.forget_vhost(name),
+            Change::Entry { table, key, value } => self.entries.set(table, key, value.map(Arc::from)),
             Change::Exchange { vhost, name, kind, auto_delete, internal, arguments } => {
                 let (kind, arguments) = (kind.to_string(), arguments.into());
                 self.exchanges.insert(key(vhost, name), ExchangeFound { kind, auto_delete, internal, arguments });
@@ -218,6 +223,18 @@ impl Contents {
                 }
             }
         }
+    }
+
+    /// What comes behind this is another one's. What is known of the queues' messages stays: they may be queues of that
+    /// one, which a checkpoint has told of and whose declarations are still to come.
+    fn forget_vhost(&mut self, name: &str) {
+        self.vhosts.remove(name);
+        self.exchanges.retain(|(vhost, _), _| vhost != name);
+        self.bindings.retain(|(vhost, _), _| vhost != name);
+        self.queues.retain(|(vhost, _), _| vhost != name);
+        self.names.retain(|_, (vhost, _)| vhost != name);
+        self.seen.forget_vhost(name);
+        self.entries.forget_vhost(name);
     }
 
     /// Takes what is to happen to messages at times. If there are several at which a message is tried again, it has come
