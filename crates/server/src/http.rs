@@ -138,7 +138,7 @@ fn router(api: &Arc<Api>) -> Router {
         let other = move |request: Request| async move { other_method(request.method(), methods) };
         router = router.route(same_path[0].path, at_path.fallback(other));
     }
-    router.fallback(nothing_here).with_state(api.clone())
+    router.merge(crate::dashboard::routes()).fallback(nothing_here).with_state(api.clone())
 }
 
 /// As RabbitMQ lists them.
