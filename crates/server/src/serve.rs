@@ -203,7 +203,9 @@ async fn close(broker: Broker) -> Result<()> {
 async fn serve_clients(args: &ServeArgs, broker: &Broker) -> Result<()> {
     let users = Users::open(broker)?;
     if let Some(file) = &args.definitions {
-        definitions::load(file, broker, &users)?;
+        for idle in definitions::load(file, broker, &users)? {
+            warn!("the definitions ask for something that has no effect in this version: {idle}");
+        }
     }
     users.add_guest_at_first()?;
     let server = Server::new(broker.clone(), users, args.server_limits());
@@ -236,7 +238,8 @@ async fn serve_clients(args: &ServeArgs, broker: &Broker) -> Result<()> {
     });
     let amqp = async {
         serve_amqp(listeners, server, stop).await;
-        drop(stopped.send(()));
+        // It has ended by itself if nobody hears this.
+        let _ = stopped.send(());
     };
     tokio::join!(amqp, managed);
     Ok(())
