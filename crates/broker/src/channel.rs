@@ -10,7 +10,7 @@ mod transaction;
 use self::transaction::Transaction;
 use crate::consumers::{ConsumerId, Identity, UNLIMITED};
 use crate::counters::ChannelCounters;
-use crate::engine::{QueueDeclare, QueueStatus, SharedQueue};
+use crate::engine::{Moment, QueueDeclare, QueueStatus, SharedQueue};
 use crate::error::{Error, Result};
 use crate::filter::Filter;
 use crate::mailbox::Event;
@@ -64,8 +64,8 @@ enum Mode {
 struct Confirms {
     published: u64,
     confirmed: u64,
-    /// Up to this tag, and what has to be durable before.
-    waiting: VecDeque<(u64, Waiting)>,
+    /// Up to this tag, what has to be durable before, and since when.
+    waiting: VecDeque<(u64, Waiting, Moment)>,
     /// Not confirmed, and not to be.
     refused: BTreeSet<u64>,
     /// Confirmed, and not counted yet.

@@ -98,6 +98,7 @@ mod runs;
 mod segment;
 mod session;
 mod settings;
+mod statistics;
 mod times;
 mod topology;
 mod unacked;
@@ -120,6 +121,7 @@ pub use publisher::{Publish, Published};
 pub use queue::{Delivery, MessageState};
 pub use routing::{Destination, ExchangeType};
 pub use session::{Blocking, Session};
+pub use statistics::{DiskStatistics, Distribution, FileUse, RecoveryStatistics, Statistics};
 pub use topology::{ExchangeDeclare, SessionId};
 
 pub use leveret_wire::properties::Properties;

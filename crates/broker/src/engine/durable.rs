@@ -1,5 +1,6 @@
 //! What a durable broker has beside one in memory: the store, and which queue has which id in it.
 
+use super::meters::DiskMeter;
 use super::{Broker, Inner, QueueDeclare, SharedQueue, VirtualHost};
 use crate::dedup::Point;
 use crate::error::Error;
@@ -33,12 +34,13 @@ pub(crate) struct Durable {
     overflow: Overflow,
     /// What is damaged is given up.
     accept_loss: bool,
+    pub(super) meter: Arc<DiskMeter>,
 }
 
 impl Durable {
-    pub(super) fn new(store: Store, accept_loss: bool) -> Durable {
+    pub(super) fn new(store: Store, accept_loss: bool, meter: Arc<DiskMeter>) -> Durable {
         let overflow = Overflow::new(store.files.disk.clone());
-        Durable { store, queues: RwLock::default(), reports: Mutex::default(), overflow, accept_loss }
+        Durable { store, queues: RwLock::default(), reports: Mutex::default(), overflow, accept_loss, meter }
     }
 
     /// Writes and syncs what is pending.
