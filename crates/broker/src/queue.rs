@@ -272,8 +272,8 @@ impl Queue {
 
     /// Counts what was taken; returns about how many bytes it has: a part of its block.
     fn settle_taken(&mut self, delivery: &Delivery, no_ack: bool) -> usize {
-        if let Some(bytes) = &mut self.bytes {
-            *bytes = bytes.saturating_sub(delivery.body_bytes());
+        if self.bytes.is_some() {
+            self.uncount(delivery.body_bytes());
         }
         if no_ack {
             self.drop_range(delivery.position, u64::from(delivery.count), true);

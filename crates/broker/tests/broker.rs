@@ -28,6 +28,8 @@ mod model;
 mod modes;
 #[path = "broker/order.rs"]
 mod order;
+#[path = "broker/policies.rs"]
+mod policies;
 #[path = "broker/queues.rs"]
 mod queues;
 #[path = "broker/restarts.rs"]
