@@ -1,4 +1,5 @@
-//! What is beside the virtual host of a run: entries, and another virtual host that comes and goes, with what is in it.
+//! What is beside the virtual host of a run: entries, and another virtual host that comes and goes, with what is in it,
+//! policies among that.
 //! All of it is things that are there or not, each of which begins and ends with an operation; none comes again.
 
 use crate::client::{Step, expect_that, text};
@@ -7,7 +8,11 @@ use crate::model::{Event, Model, Seq};
 use crate::random::Random;
 use leveret_broker::message::encode_route;
 use leveret_broker::table::{FieldTable, Table};
-use leveret_broker::{Broker, Channel, ExchangeDeclare, Properties, Publish, Published, QueueDeclare, Session, Stored};
+use leveret_broker::{
+    ApplyTo, Broker, Channel, ExchangeDeclare, Policy, PolicyKind, Properties, Publish, Published, QueueDeclare,
+    Session, Stored, VirtualHost,
+};
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
@@ -17,7 +22,7 @@ const QUEUE: &str = "s";
 const EXCHANGE: &str = "x";
 
 /// The last one's entries end with the other virtual host.
-const TABLES: [&str; 3] = ["user", "policy:/", "policy:side"];
+const TABLES: [&str; 3] = ["user", "limits:/", "limits:side"];
 const KEYS: [&str; 5] = ["", "a", "b", "c", "d"];
 
 /// Something that is there, by a number of its own.
@@ -30,11 +35,27 @@ pub enum Thing {
     Exchange(u32),
     Binding(u32),
     Message(u32),
+    /// Whether it is the operator's, name, number.
+    Policy(bool, usize, u32),
 }
+
+/// What a policy says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Rule {
+    priority: i64,
+    /// It is for the queue.
+    matches: bool,
+    max_length: u64,
+}
+
+const POLICIES: [&str; 3] = ["a", "b", "c"];
+
+/// A policy's number is in its definition, as a limit that is never reached.
+const MANY_BYTES: i64 = 1_000_000_000;
 
 impl Thing {
     fn is_in_vhost(self) -> bool {
-        !matches!(self, Thing::Entry(table, ..) if TABLES[table] != "policy:side")
+        !matches!(self, Thing::Entry(table, ..) if TABLES[table] != "limits:side")
     }
 
     fn is_in_queue(self) -> bool {
@@ -55,6 +76,8 @@ pub struct Side {
     /// A source of its own, so that other runs are what they were.
     random: Random,
     facts: Vec<Fact>,
+    /// By their numbers.
+    rules: BTreeMap<u32, Rule>,
     next: u32,
     /// Entries whose answers have not come.
     pending: Vec<(Stored, Seq)>,
@@ -62,7 +85,13 @@ pub struct Side {
 
 impl Side {
     pub fn new(seed: u64) -> Side {
-        Side { random: Random::new(seed ^ 0x7369_6465), facts: Vec::new(), next: 1, pending: Vec::new() }
+        Side {
+            random: Random::new(seed ^ 0x7369_6465),
+            facts: Vec::new(),
+            rules: BTreeMap::new(),
+            next: 1,
+            pending: Vec::new(),
+        }
     }
 
     pub fn is_due(&mut self) -> bool {
@@ -94,6 +123,26 @@ impl Side {
         number
     }
 
+    /// The policies that count for the queue: a user's and the operator's.
+    fn counting(&self) -> [Option<u32>; 2] {
+        [false, true].map(|operator| {
+            let of_kind = self.facts.iter().filter(|fact| fact.ended.is_none()).filter_map(|fact| match fact.thing {
+                Thing::Policy(of, name, number) if of == operator => Some((self.rules[&number], name, number)),
+                _ => None,
+            });
+            let matching = of_kind.filter(|(rule, ..)| rule.matches);
+            matching.max_by_key(|(rule, name, _)| (rule.priority, *name)).map(|(.., number)| number)
+        })
+    }
+
+    /// The oldest messages beyond the limit of the policies are dropped.
+    fn drop_excess(&mut self, event: Event) {
+        let limit = self.counting().iter().flatten().map(|number| self.rules[number].max_length).min();
+        let messages = self.live(|thing| matches!(thing, Thing::Message(_)));
+        let over = messages.len().saturating_sub(limit.map_or(usize::MAX, |limit| limit as usize));
+        self.end(event, |thing| messages[..over].contains(&thing));
+    }
+
     /// What a start has found is durable, and all there is.
     pub fn adopt(&mut self, found: &Found, settled: Event) {
         self.facts.retain(|fact| found.side.contains(&fact.thing));
@@ -109,7 +158,7 @@ impl Side {
 
 /// Does something with it.
 pub fn operate(broker: &Broker, model: &mut Model) -> Step {
-    let what = model.side.random.weighted(&[35, 10, 8, 4, 12, 25, 10, 8, 2]);
+    let what = model.side.random.weighted(&[35, 10, 8, 4, 12, 25, 10, 8, 2, 12]);
     model.say(|| format!("beside: {}", NAMES[what]));
     let is_there = model.side.has(|thing| matches!(thing, Thing::Vhost(_)));
     match what {
@@ -122,11 +171,12 @@ pub fn operate(broker: &Broker, model: &mut Model) -> Step {
         4 => declare(&mut session(broker)?, model),
         5 => publish(&mut session(broker)?, model),
         6 => acknowledge(&mut session(broker)?, model),
+        9 => change_policy(broker, model),
         _ => delete_queue(&mut session(broker)?, model),
     }
 }
 
-const NAMES: [&str; 9] = [
+const NAMES: [&str; 10] = [
     "set an entry",
     "delete an entry",
     "create a vhost",
@@ -136,6 +186,7 @@ const NAMES: [&str; 9] = [
     "acknowledge",
     "answers",
     "delete the queue",
+    "change a policy",
 ];
 
 fn session(broker: &Broker) -> Result<Session, String> {
@@ -147,7 +198,7 @@ fn set_entry(broker: &Broker, model: &mut Model, sets: bool) -> Step {
     let (table, key) = (side.random.index(TABLES.len()), side.random.index(KEYS.len()));
     let is_there = side.has(|thing| matches!(thing, Thing::Vhost(_)));
     side.end(event, |thing| matches!(thing, Thing::Entry(of, at, _) if (of, at) == (table, key)));
-    let value = if sets && (is_there || TABLES[table] != "policy:side") {
+    let value = if sets && (is_there || TABLES[table] != "limits:side") {
         let number = side.begin(event, |number| Thing::Entry(table, key, number));
         let length = if side.random.chance(3) { 30_000 } else { side.random.index(300) };
         Some(format!("{number} {}", ".".repeat(length)))
@@ -207,7 +258,7 @@ fn delete_vhost(broker: &Broker, model: &mut Model) -> Step {
     let event = model.event();
     model.side.end(event, Thing::is_in_vhost);
     expect_that(broker.delete_vhost(VHOST), || "the other virtual host was not there".to_string())?;
-    expect_that(broker.entries("policy:side").is_empty(), || "its entries are still there".to_string())
+    expect_that(broker.entries("limits:side").is_empty(), || "its entries are still there".to_string())
 }
 
 /// What is missing: the queue, the exchange, or the binding between them.
@@ -263,6 +314,9 @@ fn publish(session: &mut Session, model: &mut Model) -> Step {
         })?;
     }
     session.flush();
+    if is_there {
+        model.side.drop_excess(event);
+    }
     Ok(())
 }
 
@@ -296,6 +350,74 @@ fn acknowledge(session: &mut Session, model: &mut Model) -> Step {
     Ok(())
 }
 
+/// Sets a policy or deletes it, and looks at what that does to the queue at once.
+fn change_policy(broker: &Broker, model: &mut Model) -> Step {
+    let vhost = broker.vhost(VHOST).ok_or("the other virtual host is gone")?;
+    let (event, side) = (model.event(), &mut model.side);
+    let (operator, name) = (side.random.chance(35), side.random.index(POLICIES.len()));
+    let same = |thing| matches!(thing, Thing::Policy(of, at, _) if (of, at) == (operator, name));
+    let (was_there, before) = (side.has(same), side.counting());
+    side.end(event, same);
+    if side.random.chance(30) {
+        let deleted = vhost.delete_policy(kind(operator), POLICIES[name]);
+        expect_that(deleted == was_there, || format!("policy {} was there: {deleted}", POLICIES[name]))?;
+    } else {
+        let rule = Rule {
+            priority: side.random.between(0, 2) as i64,
+            matches: side.random.chance(70),
+            max_length: side.random.pick(&[0, 3, 10, 40, 1000]),
+        };
+        let number = side.begin(event, |number| Thing::Policy(operator, name, number));
+        side.rules.insert(number, rule);
+        let is_new = vhost.set_policy(kind(operator), policy(name, number, rule)).map_err(|error| error.to_string())?;
+        expect_that(is_new != was_there, || format!("policy {} is new: {is_new}", POLICIES[name]))?;
+    }
+    if side.counting() != before {
+        side.drop_excess(event);
+    }
+    model.say(|| format!("    policies {:?}", model.side.counting()));
+    let (mut session, ready) = (session(broker)?, model.side.live(|thing| matches!(thing, Thing::Message(_))).len());
+    if !model.side.has(|thing| matches!(thing, Thing::Queue(_))) {
+        return Ok(());
+    }
+    let status = Channel::new(1).check_queue(&mut session, QUEUE).map_err(text)?;
+    expect_that(status.ready == ready as u64, || format!("beside are {} messages, expected {ready}", status.ready))
+}
+
+fn kind(operator: bool) -> PolicyKind {
+    if operator { PolicyKind::Operator } else { PolicyKind::User }
+}
+
+fn policy(name: usize, number: u32, rule: Rule) -> Policy {
+    let definition = FieldTable::new().with("max-length", rule.max_length as i64);
+    Policy {
+        name: POLICIES[name].to_string(),
+        pattern: if rule.matches { "^s$" } else { "^other" }.to_string(),
+        apply_to: ApplyTo::Queues,
+        priority: rule.priority,
+        definition: definition.with("max-length-bytes", MANY_BYTES + i64::from(number)),
+    }
+}
+
+/// Looks at the policies, and deletes them.
+fn look_at_policies(vhost: &VirtualHost, model: &Model, found: &mut Found) -> Step {
+    for operator in [false, true] {
+        for policy_found in vhost.policies(kind(operator)) {
+            let bytes = policy_found.definition.get("max-length-bytes").and_then(|bytes| bytes.as_i64());
+            let number =
+                bytes.and_then(|bytes| u32::try_from(bytes - MANY_BYTES).ok()).ok_or("a policy of nobody's")?;
+            let name = POLICIES.iter().position(|known| *known == policy_found.name).ok_or("an unknown policy")?;
+            let rule = model.side.rules.get(&number).ok_or("a policy that nobody has set")?;
+            expect_that(*policy_found == policy(name, number, *rule), || {
+                format!("a changed policy: {policy_found:?}")
+            })?;
+            found.side.insert(Thing::Policy(operator, name, number));
+            vhost.delete_policy(kind(operator), &policy_found.name);
+        }
+    }
+    Ok(())
+}
+
 fn delete_queue(session: &mut Session, model: &mut Model) -> Step {
     let event = model.event();
     model.side.end(event, Thing::is_in_queue);
@@ -318,6 +440,7 @@ pub fn look(broker: &Broker, model: &Model, found: &mut Found) -> Result<(u64, u
     }
     let Some(vhost) = broker.vhost(VHOST) else { return Ok((0, 0)) };
     found.has_side = true;
+    look_at_policies(&vhost, model, found)?;
     let (mut session, mut channel) = (broker.open_session(vhost), Channel::new(1));
     if session.vhost().check_exchange(EXCHANGE).is_ok() {
         let number = model.side.facts.iter().find_map(|fact| match fact.thing {
