@@ -429,7 +429,7 @@ impl Channel {
                 mailbox.post(event);
             }
         }
-        if dry && entry.queue.settings.drops() {
+        if dry && entry.queue.drops() {
             // What this consumer was to get did not count.
             entry.queue.drop_excess();
         }

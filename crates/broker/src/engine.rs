@@ -16,6 +16,7 @@ mod meters;
 mod moving;
 mod park;
 mod pause;
+mod policies;
 mod shared_queue;
 mod statistics;
 mod threads;
@@ -114,7 +115,7 @@ struct Inner {
     account: Account,
     environment: Arc<Environment>,
     vhosts: RwLock<FxHashMap<Arc<str>, Arc<VirtualHost>>>,
-    entries: RwLock<Entries>,
+    entries: Arc<RwLock<Entries>>,
     sessions: Mutex<FxHashMap<SessionId, Listed>>,
     next_session: AtomicU64,
     blocked: AtomicBool,
@@ -183,7 +184,7 @@ impl Broker {
             timer: Arc::new(Timer::new(times, epoch, environment.clone(), own.clone(), has_thread)),
             environment,
             vhosts: RwLock::default(),
-            entries: RwLock::default(),
+            entries: Arc::default(),
             sessions: Mutex::default(),
             next_session: AtomicU64::new(1),
             blocked: AtomicBool::new(false),
@@ -369,6 +370,8 @@ impl Broker {
             timer: self.inner.timer.clone(),
             durable: self.inner.durable.clone(),
             dedup: SharedDedup::new(name.clone(), self.inner.limits.max_producers, self.inner.seed),
+            entries: self.inner.entries.clone(),
+            policing: Mutex::default(),
             closed: AtomicBool::new(false),
             retired: Mutex::default(),
         });
@@ -570,7 +573,9 @@ pub(crate) fn detached_queue(name: &str) -> Arc<SharedQueue> {
         auto_delete: false,
         id: 0,
         number: 0,
-        settings: crate::settings::Settings::from_arguments(Table::EMPTY),
+        settings: RwLock::new(Arc::new(crate::settings::Settings::new(Table::EMPTY, Default::default()))),
+        drops: AtomicBool::new(false),
+        leased: AtomicBool::new(false),
         used: AtomicU64::new(0),
         vhost: Weak::new(),
         environment: Arc::new(Environment::system()),

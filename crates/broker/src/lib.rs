@@ -91,6 +91,7 @@ pub mod message;
 #[cfg(feature = "mutants")]
 pub mod mutants;
 mod overflow;
+mod policy;
 mod publisher;
 mod queue;
 mod routing;
@@ -117,6 +118,7 @@ pub use limits::Limits;
 pub use listing::{BindingInfo, ConsumerInfo, ExchangeInfo, QueueInfo, QueueState};
 pub use log::{Damage, FileKind, FileReport, OpenError, QueueReport, Recovery, Report, Storage, Sync, check};
 pub use mailbox::{Event, Mailbox};
+pub use policy::{Applied, ApplyTo, Policy, PolicyError, PolicyKind, has_effect as policy_has_effect};
 pub use publisher::{Publish, Published};
 pub use queue::{Delivery, MessageState};
 pub use routing::{Destination, ExchangeType};

@@ -32,6 +32,8 @@ mod operate;
 mod operating;
 #[path = "broker/order.rs"]
 mod order;
+#[path = "broker/policies.rs"]
+mod policies;
 #[path = "broker/queues.rs"]
 mod queues;
 #[path = "broker/restarts.rs"]

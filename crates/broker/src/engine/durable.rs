@@ -86,6 +86,10 @@ impl Durable {
     }
 
     pub(super) fn write_vhost_deleted(&self, name: &str) {
+        #[cfg(feature = "mutants")]
+        if crate::mutants::is_on(crate::mutants::Mutant::VhostStays) {
+            return;
+        }
         self.store.log.change(&Change::VhostDeleted(name));
         self.store.log.kick();
     }
@@ -153,6 +157,7 @@ impl Broker {
             self.create_vhost("/");
         }
         *self.inner.entries.write() = std::mem::take(&mut contents.entries);
+        self.inner.vhosts.read().values().for_each(|vhost| vhost.restore_policies());
         self.restore_exchanges(&mut contents)?;
         for ((vhost_name, name), found) in std::mem::take(&mut contents.queues) {
             let Some(vhost) = self.vhost(&vhost_name) else { continue };
@@ -179,14 +184,15 @@ impl Broker {
             let name: Arc<str> = name.as_str().into();
             let mut state = Queue::restore(vhost.account.clone(), found.id, restored);
             state.note_found((vhost.environment.now)());
-            let handle = vhost.share_queue(name.clone(), found.id, declare, state);
+            let applied = vhost.topology.read().policies_of_queue(&name, table);
+            let handle = vhost.share_queue(name.clone(), found.id, declare, applied.clone(), state);
             handle.damaged.store(damaged, Ordering::Relaxed);
             vhost.watch(&handle);
             if let Some(ring) = contents.seen.take_queue(found.id) {
                 vhost.dedup().lock().restore(Point::Queue(found.id), ring);
             }
             let (id, durable, owner) = (found.id, true, None);
-            let record = QueueRecord { name, id, durable, auto_delete, owner, arguments, handle };
+            let record = QueueRecord { name, id, durable, auto_delete, owner, arguments, applied, handle };
             let handle = record.handle.clone();
             vhost.restore(|topology| topology.insert_queue(record))?;
             if !damaged {

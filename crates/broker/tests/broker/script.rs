@@ -16,6 +16,8 @@
 //! recover; confirm; tx; commit; rollback; unacked; memory; check-memory
 //! advance ms     lets so much time go by; set-clock ms     sets the time of day, which is another thing
 //! redrive q n
+//! policy name pattern [operator] [for apply-to] [priority n] key=value ...; no-policy name [operator]
+//! policies q; exchange-policies e     which count for it, and what they ask for together
 //! restart     (of a broker with a directory) kills it and starts another one; tend     what is behind the log is done
 //! and what `operate.rs` lists; purge q; delete q [if-unused] [if-empty]; delete-exchange e [if-unused]; close; disconnect
 //! ```
@@ -25,8 +27,8 @@ use expect_test::Expect;
 use leveret_broker::disk::Directory;
 use leveret_broker::message::{Message, encode_route};
 use leveret_broker::{
-    Broker, Channel, Consume, Delivery, Environment, Error, Event, ExchangeDeclare, Limits, Publish, Published,
-    QueueDeclare, QueueStatus, Redriven, Session, Settle, Storage,
+    Applied, ApplyTo, Broker, Channel, Consume, Delivery, Environment, Error, Event, ExchangeDeclare, Limits, Policy,
+    PolicyKind, Publish, Published, QueueDeclare, QueueStatus, Redriven, Session, Settle, Storage,
 };
 use leveret_wire::properties::Properties;
 use leveret_wire::table::{FieldArray, FieldTable, Value};
@@ -452,6 +454,14 @@ impl Open {
                 let Redriven { moved, kept } = session.vhost().redrive(queue, max, session.id())?;
                 return Ok(format!("{moved} moved, {kept} kept"));
             }
+            "policy" => return Ok(set_policy(session, words)),
+            "no-policy" => {
+                let kind = kind(&mut words);
+                let deleted = session.vhost().delete_policy(kind, words.next());
+                return Ok(if deleted { "" } else { "there is none" }.to_string());
+            }
+            "policies" => return Ok(show_policies(&session.vhost().queue_policies(words.next())?)),
+            "exchange-policies" => return Ok(show_policies(&session.vhost().exchange_policies(words.next())?)),
             "delete-exchange" => {
                 let if_unused = words.flag("if-unused");
                 session.vhost().delete_exchange(words.next(), if_unused)?;
@@ -551,6 +561,38 @@ impl Open {
         let tag = words.number();
         self.channel.settle(tag, multiple, how)
     }
+}
+
+fn kind(words: &mut Words<'_>) -> PolicyKind {
+    if words.flag("operator") { PolicyKind::Operator } else { PolicyKind::User }
+}
+
+fn set_policy(session: &Session, mut words: Words<'_>) -> String {
+    let kind = kind(&mut words);
+    let apply_to = words.option("for").map_or(Ok(ApplyTo::All), ApplyTo::from_name);
+    let priority = words.option("priority").map_or(0, |priority| priority.parse().expect("a number"));
+    let (name, pattern) = (words.next().to_string(), words.next().to_string());
+    let definition = words.table;
+    let set = apply_to.and_then(|apply_to| {
+        session.vhost().set_policy(kind, Policy { name, pattern, apply_to, priority, definition })
+    });
+    match set {
+        Ok(true) => String::new(),
+        Ok(false) => "replaced".to_string(),
+        Err(error) => error.to_string(),
+    }
+}
+
+fn show_policies(applied: &Applied) -> String {
+    let names = [("policy", &applied.policy), ("operator", &applied.operator)];
+    let names = names.iter().filter_map(|(kind, policy)| Some(format!("{kind} {}", policy.as_ref()?.name)));
+    let effective = applied.effective();
+    let settings = effective.as_table().iter().map(|(key, value)| match value.as_str() {
+        Some(text) => format!("{key}={text}"),
+        None => format!("{key}={}", value.as_i64().expect("a number")),
+    });
+    let said: Vec<String> = names.chain(settings).collect();
+    if said.is_empty() { "none".to_string() } else { said.join(" ") }
 }
 
 fn exchange(session: &Session, mut words: Words<'_>) -> Result<(), Error> {
