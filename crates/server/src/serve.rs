@@ -73,6 +73,9 @@ pub struct ServeArgs {
     /// Producers whose last sequence is remembered, per virtual host
     #[arg(long, value_name = "N", default_value_t = Limits::default().max_producers, help_heading = "Limits")]
     max_producers: usize,
+    /// Policies per virtual host, and as many of the operator
+    #[arg(long, value_name = "N", default_value_t = Limits::default().max_policies, help_heading = "Limits")]
+    max_policies: usize,
     /// Users, permissions, policies and the like, all together
     #[arg(long, value_name = "N", default_value_t = Limits::default().max_entries, help_heading = "Limits")]
     max_entries: usize,
@@ -138,6 +141,7 @@ impl ServeArgs {
             max_transaction_messages: self.max_transaction_messages,
             max_transaction_bytes: self.max_transaction_bytes,
             max_entries: self.max_entries,
+            max_policies: self.max_policies,
             max_entry_size: self.max_entry_size,
             max_entries_bytes: self.max_entries_bytes,
             max_memory: self.max_memory.unwrap_or_else(default_memory),
