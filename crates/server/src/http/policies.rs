@@ -15,7 +15,7 @@ pub fn list(call: &Call) -> Answer {
 
 /// `GET /api/policies/{vhost}`
 pub fn list_in(call: &Call) -> Answer {
-    answer(call, shown(&call.vhost()?, PolicyKind::User))
+    answer(call, shown(&*call.vhost()?, PolicyKind::User))
 }
 
 /// `GET /api/policies/{vhost}/{name}`
@@ -40,7 +40,7 @@ pub fn list_operator(call: &Call) -> Answer {
 
 /// `GET /api/operator-policies/{vhost}`
 pub fn list_operator_in(call: &Call) -> Answer {
-    answer(call, shown(&call.vhost()?, PolicyKind::Operator))
+    answer(call, shown(&*call.vhost()?, PolicyKind::Operator))
 }
 
 /// `GET /api/operator-policies/{vhost}/{name}`
