@@ -5,7 +5,7 @@ use expect_test::Expect;
 use leveret_broker::{Broker, Client};
 use leveret_server::{Server, ServerLimits, Users, serve_amqp, serve_http};
 use serde_json::Value;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -149,7 +149,9 @@ impl Api {
 
 impl Drop for Api {
     fn drop(&mut self) {
-        drop(self.stop.take().map(|stop| stop.send(true)));
+        if let Some(stop) = self.stop.take() {
+            stop.send_replace(true);
+        }
         let ended = self.thread.take().map(std::thread::JoinHandle::join);
         assert!(std::thread::panicking() || ended.is_none_or(|ended| ended.is_ok()), "the server ends");
     }
