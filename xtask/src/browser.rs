@@ -1,5 +1,7 @@
 //! Pages in a real browser: Debian's Chromium, driven by the scenarios in `crates/interop/clients/browser`.
 
+use std::ffi::OsStr;
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -14,6 +16,7 @@ use crate::test::install_package;
 pub struct Browser {
     chromium: PathBuf,
     scenarios: PathBuf,
+    modules: PathBuf,
 }
 
 impl Browser {
@@ -32,22 +35,15 @@ impl Browser {
             install_package(run, "chromium")?;
         }
         let chromium = chromium().context("the package chromium has no executable")?;
-        let (source, scenarios) = (run.root.join("crates/interop/clients/browser"), run.fresh_directory("browser")?);
-        for entry in std::fs::read_dir(&source).with_context(|| format!("cannot read {}", source.display()))? {
-            let entry = entry?;
-            if entry.file_type()?.is_file() {
-                std::fs::copy(entry.path(), scenarios.join(entry.file_name()))?;
-            }
-        }
-        let mut npm = Command::new("npm");
-        run.command(npm.current_dir(&scenarios).args(["ci", "--no-audit", "--no-fund", "--silent"]))?;
-        Ok(Ok(Browser { chromium, scenarios }))
+        let scenarios = run.root.join("crates/interop/clients/browser");
+        let modules = install(run, &scenarios)?;
+        Ok(Ok(Browser { chromium, scenarios, modules }))
     }
 
     /// Runs a scenario, which fails if a page complains.
-    pub fn play(&self, run: &Run, scenario: &str, arguments: &[&str]) -> Result<()> {
+    pub fn play(&self, run: &Run, scenario: &str, arguments: &[&OsStr]) -> Result<()> {
         let mut node = Command::new("node");
-        node.env("CHROMIUM", &self.chromium).arg(self.scenarios.join(scenario));
+        node.env("NODE_PATH", &self.modules).env("CHROMIUM", &self.chromium).arg(self.scenarios.join(scenario));
         run.command(node.args(arguments))
     }
 }
@@ -56,21 +52,37 @@ fn chromium() -> Option<PathBuf> {
     ["chromium", "chromium-browser"].into_iter().find_map(in_path)
 }
 
-/// The chat of the SDK's examples: two programs on one broker, a browser at each.
-pub fn chat(run: &Run) -> Result<Outcome> {
+/// The part `browser`: the dashboard, then the chat.
+pub fn run(run: &Run) -> Result<Outcome> {
     let browser = match Browser::prepare(run)? {
         Ok(browser) => browser,
-        Err(why) => return Ok(Outcome::skipped("the chat in a browser", why)),
+        Err(why) => return Ok(Outcome::skipped("browser", why)),
     };
-    let binary = run.release_binary("leveret-server", "leveret")?;
+    dashboard(run, &browser)?;
+    chat(run, &browser)?;
+    Ok(Outcome::Passed)
+}
+
+/// The dashboard of a broker with a data directory. Its screenshots are in the target directory, below
+/// `xtask-data/screenshots`.
+fn dashboard(run: &Run, browser: &Browser) -> Result<()> {
+    let binary = run.release_binary("leveret")?;
+    let broker = Broker::managed(run, &binary, &run.fresh_directory("browser")?)?;
+    let screenshots = run.fresh_directory("screenshots")?;
+    browser.play(run, "dashboard.js", &[broker.http_url().as_ref(), broker.url().as_ref(), screenshots.as_os_str()])?;
+    broker.stop()
+}
+
+/// The chat of the SDK's examples: two programs on one broker, a browser at each.
+fn chat(run: &Run, browser: &Browser) -> Result<()> {
+    let binary = run.release_binary("leveret")?;
     run.cargo(&["build", "--release", "--package", "leveret", "--example", "chat"])?;
     let chat = run.target.join("release/examples/chat");
     let broker = Broker::leveret(run, &binary)?;
     let (_one, here) = serve(run, &chat, &broker.url())?;
     let (_two, there) = serve(run, &chat, &broker.url())?;
-    browser.play(run, "chat.js", &[&here, &there])?;
-    broker.stop()?;
-    Ok(Outcome::Passed)
+    browser.play(run, "chat.js", &[here.as_ref(), there.as_ref()])?;
+    broker.stop()
 }
 
 /// Starts the chat on a free port; gives its page's address, which it prints.
@@ -85,4 +97,21 @@ fn serve(run: &Run, chat: &Path, url: &str) -> Result<(Process, String)> {
         Some(address) => Ok((process, address.to_string())),
         None => bail!("the chat has not said where it is, but '{}'", line.trim()),
     }
+}
+
+/// Installs the scenarios' packages, unless that was done with the same lock file; returns where they are.
+fn install(run: &Run, source: &Path) -> Result<PathBuf> {
+    const LOCK: &str = "package-lock.json";
+    let target = run.target.join("interop/browser");
+    fs::create_dir_all(&target).with_context(|| format!("cannot create {}", target.display()))?;
+    let modules = target.join("node_modules");
+    let same = |path: &Path| fs::read(path).ok() == fs::read(source.join(LOCK)).ok();
+    if !(modules.exists() && same(&target.join("installed"))) {
+        for file in ["package.json", LOCK] {
+            fs::copy(source.join(file), target.join(file)).with_context(|| format!("cannot copy {file}"))?;
+        }
+        run.command(Command::new("npm").current_dir(&target).args(["ci", "--no-audit", "--no-fund", "--silent"]))?;
+        fs::copy(source.join(LOCK), target.join("installed")).context("cannot note what is installed")?;
+    }
+    Ok(modules)
 }

@@ -30,7 +30,7 @@ const RELEASED: &[Part] = &[
     Part { name: "crash", about: "twenty times kill -9 under load, and what is left", run: crash },
     Part { name: "compare", about: "the same scripts on RabbitMQ beside it", run: compare },
     Part { name: "sdk", about: "the SDK over AMQP, beside Go and Python, and while everything is killed", run: sdk },
-    Part { name: "browser", about: "the chat example in Chromium", run: browser::chat },
+    Part { name: "browser", about: "the dashboard and the chat in Chromium", run: browser::run },
     Part { name: "sim", about: "14 000 runs on a simulated disk that fails, and every mutant", run: simulation },
 ];
 

@@ -51,9 +51,14 @@ pub struct Client {
 }
 
 impl Broker {
-    /// Connects to the virtual host `/`.
+    /// Connects to the virtual host `/`, which is made if it was deleted.
     pub fn connect(&self) -> Client {
-        self.connect_to(DEFAULT_VHOST).expect("every broker has it, and none can be removed")
+        loop {
+            if let Ok(client) = self.connect_to(DEFAULT_VHOST) {
+                return client;
+            }
+            self.create_vhost(DEFAULT_VHOST);
+        }
     }
 
     /// Connects to a virtual host, see [`Broker::create_vhost`].

@@ -51,6 +51,8 @@ pub(crate) struct Dedup {
     producers: Producers,
     /// The last record with something that was seen: a duplicate is confirmed when that is durable.
     upto: Lsn,
+    /// The virtual host was deleted.
+    closed: bool,
 }
 
 #[derive(Debug)]
@@ -87,7 +89,7 @@ pub(crate) struct News {
 
 impl Dedup {
     pub(crate) fn new(vhost: Arc<str>, max_producers: usize) -> Dedup {
-        Dedup { vhost, windows: FxHashMap::default(), producers: Producers::new(max_producers), upto: 0 }
+        Dedup { vhost, windows: FxHashMap::default(), producers: Producers::new(max_producers), upto: 0, closed: false }
     }
 
     /// Remembers keys for a point from now on.
@@ -99,6 +101,12 @@ impl Dedup {
     /// Forgets the keys of a point that is gone.
     pub(crate) fn remove(&mut self, point: Point) {
         self.windows.remove(&point);
+    }
+
+    /// Forgets everything, and says no more: what the log is told from now on is another virtual host's of that name.
+    pub(crate) fn close(&mut self) {
+        self.closed = true;
+        self.windows.clear();
     }
 
     /// What a start has found of a point that was added.
@@ -163,6 +171,9 @@ impl Dedup {
     /// What is new, as the meta of a record; empty if nothing is.
     pub(crate) fn say(&self, news: &News) -> Vec<u8> {
         let mut out = Vec::new();
+        if self.closed {
+            return out;
+        }
         for (point, from) in &news.windows {
             let Some(guarded) = self.windows.get(point) else { continue };
             if let Some(scope) = guarded.scope(&self.vhost) {

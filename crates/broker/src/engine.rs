@@ -1,32 +1,45 @@
 //! The only place with locks, wake-ups, threads and shared ownership: the broker, its virtual hosts and its queues.
 //!
-//! Lock order: a virtual host's topology, then what was published before, then a queue, then the log, then a mailbox. No
+//! Lock order: entries, then a virtual host's topology, then what was published before, then a queue, then the log, then a mailbox. No
 //! lock is held while a connection is woken.
 
+mod browse;
 mod commit;
 mod dead;
 mod dedup;
 mod delay;
 mod durable;
+mod entries;
 mod lease;
+mod listing;
+mod meters;
+mod moving;
 mod park;
-mod redrive;
+mod pause;
+mod policies;
 mod shared_queue;
+mod statistics;
 mod threads;
 mod timer;
 mod vhost;
 
+pub use browse::{Browse, Browsed, BrowsedMessage};
 pub(crate) use commit::commit;
+pub use entries::Stored;
+pub(crate) use meters::{Meters, Moment};
+pub use moving::{MoveTo, Redriven};
 pub(crate) use park::park;
-pub use redrive::Redriven;
 pub use shared_queue::SharedQueue;
 pub use vhost::VirtualHost;
 
 use self::dedup::SharedDedup;
 pub(crate) use self::durable::Durable;
+use self::meters::MeteredDisk;
 use self::threads::Threads;
 use self::timer::Timer;
+use crate::counters::{ExchangeCounters, QueueCounters};
 use crate::dedup::Seed;
+use crate::entries::Entries;
 use crate::limits::Limits;
 use crate::log::{self, OpenError, Recovered, Recovery, Storage, recover};
 use crate::mailbox::{Event, Mailbox};
@@ -34,6 +47,7 @@ use crate::message::Account;
 #[cfg(test)]
 use crate::queue::Queue;
 use crate::session::Session;
+use crate::statistics::RecoveryStatistics;
 use crate::topology::{SessionId, Topology};
 use leveret_wire::table::Table;
 use parking_lot::{Mutex, MutexGuard, RwLock};
@@ -41,12 +55,10 @@ use rustc_hash::FxHashMap;
 use rustix::time::{ClockId, clock_gettime};
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
-#[cfg(test)]
-use std::sync::Weak;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::Waker;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 /// What a broker does not know by itself. Tests pass counters.
 pub struct Environment {
@@ -103,7 +115,8 @@ struct Inner {
     account: Account,
     environment: Arc<Environment>,
     vhosts: RwLock<FxHashMap<Arc<str>, Arc<VirtualHost>>>,
-    sessions: Mutex<FxHashMap<SessionId, Arc<Mailbox>>>,
+    entries: Arc<RwLock<Entries>>,
+    sessions: Mutex<FxHashMap<SessionId, Listed>>,
     next_session: AtomicU64,
     blocked: AtomicBool,
     disk_full: AtomicBool,
@@ -114,6 +127,21 @@ struct Inner {
     durable: Option<Arc<Durable>>,
     timer: Arc<Timer>,
     threads: Mutex<Threads>,
+    /// Messages that were confirmed.
+    confirmed: AtomicU64,
+    meters: Arc<Meters>,
+    /// What was counted in virtual hosts that are gone.
+    retired: Mutex<(QueueCounters, ExchangeCounters)>,
+    /// Milliseconds since 1970.
+    started: u64,
+    recovery: OnceLock<RecoveryStatistics>,
+}
+
+/// A session, as the broker knows it.
+struct Listed {
+    mailbox: Arc<Mailbox>,
+    /// `None` for who only waits for the log.
+    vhost: Option<Weak<VirtualHost>>,
 }
 
 impl Drop for Inner {
@@ -147,6 +175,8 @@ impl Broker {
         let epoch = durable.as_ref().map_or(0, |durable| durable.store.log.epoch);
         // What is durable has hashes that are to be the same again.
         let seed = durable.as_ref().map_or_else(|| (environment.now)(), |durable| durable.store.log.id.id);
+        let meters = durable.as_ref().map_or_else(Arc::default, |durable| durable.store.log.meters.clone());
+        let started = (environment.now)();
         let inner = Arc::new_cyclic(|own| Inner {
             limits,
             seed: Seed(seed),
@@ -154,6 +184,7 @@ impl Broker {
             timer: Arc::new(Timer::new(times, epoch, environment.clone(), own.clone(), has_thread)),
             environment,
             vhosts: RwLock::default(),
+            entries: Arc::default(),
             sessions: Mutex::default(),
             next_session: AtomicU64::new(1),
             blocked: AtomicBool::new(false),
@@ -162,6 +193,11 @@ impl Broker {
             stopped: AtomicBool::new(false),
             durable,
             threads: Mutex::default(),
+            confirmed: AtomicU64::new(0),
+            meters,
+            retired: Mutex::default(),
+            started,
+            recovery: OnceLock::new(),
         });
         Broker { inner }
     }
@@ -217,17 +253,27 @@ impl Broker {
         environment: Environment,
         storage: Storage,
     ) -> std::result::Result<(Broker, Recovery), OpenError> {
-        let account = Account::default();
+        let (begun, account) = (Instant::now(), Account::default());
+        let (disk, meter) = MeteredDisk::new(storage.disk.clone());
+        let storage = Storage { disk, ..storage };
         let id = (environment.random)() as u64;
         let Recovered { store, contents, mut recovery, unnamed, missing } = recover(&storage, id, &account)?;
-        let durable = Arc::new(Durable::new(store, storage.accept_loss));
+        let durable = Arc::new(Durable::new(store, storage.accept_loss, meter));
         let broker = Broker::build(limits, environment, account, Some(durable));
-        broker.create_vhost("/");
         broker.restore(contents, &mut recovery, unnamed)?;
         if let Some(durable) = broker.durable().filter(|_| storage.accept_loss && !recovery.damage.is_empty()) {
             let settled = durable.store.settle(&*broker.inner, missing);
             settled.map_err(|source| OpenError::Io { what: "write what was accepted".to_string(), source })?;
         }
+        // It is new: nobody has set it.
+        let _ = broker.inner.recovery.set(RecoveryStatistics {
+            time: begun.elapsed(),
+            queues: recovery.queues,
+            messages: recovery.messages,
+            replayed: recovery.replayed,
+            torn: recovery.torn,
+            damaged: recovery.damage.len() as u64,
+        });
         Ok((broker, recovery))
     }
 
@@ -302,28 +348,58 @@ impl Broker {
         &self.inner.limits
     }
 
-    /// Adds a virtual host; one that is there stays as it is.
-    pub fn create_vhost(&self, name: &str) {
+    /// Adds a virtual host; one that is there stays as it is. Tells whether it is new.
+    pub fn create_vhost(&self, name: &str) -> bool {
         let mut vhosts = self.inner.vhosts.write();
-        if !vhosts.contains_key(name) {
-            let name: Arc<str> = name.into();
-            let topology = Topology::new(&name, self.inner.limits.clone());
-            if let Some(durable) = &self.inner.durable {
-                durable.write_vhost(&name);
-            }
-            let vhost = Arc::new_cyclic(|own| VirtualHost {
-                own: own.clone(),
-                name: name.clone(),
-                generation: AtomicU64::new(topology.generation()),
-                topology: RwLock::new(topology),
-                account: self.inner.account.clone(),
-                environment: self.inner.environment.clone(),
-                timer: self.inner.timer.clone(),
-                durable: self.inner.durable.clone(),
-                dedup: SharedDedup::new(name.clone(), self.inner.limits.max_producers, self.inner.seed),
-            });
-            vhosts.insert(name, vhost);
+        if vhosts.contains_key(name) {
+            return false;
         }
+        let name: Arc<str> = name.into();
+        let topology = Topology::new(&name, self.inner.limits.clone());
+        if let Some(durable) = &self.inner.durable {
+            durable.write_vhost(&name);
+        }
+        let vhost = Arc::new_cyclic(|own| VirtualHost {
+            own: own.clone(),
+            broker: Arc::downgrade(&self.inner),
+            name: name.clone(),
+            generation: AtomicU64::new(topology.generation()),
+            topology: RwLock::new(topology),
+            account: self.inner.account.clone(),
+            environment: self.inner.environment.clone(),
+            timer: self.inner.timer.clone(),
+            durable: self.inner.durable.clone(),
+            dedup: SharedDedup::new(name.clone(), self.inner.limits.max_producers, self.inner.seed),
+            entries: self.inner.entries.clone(),
+            policing: Mutex::default(),
+            retired: Mutex::default(),
+            closed: AtomicBool::new(false),
+        });
+        vhosts.insert(name, vhost);
+        true
+    }
+
+    /// Deletes a virtual host with all that is in it, entries of its tables included; false if there is none of this name.
+    /// Its sessions are told by [`Event::VhostDeleted`], and what they ask for from now on is refused.
+    ///
+    /// A directory without any virtual host gets `/` at its next start.
+    pub fn delete_vhost(&self, name: &str) -> bool {
+        let mut vhosts = self.inner.vhosts.write();
+        let Some(vhost) = vhosts.remove(name) else { return false };
+        // Both locks are held meanwhile: a checkpoint sees all of it or nothing.
+        let mut entries = self.inner.entries.write();
+        let queues = vhost.close();
+        entries.forget_vhost(name);
+        drop((entries, vhosts));
+        let exchanges = vhost.exchange_counters();
+        vhost.delete_all(&queues);
+        self.retire(vhost.queue_counters(), exchanges);
+        let sessions = self.inner.sessions.lock();
+        let of_it = |listed: &&Listed| listed.vhost.as_ref().is_some_and(|of| std::ptr::eq(of.as_ptr(), &*vhost));
+        let told: Vec<_> = sessions.values().filter(of_it).map(|listed| listed.mailbox.clone()).collect();
+        drop(sessions);
+        told.iter().for_each(|mailbox| mailbox.post(Event::VhostDeleted));
+        true
     }
 
     /// The virtual host of this name.
@@ -331,17 +407,33 @@ impl Broker {
         self.inner.vhosts.read().get(name).cloned()
     }
 
+    /// All virtual hosts, by name.
+    pub fn vhosts(&self) -> Vec<Arc<VirtualHost>> {
+        let mut vhosts: Vec<_> = self.inner.vhosts.read().values().cloned().collect();
+        vhosts.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        vhosts
+    }
+
     /// Opens a session, the broker's side of a connection, on a virtual host.
     pub fn open_session(&self, vhost: Arc<VirtualHost>) -> Session {
+        let (mailbox, id) = self.list_mailbox(Some(&vhost));
+        // Who deletes it tells the sessions after it is closed.
+        if vhost.closed.load(Ordering::Acquire) {
+            mailbox.post(Event::VhostDeleted);
+        }
+        Session::new(self.clone(), vhost, id, mailbox)
+    }
+
+    /// A mailbox that everybody is told through from now on, and what it is known by.
+    pub(crate) fn list_mailbox(&self, vhost: Option<&Arc<VirtualHost>>) -> (Arc<Mailbox>, SessionId) {
         let id = self.inner.next_session.fetch_add(1, Ordering::Relaxed);
         let mailbox = Arc::new(Mailbox::default());
         let mut sessions = self.inner.sessions.lock();
         if self.is_blocked() {
             mailbox.post(Event::Blocked);
         }
-        sessions.insert(id, mailbox.clone());
-        drop(sessions);
-        Session::new(self.clone(), vhost, id, mailbox)
+        sessions.insert(id, Listed { mailbox: mailbox.clone(), vhost: vhost.map(Arc::downgrade) });
+        (mailbox, id)
     }
 
     pub(crate) fn forget_session(&self, id: SessionId) {
@@ -362,6 +454,19 @@ impl Broker {
 
     pub(crate) fn durable(&self) -> Option<&Arc<Durable>> {
         self.inner.durable.as_ref()
+    }
+
+    pub(crate) fn meters(&self) -> &Meters {
+        &self.inner.meters
+    }
+
+    pub(crate) fn count_confirmed(&self, messages: u64) {
+        self.inner.confirmed.fetch_add(messages, Ordering::Relaxed);
+    }
+
+    /// Messages that were confirmed since the broker was started.
+    pub fn confirmed(&self) -> u64 {
+        self.inner.confirmed.load(Ordering::Relaxed)
     }
 
     /// Bytes that messages hold in memory, those on their way to the disk included.
@@ -387,6 +492,22 @@ impl Broker {
             (false, true) => "low on disk",
             _ => "low on memory",
         }
+    }
+
+    /// More memory is used by messages than publishers may use.
+    pub fn is_short_of_memory(&self) -> bool {
+        let max = self.inner.limits.max_memory;
+        self.memory_used() > if self.is_blocked() { max / 10 * 9 } else { max }
+    }
+
+    /// There is less room on the disk of the data directory than there has to be.
+    pub fn is_disk_full(&self) -> bool {
+        self.inner.disk_full.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that are free on the disk of the data directory; `None` without one, or if the system does not tell.
+    pub fn disk_free(&self) -> Option<u64> {
+        self.inner.durable.as_ref()?.store.files.disk.free().ok()
     }
 
     /// Publishers are blocked because memory or disk runs out.
@@ -424,8 +545,8 @@ impl Broker {
 }
 
 /// Leaves word with every session, and wakes them once their list is unlocked.
-fn tell(sessions: MutexGuard<'_, FxHashMap<SessionId, Arc<Mailbox>>>, event: Event) {
-    let wakers: Vec<_> = sessions.values().filter_map(|mailbox| mailbox.leave(event)).collect();
+fn tell(sessions: MutexGuard<'_, FxHashMap<SessionId, Listed>>, event: Event) {
+    let wakers: Vec<_> = sessions.values().filter_map(|listed| listed.mailbox.leave(event)).collect();
     drop(sessions);
     wakers.into_iter().for_each(Waker::wake);
 }
@@ -468,9 +589,12 @@ pub(crate) fn detached_queue(name: &str) -> Arc<SharedQueue> {
         auto_delete: false,
         id: 0,
         number: 0,
-        settings: crate::settings::Settings::from_arguments(Table::EMPTY),
+        settings: RwLock::new(Arc::new(crate::settings::Settings::new(Table::EMPTY, Default::default()))),
+        drops: AtomicBool::new(false),
+        leased: AtomicBool::new(false),
         used: AtomicU64::new(0),
         vhost: Weak::new(),
+        environment: Arc::new(Environment::system()),
         damaged: AtomicBool::new(false),
         durable: None,
         state: Mutex::new(Queue::new(Account::default())),

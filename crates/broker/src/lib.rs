@@ -74,20 +74,24 @@ mod arguments;
 mod channel;
 mod client;
 mod consumers;
+mod counters;
 mod dead_letter;
 mod dedup;
 mod delay;
 pub mod disk;
 mod engine;
+mod entries;
 mod error;
 mod filter;
 mod limits;
+mod listing;
 mod log;
 mod mailbox;
 pub mod message;
 #[cfg(feature = "mutants")]
 pub mod mutants;
 mod overflow;
+mod policy;
 mod publisher;
 mod queue;
 mod routing;
@@ -95,23 +99,31 @@ mod runs;
 mod segment;
 mod session;
 mod settings;
+mod statistics;
 mod times;
 mod topology;
 mod unacked;
 
 pub use arguments::has_effect;
-pub use channel::{Channel, Consume, Pulled, REPLY_TO, Settle};
+pub use channel::{Channel, ChannelStatus, Consume, Pulled, REPLY_TO, Settle};
 pub use client::{Client, ClientError, Confirm, Content, Message, Subscription, Transaction, Wait};
-pub use engine::{Broker, Environment, QueueDeclare, QueueStatus, Redriven, SharedQueue, VirtualHost};
+pub use counters::{ChannelCounters, Deaths, ExchangeCounters, QueueCounters};
+pub use engine::{
+    Broker, Browse, Browsed, BrowsedMessage, Environment, MoveTo, QueueDeclare, QueueStatus, Redriven, SharedQueue,
+    Stored, VirtualHost,
+};
 pub use error::{Error, Result, Scope};
 pub use filter::{Filter, FilterError};
 pub use limits::Limits;
+pub use listing::{BindingInfo, ConsumerInfo, ExchangeInfo, QueueInfo, QueueState};
 pub use log::{Damage, FileKind, FileReport, OpenError, QueueReport, Recovery, Report, Storage, Sync, check};
 pub use mailbox::{Event, Mailbox};
-pub use publisher::{Publish, Published};
-pub use queue::Delivery;
-pub use routing::ExchangeType;
+pub use policy::{Applied, ApplyTo, Policy, PolicyError, PolicyKind, has_effect as policy_has_effect};
+pub use publisher::{Publish, Published, routing_keys};
+pub use queue::{Delivery, MessageState};
+pub use routing::{Destination, ExchangeType};
 pub use session::{Blocking, Session};
+pub use statistics::{DiskStatistics, Distribution, FileUse, RecoveryStatistics, Statistics};
 pub use topology::{ExchangeDeclare, SessionId};
 
 pub use leveret_wire::properties::Properties;

@@ -4,12 +4,16 @@
 //! inside.
 
 use crate::arguments::{check_equal, check_exchange, check_flag};
+use crate::counters::{ExchangeCounters, ExchangeMeter};
+use crate::channel::REPLY_TO;
 use crate::dedup::{self, Guard, Known, Point, Rule};
 use crate::delay::{DELAYED_TYPE, INNER_TYPE, delay_of};
 use crate::error::{Error, Result};
 use crate::filter::Filter;
 use crate::limits::Limits;
+use crate::listing::BindingInfo;
 use crate::log::{Bound, Change, QueueId};
+use crate::policy::{Applied, Compiled, Named, Policies, Policy, PolicyKind};
 use crate::routing::{Destination, ExchangeType, Filters, Router, Subject};
 use leveret_wire::properties::Properties;
 use leveret_wire::table::{FieldTable, Table, Value};
@@ -18,6 +22,9 @@ use std::sync::Arc;
 
 /// Names a connection as the owner of its exclusive queues.
 pub type SessionId = u64;
+
+/// The session of those who have none: no exclusive queue is theirs.
+pub(crate) const NOBODY: SessionId = 0;
 
 /// The exchanges, queues and bindings of a virtual host.
 #[derive(Debug)]
@@ -32,7 +39,10 @@ pub struct Topology<Q> {
     bound_to: FxHashMap<Destination, FxHashSet<Binding>>,
     bindings: usize,
     filters: Filters,
+    policies: Policies,
     generation: u64,
+    /// The virtual host was deleted: there is nothing any more, and nothing comes.
+    closed: bool,
     /// What the log has to be told: kinds and metas of records.
     journal: Vec<(u8, Vec<u8>)>,
     /// Queues that belonged to exchanges which are gone.
@@ -40,6 +50,8 @@ pub struct Topology<Q> {
     /// Numbers for exchanges that leave duplicates out.
     next_point: u64,
     points: Points,
+    /// Of exchanges that are gone.
+    retired: ExchangeCounters,
 }
 
 /// Exchanges that leave duplicates out, for the owner to know.
@@ -65,6 +77,8 @@ pub struct QueueRecord<Q> {
     pub owner: Option<SessionId>,
     /// As declared, byte for byte.
     pub arguments: FieldTable,
+    /// Policies that count for it.
+    pub(crate) applied: Applied,
     /// What the engine keeps for it.
     pub handle: Q,
 }
@@ -87,7 +101,11 @@ pub struct Exchange {
     pub internal: bool,
     /// As declared, byte for byte.
     pub arguments: FieldTable,
+    /// What is published to it.
+    pub(crate) meter: Arc<ExchangeMeter>,
+    /// As declared, or as its policies say.
     alternate: Option<Arc<str>>,
+    pub(crate) applied: Applied,
     router: Router,
     bindings: FxHashSet<(Destination, Box<str>, FieldTable)>,
 }
@@ -131,6 +149,8 @@ pub struct Routed<Q> {
     pub answers: Vec<(Arc<Filter>, bool)>,
     /// The exchange leaves out what was published before.
     pub(crate) guard: Option<Guard>,
+    /// Of the exchange.
+    pub(crate) meter: Arc<ExchangeMeter>,
 }
 
 impl<Q: Clone> Topology<Q> {
@@ -145,11 +165,14 @@ impl<Q: Clone> Topology<Q> {
             bound_to: FxHashMap::default(),
             bindings: 0,
             filters: Filters::default(),
+            policies: Policies::default(),
             generation: 0,
+            closed: false,
             journal: Vec::new(),
             abandoned: Vec::new(),
             next_point: 1,
             points: Points::default(),
+            retired: ExchangeCounters::default(),
         };
         let predeclared = [
             ("", ExchangeType::Direct),
@@ -178,6 +201,11 @@ impl<Q: Clone> Topology<Q> {
     /// Lets every route be looked up anew.
     pub(crate) fn touch(&mut self) {
         self.generation += 1;
+    }
+
+    /// The policies that count for an exchange.
+    pub(crate) fn policies_of_exchange(&self, name: &str) -> Result<Applied> {
+        Ok(self.exchange(name)?.applied.clone())
     }
 
     /// What the log has to be told since the last call.
@@ -236,11 +264,38 @@ impl<Q: Clone> Topology<Q> {
 
     /// The exchange of this name, or 404.
     pub fn exchange(&self, name: &str) -> Result<&Exchange> {
-        self.exchanges.get(name).ok_or_else(|| Error::not_found("exchange", name, &self.vhost))
+        self.exchanges.get(name).ok_or_else(|| self.missing("exchange", name))
+    }
+
+    fn missing(&self, kind: &str, name: &str) -> Error {
+        self.check_open().err().unwrap_or_else(|| Error::not_found(kind, name, &self.vhost))
+    }
+
+    /// What it allows.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// 320 if the virtual host was deleted.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        match self.closed {
+            false => Ok(()),
+            true => Err(Error::connection(320, format!("vhost '{}' is deleted", self.vhost))),
+        }
+    }
+
+    /// Ends with everything that is in it, of which the log need not be told one by one. Gives what queues' names led to.
+    pub(crate) fn close(&mut self) -> Vec<Q> {
+        let fresh = Topology::new(&self.vhost, self.limits.clone());
+        let ended = std::mem::replace(self, fresh);
+        self.exchanges.clear();
+        (self.closed, self.generation) = (true, ended.generation + 1);
+        ended.queues.into_values().map(|queue| queue.handle).collect()
     }
 
     /// Declares an exchange: 406 if it exists and differs, or if the type is unknown; 403 for reserved names.
     pub fn declare_exchange(&mut self, declare: ExchangeDeclare<'_>) -> Result<()> {
+        self.check_open()?;
         let delayed = declare.kind == DELAYED_TYPE;
         let kind = match delayed {
             true => inner_type(declare.arguments)?,
@@ -256,8 +311,9 @@ impl<Q: Clone> Topology<Q> {
         if self.exchanges.len() >= self.limits.max_exchanges {
             return Err(Error::limit("exchanges", "max_exchanges", self.limits.max_exchanges as u64));
         }
+        let applied = self.policies.resolve(&Named::Exchange(declare.name));
         let alternate = match declare.arguments.get("alternate-exchange") {
-            None => None,
+            None => alternate_of(&applied),
             Some(Value::LongString(name)) => Some(Arc::from(String::from_utf8_lossy(name).as_ref())),
             Some(_) => {
                 let text = "invalid arg 'alternate-exchange': expected a string that names an exchange";
@@ -269,7 +325,7 @@ impl<Q: Clone> Topology<Q> {
         let arguments = FieldTable::from(declare.arguments);
         let mut exchange =
             Exchange::new(kind, declare.durable, declare.auto_delete, declare.internal, arguments, alternate);
-        exchange.delayed = delayed;
+        (exchange.delayed, exchange.applied) = (delayed, applied);
         match (delayed, by_type) {
             (true, _) => exchange.type_name = DELAYED_TYPE,
             (_, true) => exchange.type_name = dedup::EXCHANGE_TYPE,
@@ -314,6 +370,7 @@ impl<Q: Clone> Topology<Q> {
         while let Some(name) = todo.pop() {
             let Some((name, exchange)) = self.exchanges.remove_entry(&name) else { continue };
             self.generation += 1;
+            self.retired += exchange.meter.read();
             self.points.removed.extend(exchange.guard.as_ref().map(|guard| guard.point));
             if exchange.delayed {
                 let queue = self.queues.get(delay_queue(&name).as_str());
@@ -372,7 +429,7 @@ impl<Q: Clone> Topology<Q> {
     /// Adds a binding; one that is there already is not added again. 404 if either end is missing.
     pub fn bind(&mut self, source: &str, to: Destination, key: &str, arguments: Table<'_>) -> Result<()> {
         let Some((source, _)) = self.exchanges.get_key_value(source) else {
-            return Err(Error::not_found("exchange", source, &self.vhost));
+            return Err(self.missing("exchange", source));
         };
         let source = source.clone();
         self.check_destination(&to)?;
@@ -431,7 +488,7 @@ impl<Q: Clone> Topology<Q> {
 
     /// The queue of this name, or 404.
     pub fn queue(&self, name: &str) -> Result<&QueueRecord<Q>> {
-        self.queues.get(name).ok_or_else(|| Error::not_found("queue", name, &self.vhost))
+        self.queues.get(name).ok_or_else(|| self.missing("queue", name))
     }
 
     /// The queue of this name for this connection: 404 if missing, 405 if it is another's.
@@ -458,6 +515,7 @@ impl<Q: Clone> Topology<Q> {
     /// # Panics
     /// If the name is taken: the caller has looked.
     pub fn insert_queue(&mut self, queue: QueueRecord<Q>) -> Result<()> {
+        self.check_open()?;
         if self.queues.len() >= self.limits.max_queues {
             return Err(Error::limit("queues", "max_queues", self.limits.max_queues as u64));
         }
@@ -473,9 +531,99 @@ impl<Q: Clone> Topology<Q> {
         Ok(())
     }
 
+    /// The virtual host's policies.
+    pub(crate) fn policies(&self) -> &Policies {
+        &self.policies
+    }
+
+    /// The policies that would count for a queue.
+    pub(crate) fn policies_of_queue(&self, name: &str, arguments: Table<'_>) -> Applied {
+        match is_hidden(name) {
+            true => Applied::default(),
+            false => self.policies.resolve(&named_of(name, arguments)),
+        }
+    }
+
+    /// Sets a policy, or without one removes it. Exchanges follow at once; gives the queues that have to: what their names
+    /// lead to, their arguments, and the policies that count for them now.
+    pub(crate) fn set_policy(
+        &mut self,
+        kind: PolicyKind,
+        name: &str,
+        policy: Option<Arc<Compiled>>,
+    ) -> Vec<(Q, FieldTable, Applied)> {
+        let old = self.policies.set(kind, name, policy.clone()).map(|old| old.policy.clone());
+        let concerns = |applied: &Applied, named: &Named<'_>| {
+            old.as_ref().is_some_and(|old| applied.has(old))
+                || policy.as_ref().is_some_and(|policy| policy.is_for(named))
+        };
+        let mut changed = Vec::new();
+        for queue in self.queues.values_mut().filter(|queue| !is_hidden(&queue.name)) {
+            let named = named_of(&queue.name, queue.arguments.as_table());
+            if concerns(&queue.applied, &named) {
+                let applied = self.policies.resolve(&named);
+                if queue.applied != applied {
+                    queue.applied = applied.clone();
+                    changed.push((queue.handle.clone(), queue.arguments.clone(), applied));
+                }
+            }
+        }
+        for (name, exchange) in &mut self.exchanges {
+            let named = Named::Exchange(name);
+            if concerns(&exchange.applied, &named) {
+                exchange.applied = self.policies.resolve(&named);
+                if exchange.arguments.get("alternate-exchange").is_none() {
+                    exchange.alternate = alternate_of(&exchange.applied);
+                }
+            }
+        }
+        self.generation += 1;
+        changed
+    }
+
     /// What all queues' names lead to.
     pub(crate) fn handles(&self) -> Vec<Q> {
         self.queues.values().map(|queue| queue.handle.clone()).collect()
+    }
+
+    /// All queues.
+    pub(crate) fn queues(&self) -> impl Iterator<Item = &QueueRecord<Q>> {
+        self.queues.values()
+    }
+
+    /// The names of all exchanges.
+    pub(crate) fn exchange_names(&self) -> Vec<Arc<str>> {
+        self.exchanges.keys().cloned().collect()
+    }
+
+    /// What was counted in all exchanges, also in those that are gone.
+    pub(crate) fn exchange_counters(&self) -> ExchangeCounters {
+        let mut all = self.retired;
+        self.exchanges.values().for_each(|exchange| all += exchange.meter.read());
+        all
+    }
+
+    /// All bindings.
+    pub(crate) fn bindings(&self) -> impl Iterator<Item = BindingInfo> {
+        self.bound_to.keys().flat_map(|to| self.bindings_to(to))
+    }
+
+    /// The bindings that lead to a queue or an exchange.
+    pub(crate) fn bindings_to(&self, to: &Destination) -> impl Iterator<Item = BindingInfo> {
+        let found = self.bound_to.get_key_value(to);
+        found.into_iter().flat_map(|(to, bindings)| bindings.iter().map(move |binding| binding.info(to)))
+    }
+
+    /// The bindings that lead from an exchange.
+    pub(crate) fn bindings_from(&self, exchange: &str) -> Vec<BindingInfo> {
+        let Some((source, exchange)) = self.exchanges.get_key_value(exchange) else { return Vec::new() };
+        let info = |(to, key, arguments): &(Destination, Box<str>, FieldTable)| BindingInfo {
+            source: source.clone(),
+            destination: to.clone(),
+            key: key.clone(),
+            arguments: arguments.clone(),
+        };
+        exchange.bindings.iter().map(info).collect()
     }
 
     /// Removes a queue with its bindings.
@@ -521,10 +669,10 @@ impl<Q: Clone> Topology<Q> {
         let (subject, headers) = (Subject::new(properties), properties.headers.unwrap_or_default());
         let delayed = !has_waited && delay_of(headers).is_some();
         let mut walk = Walk { topology: self, subject, delayed, queues: FxHashSet::default(), reads_headers: false };
-        let guard = self.exchange(exchange)?.guard.clone();
+        let (guard, meter) = (self.exchange(exchange)?.guard.clone(), self.exchange(exchange)?.meter.clone());
         walk.exchange(exchange, keys);
         let queues = walk.queues.iter().filter_map(|name| Some(self.queues.get(name)?.handle.clone())).collect();
-        Ok(Routed { queues, reads_headers: walk.reads_headers, answers: walk.subject.into_answers(), guard })
+        Ok(Routed { queues, reads_headers: walk.reads_headers, answers: walk.subject.into_answers(), guard, meter })
     }
 }
 
@@ -609,6 +757,13 @@ fn is_predeclared(exchange: &str) -> bool {
     exchange.is_empty() || exchange.starts_with("amq.")
 }
 
+impl Binding {
+    fn info(&self, to: &Destination) -> BindingInfo {
+        let Binding { source, key, arguments } = self.clone();
+        BindingInfo { source, destination: to.clone(), key, arguments }
+    }
+}
+
 impl<Q> QueueRecord<Q> {
     fn change<'a>(&'a self, vhost: &'a str) -> Change<'a> {
         let (id, auto_delete, arguments) = (self.id, self.auto_delete, self.arguments.as_table());
@@ -622,7 +777,7 @@ impl Exchange {
         Change::Exchange { vhost, name, kind: self.type_name(), auto_delete, internal, arguments }
     }
 
-    fn type_name(&self) -> &'static str {
+    pub(crate) fn type_name(&self) -> &'static str {
         self.type_name
     }
 
@@ -634,7 +789,7 @@ impl Exchange {
         arguments: FieldTable,
         alternate: Option<Arc<str>>,
     ) -> Exchange {
-        let (router, bindings) = (Router::new(kind), FxHashSet::default());
+        let (router, bindings, meter) = (Router::new(kind), FxHashSet::default(), Arc::default());
         let (delayed, guard, type_name) = (false, None, kind.name());
         Exchange {
             kind,
@@ -645,7 +800,9 @@ impl Exchange {
             auto_delete,
             internal,
             arguments,
+            meter,
             alternate,
+            applied: Applied::default(),
             router,
             bindings,
         }
@@ -675,8 +832,24 @@ fn inner_type(arguments: Table<'_>) -> Result<ExchangeType> {
     })
 }
 
+/// The alternate exchange of policies.
+fn alternate_of(applied: &Applied) -> Option<Arc<str>> {
+    let of = |policy: &Arc<Policy>| policy.definition.get("alternate-exchange")?.as_str().map(Arc::from);
+    applied.policy.as_ref().and_then(of)
+}
+
+fn named_of<'a>(queue: &'a str, arguments: Table<'_>) -> Named<'a> {
+    let quorum = arguments.get("x-queue-type").is_some_and(|kind| kind.as_str() == Some("quorum"));
+    Named::Queue { name: queue, quorum }
+}
+
+/// Queues that the broker has for itself, which have no policies.
+fn is_hidden(queue: &str) -> bool {
+    queue.starts_with(DELAY_QUEUE) || queue.starts_with(REPLY_TO)
+}
+
 /// How the queues in which messages wait for an exchange are called, before its name.
-const DELAY_QUEUE: &str = "amq.delayed.";
+pub(crate) const DELAY_QUEUE: &str = "amq.delayed.";
 
 /// The queue in which messages wait for an exchange.
 pub(crate) fn delay_queue(exchange: &str) -> String {

@@ -23,6 +23,12 @@ pub struct ServerLimits {
     /// Bytes of frames that a connection may send while memory or disk runs out and that are kept until it does not.
     /// Beyond it nothing more is read from its socket; with 0 nothing is read behind the first message.
     pub parked: usize,
+    /// Connections for management at a time; others wait.
+    pub max_http_connections: usize,
+    /// Streams of events for management at a time.
+    pub http_streams: usize,
+    /// Bytes of the body of a request for management. The default is RabbitMQ's.
+    pub http_body: usize,
 }
 
 impl Default for ServerLimits {
@@ -36,6 +42,9 @@ impl Default for ServerLimits {
             output: 256 * 1024,
             unfinished: 256 * 1024 * 1024,
             parked: 1024 * 1024,
+            max_http_connections: 1000,
+            http_streams: 100,
+            http_body: 20_000_000,
         }
     }
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use data::DataArgs;
 use leveret_broker::{Broker, Environment, Limits};
-use leveret_server::{FRAME_MIN, ServerLimits, Users, definitions, serve_amqp};
+use leveret_server::{FRAME_MIN, Server, ServerLimits, Users, definitions, serve_amqp, serve_http};
 use leveret_wire::table;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -42,9 +42,13 @@ pub struct ServeArgs {
     /// Listen for AMQP here; a host name stands for all its addresses
     #[arg(long, value_name = "HOST:PORT", default_value = "localhost:5672")]
     amqp: String,
+    /// Listen for management here: RabbitMQ's HTTP API and the dashboard; or none
+    #[arg(long, value_name = "HOST:PORT|none", default_value = "127.0.0.1:15672")]
+    http: String,
     #[command(flatten)]
     data: DataArgs,
-    /// Users, permissions and virtual hosts in RabbitMQ's JSON format. Without it: guest/guest, from this machine only
+    /// Users, permissions and virtual hosts in RabbitMQ's JSON format, added to those that are kept. A new broker
+    /// without users has guest with the password guest, from this machine only
     #[arg(long, value_name = "FILE")]
     definitions: Option<PathBuf>,
     /// Bytes of messages in memory above which publishers are blocked [default: 40 % of the machine's memory]
@@ -69,6 +73,18 @@ pub struct ServeArgs {
     /// Producers whose last sequence is remembered, per virtual host
     #[arg(long, value_name = "N", default_value_t = Limits::default().max_producers, help_heading = "Limits")]
     max_producers: usize,
+    /// Policies per virtual host, and as many of the operator
+    #[arg(long, value_name = "N", default_value_t = Limits::default().max_policies, help_heading = "Limits")]
+    max_policies: usize,
+    /// Users, permissions, policies and the like, all together
+    #[arg(long, value_name = "N", default_value_t = Limits::default().max_entries, help_heading = "Limits")]
+    max_entries: usize,
+    /// Largest of these in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().max_entry_size, help_heading = "Limits")]
+    max_entry_size: usize,
+    /// Bytes of all of these
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().max_entries_bytes, help_heading = "Limits")]
+    max_entries_bytes: usize,
     /// Consumers per channel
     #[arg(long, value_name = "N", default_value_t = Limits::default().max_consumers, help_heading = "Limits")]
     max_consumers: usize,
@@ -124,6 +140,10 @@ impl ServeArgs {
             max_message_size: self.max_message_size,
             max_transaction_messages: self.max_transaction_messages,
             max_transaction_bytes: self.max_transaction_bytes,
+            max_entries: self.max_entries,
+            max_policies: self.max_policies,
+            max_entry_size: self.max_entry_size,
+            max_entries_bytes: self.max_entries_bytes,
             max_memory: self.max_memory.unwrap_or_else(default_memory),
             min_free_disk: self.data.min_free_disk(),
         }
@@ -139,6 +159,7 @@ impl ServeArgs {
             output: self.max_output_bytes,
             unfinished: self.max_unfinished_bytes,
             parked: self.max_parked_bytes,
+            ..ServerLimits::default()
         }
     }
 }
@@ -184,13 +205,25 @@ async fn close(broker: Broker) -> Result<()> {
 
 /// Listens until a signal comes or the log fails.
 async fn serve_clients(args: &ServeArgs, broker: &Broker) -> Result<()> {
-    let users = match &args.definitions {
-        Some(file) => definitions::load(file, broker)?,
-        None => Users::guest_only(),
-    };
+    let users = Users::open(broker)?;
+    if let Some(file) = &args.definitions {
+        for idle in definitions::load(file, broker, &users)? {
+            warn!("the definitions ask for something that has no effect in this version: {idle}");
+        }
+    }
+    users.add_guest_at_first()?;
+    let server = Server::new(broker.clone(), users, args.server_limits());
     // Before it listens: whoever sees that may send one.
     let mut signals = Signals::watch()?;
-    let listeners = bind(&args.amqp).await?;
+    let listeners = bind(&args.amqp, "--amqp").await?;
+    let for_management = match args.http.as_str() {
+        "none" => Vec::new(),
+        address => bind(address, "--http").await?,
+    };
+    // In this order: who waits for the one knows the other.
+    for listener in &for_management {
+        info!(address = %listener.local_addr()?, "listening for management by HTTP");
+    }
     for listener in &listeners {
         info!(address = %listener.local_addr()?, "listening for AMQP 0-9-1");
     }
@@ -202,7 +235,17 @@ async fn serve_clients(args: &ServeArgs, broker: &Broker) -> Result<()> {
         }
         DRAIN
     };
-    serve_amqp(listeners, broker.clone(), users, args.server_limits(), stop).await;
+    let (stopped, stopping) = tokio::sync::oneshot::channel();
+    let managed = serve_http(for_management, server.clone(), async {
+        // An error says as much: it was dropped.
+        let _ = stopping.await;
+    });
+    let amqp = async {
+        serve_amqp(listeners, server, stop).await;
+        // It has ended by itself if nobody hears this.
+        let _ = stopped.send(());
+    };
+    tokio::join!(amqp, managed);
     Ok(())
 }
 
@@ -266,7 +309,8 @@ fn give_memory_back() {
     }
 }
 
-async fn bind(address: &str) -> Result<Vec<TcpListener>> {
+/// `option` is what chooses another address.
+async fn bind(address: &str, option: &str) -> Result<Vec<TcpListener>> {
     let addresses: Vec<SocketAddr> = tokio::net::lookup_host(address)
         .await
         .with_context(|| format!("cannot resolve '{address}'; give HOST:PORT, for example 127.0.0.1:5672"))?
@@ -279,7 +323,7 @@ async fn bind(address: &str) -> Result<Vec<TcpListener>> {
             // A machine without IPv6 may still resolve localhost to ::1.
             Err(error) if error.kind() == std::io::ErrorKind::AddrNotAvailable => failure = Some((address, error)),
             Err(error) => {
-                let hint = "is another broker running? Choose another address with --amqp";
+                let hint = format!("is another broker running? Choose another address with {option}");
                 return Err(error).with_context(|| format!("cannot listen on {address}: {hint}"));
             }
         }

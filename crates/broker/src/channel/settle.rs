@@ -1,6 +1,6 @@
 //! Acknowledgement, rejection and recovery.
 
-use super::{Channel, Mode, Settle, Settled};
+use super::{Channel, Consumer, Mode, Settle, Settled};
 use crate::dead_letter::Reason;
 use crate::error::{Error, Result};
 use crate::queue::Queue;
@@ -14,6 +14,7 @@ impl Channel {
     pub fn settle(&mut self, tag: u64, multiple: bool, how: Settle) -> Result<()> {
         if !multiple {
             let run = self.unacked.take(tag).ok_or_else(|| unknown_tag(tag))?;
+            self.counters.ack += if how == Settle::Ack { run.count } else { 0 };
             self.note_settled(run, how);
             return Ok(());
         }
@@ -22,6 +23,7 @@ impl Channel {
             tag => self.unacked.take_through(tag).ok_or_else(|| unknown_tag(tag))?,
         };
         for run in runs {
+            self.counters.ack += if how == Settle::Ack { run.count } else { 0 };
             self.note_settled(run, how);
         }
         Ok(())
@@ -101,8 +103,12 @@ impl Channel {
             let [Settled { run, how }, others @ ..] = together else { continue };
             let consumer = run.consumer.and_then(|number| self.consumers.get(&number));
             let credit = consumer.map(|consumer| (consumer.id, self.credit(consumer)));
+            consumer.into_iter().for_each(Consumer::tell);
             run.settle(*how, |queue| {
-                others.iter().for_each(|Settled { run, .. }| queue.ack(run.position, run.count));
+                others.iter().for_each(|Settled { run, .. }| {
+                    queue.gauges.counters.acked += run.count;
+                    queue.ack(run.position, run.count);
+                });
                 if let Some((id, credit)) = credit {
                     queue.consumers.set_credit(id, credit);
                 }
@@ -131,11 +137,17 @@ impl Outstanding {
     pub(crate) fn settle(&self, how: Settle, also: impl FnOnce(&mut Queue)) {
         let Outstanding { position, count, queue, .. } = self;
         match how {
-            Settle::Reject if queue.settings.dead_letters.is_some() => {
+            Settle::Reject if queue.settings().dead_letters.is_some() => {
                 queue.bury(&[(*position, *count)], Reason::Rejected);
                 queue.change(also);
             }
             Settle::Ack | Settle::Reject => queue.change(|queue| {
+                // What the broker moves has no tag.
+                match (how, self.first_tag) {
+                    (Settle::Reject, _) => queue.gauges.counters.died.rejected += count,
+                    (_, 0) => {}
+                    _ => queue.gauges.counters.acked += count,
+                }
                 queue.ack(*position, *count);
                 also(queue);
             }),

@@ -234,7 +234,13 @@ impl Core {
                     Event::Ready { .. } => self.ready = true,
                     Event::Cancelled { .. } => self.cancelled = true,
                     // That there was something is all: who waits for it looks at the broker.
-                    Event::Relaxed | Event::Durable | Event::Blocked | Event::Unblocked | Event::Shutdown => {}
+                    Event::Relaxed
+                    | Event::Durable
+                    | Event::Blocked
+                    | Event::Unblocked
+                    | Event::Notice
+                    | Event::Shutdown
+                    | Event::VhostDeleted => {}
                 }
             }
         }

@@ -53,6 +53,11 @@ impl Found {
         self.exchanges.remove(&(vhost.to_string(), name.to_string()));
     }
 
+    pub(crate) fn forget_vhost(&mut self, name: &str) {
+        self.exchanges.retain(|(vhost, _), _| vhost != name);
+        self.producers.remove(name);
+    }
+
     pub(crate) fn take_queue(&mut self, id: QueueId) -> Option<Ring> {
         self.queues.remove(&id)
     }

@@ -58,7 +58,7 @@ pub(crate) fn commit(
 ) -> Result<Option<Waiting>, (Error, Vec<Settled>)> {
     let mut letters = Vec::new();
     for Settled { run, how } in &settled {
-        if *how == Settle::Reject && run.queue.settings.dead_letters.is_some() {
+        if *how == Settle::Reject && run.queue.settings().dead_letters.is_some() {
             run.queue.letters_for_rejected(run.position, run.count, &mut letters);
         }
     }
@@ -68,8 +68,9 @@ pub(crate) fn commit(
         Err(error) => return Err((error, settled)),
     };
     for Settled { run, how } in &mut settled {
-        if *how == Settle::Reject && run.queue.settings.dead_letters.is_some() {
-            *how = Settle::Ack;
+        if *how == Settle::Reject && run.queue.settings().dead_letters.is_some() {
+            // It is no acknowledgement of the client's.
+            (*how, run.first_tag) = (Settle::Ack, 0);
         }
     }
     let is_logged = |settled: &Settled| settled.run.queue.is_durable() && !settled.how.comes_back();
@@ -183,8 +184,13 @@ impl Effect {
                 held.route.append_in_any_case(&mut held.run, &held.notes, vhost, publisher);
             }
             Effect::Settle(settled) => settled.run.settle(settled.how, |_| ()),
-            Effect::Forget(Settled { run, .. }) => {
-                run.queue.change(|queue| queue.ack_logged(run.position, run.count));
+            Effect::Forget(Settled { run, how }) => {
+                run.queue.change(|queue| {
+                    if how == Settle::Ack && run.first_tag != 0 {
+                        queue.gauges.counters.acked += run.count;
+                    }
+                    queue.ack_logged(run.position, run.count);
+                });
             }
         }
     }

@@ -54,7 +54,7 @@ impl SharedQueue {
             also.take().into_iter().for_each(|also| also(queue));
         };
         let Some(vhost) = self.vhost.upgrade() else { return self.change(at_once) };
-        let rules = &self.settings;
+        let rules = self.settings();
         let is_plain = !rules.has_rules_for_returns() && !rules.counts_bytes();
         let is_done = |queue: &mut Queue| {
             let is_plain = is_plain && !queue.has_overdue();
@@ -70,7 +70,7 @@ impl SharedQueue {
         let how = Return { failed, now: vhost.timer().now(), chance: vhost.chance(), bytes };
         let mut dead = Vec::new();
         self.change(|queue| {
-            queue.come_back(position, count, &how, rules, &mut dead);
+            queue.come_back(position, count, &how, &rules, &mut dead);
             also.take().into_iter().for_each(|also| also(queue));
         });
         self.bury_all(&dead);
@@ -79,7 +79,7 @@ impl SharedQueue {
 
     /// What came back may be too much now.
     fn drop_returned_excess(self: &Arc<Self>) {
-        if self.settings.drops() {
+        if self.drops() {
             self.drop_excess();
         }
     }
@@ -87,13 +87,26 @@ impl SharedQueue {
     /// Of a queue as a start found it: lets happen what was left to be done, and counts what has to be counted.
     pub(super) fn settle_in(&self) {
         self.change(Queue::remind_overdue);
-        if self.settings.counts_bytes() {
-            let runs = self.state.lock().counted_runs();
+        if self.settings().counts_bytes() {
+            self.count_bytes();
+        }
+    }
+
+    /// Counts the bytes of what is ready or waits, as a queue with a limit for them has to. What comes and goes meanwhile
+    /// is counted by itself, except that what is gone before it was looked at counts too little: as long as there is
+    /// something like that it is tried again, a few times.
+    pub(super) fn count_bytes(&self) {
+        for _ in 0..3 {
+            let (runs, gone) = self.change(|queue| (queue.begin_bytes(), queue.gone()));
             let bytes = runs.iter().map(|(position, count)| self.body_bytes(*position, *count)).sum();
-            self.change(|queue| {
-                queue.set_bytes(bytes);
+            let settled = self.change(|queue| {
+                queue.end_bytes(bytes);
                 queue.release();
+                queue.gone() == gone
             });
+            if settled {
+                break;
+            }
         }
     }
 
@@ -166,8 +179,11 @@ impl SharedQueue {
 
     fn drop_own_excess(self: &Arc<Self>) {
         loop {
-            let mut excess = Vec::new();
-            let missing = self.change(|queue| queue.take_excess(&self.settings, &mut excess).err());
+            let (mut excess, settings) = (Vec::new(), self.settings());
+            if !settings.drops() {
+                return;
+            }
+            let missing = self.change(|queue| queue.take_excess(&settings, &mut excess).err());
             let runs: Vec<_> = excess.iter().map(|it| (it.position, u64::from(it.count))).collect();
             drop(excess);
             self.bury(&runs, Reason::MaxLength);
@@ -181,19 +197,20 @@ impl SharedQueue {
 
     /// Sends a publisher's messages, for which there is no room, to the dead-letter exchange.
     pub(crate) fn bury_refused(self: &Arc<Self>, run: &Run) {
-        let (mut runs, mut at) = (Vec::new(), 0);
+        let (mut runs, mut at, mut sent) = (Vec::new(), 0, 0);
         for _ in 0..run.count() {
             let (message, next) = run.at(at);
-            self.write_letter(&message, Reason::MaxLength, &mut runs);
+            sent += u64::from(self.write_letter(&message, Reason::MaxLength, &mut runs));
             at = next;
         }
+        self.count_letters(Reason::MaxLength, sent);
         if let Some(vhost) = self.vhost.upgrade() {
             move_now(&vhost, runs, Vec::new());
         }
     }
 
     fn bury_all(self: &Arc<Self>, dead: &[Dead]) {
-        if self.settings.counts_bytes() {
+        if self.settings().counts_bytes() {
             let counted = dead.iter().filter(|dead| dead.counted);
             let bytes = counted.map(|dead| self.body_bytes(dead.position, dead.count)).sum();
             self.change(|queue| queue.uncount(bytes));
@@ -207,11 +224,17 @@ impl SharedQueue {
     /// Sends handed-out messages to the dead-letter exchange, and forgets them: both or neither, also after a crash.
     /// Without one, or where it has no queue for them, they are only forgotten (RabbitMQ's rule).
     pub(crate) fn bury(self: &Arc<Self>, runs: &[(u64, u64)], reason: Reason) {
-        match self.settings.dead_letters {
-            Some(_) => self.move_all(runs, |message, out| self.write_letter(message, reason, out)),
-            None if runs.is_empty() => {}
+        match self.settings().dead_letters {
+            _ if runs.is_empty() => return,
+            Some(_) => {
+                let mut sent = 0;
+                self.move_all(runs, |message, out| sent += u64::from(self.write_letter(message, reason, out)));
+                self.count_letters(reason, sent);
+            }
             None => self.change(|queue| runs.iter().for_each(|&(position, count)| queue.ack(position, count))),
         }
+        let died = runs.iter().map(|(_, count)| count).sum();
+        self.state.lock().gauges.counters.died.count(reason, died);
     }
 
     /// Moves handed-out messages to where `target` says.
@@ -251,18 +274,27 @@ impl SharedQueue {
 
     /// Writes the letters for rejected messages.
     pub(super) fn letters_for_rejected(&self, position: u64, count: u64, runs: &mut Vec<Held>) {
-        let found = self.look_again(position, count, usize::MAX);
-        for_each(&found, |message| self.write_letter(message, Reason::Rejected, runs));
+        let (found, mut sent) = (self.look_again(position, count, usize::MAX), 0);
+        for_each(&found, |message| sent += u64::from(self.write_letter(message, Reason::Rejected, runs)));
+        self.count_letters(Reason::Rejected, sent);
+        self.state.lock().gauges.counters.died.rejected += count;
     }
 
-    fn write_letter(&self, message: &Message<'_>, reason: Reason, runs: &mut Vec<Held>) {
-        let (Some(target), Some(vhost)) = (&self.settings.dead_letters, self.vhost.upgrade()) else { return };
+    /// True if some queue takes the letter.
+    fn write_letter(&self, message: &Message<'_>, reason: Reason, runs: &mut Vec<Held>) -> bool {
+        let settings = self.settings();
+        let (Some(target), Some(vhost)) = (&settings.dead_letters, self.vhost.upgrade()) else { return false };
         let letter = letter(message, &self.name, reason, target, vhost.seconds());
-        let Some(route) = vhost.route_letter(target.exchange(), &letter) else { return };
+        let Some(route) = vhost.route_letter(target.exchange(), &letter) else { return false };
         let Letter { route: names, properties, .. } = &letter;
         let delay = if route.delays() { delay_of(letter.headers.as_table()) } else { None };
         let write = |run: &mut Run| run.push(names, properties, message.body, message.persistent);
         push(runs, route, write, message.persistent, None, delay);
+        true
+    }
+
+    fn count_letters(&self, reason: Reason, letters: u64) {
+        self.state.lock().gauges.counters.dead_lettered.count(reason, letters);
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a durable broker has beside one in memory: the store, and which queue has which id in it.
 
+use super::meters::DiskMeter;
 use super::{Broker, Inner, QueueDeclare, SharedQueue, VirtualHost};
 use crate::dedup::Point;
 use crate::error::Error;
@@ -33,12 +34,13 @@ pub(crate) struct Durable {
     overflow: Overflow,
     /// What is damaged is given up.
     accept_loss: bool,
+    pub(super) meter: Arc<DiskMeter>,
 }
 
 impl Durable {
-    pub(super) fn new(store: Store, accept_loss: bool) -> Durable {
+    pub(super) fn new(store: Store, accept_loss: bool, meter: Arc<DiskMeter>) -> Durable {
         let overflow = Overflow::new(store.files.disk.clone());
-        Durable { store, queues: RwLock::default(), reports: Mutex::default(), overflow, accept_loss }
+        Durable { store, queues: RwLock::default(), reports: Mutex::default(), overflow, accept_loss, meter }
     }
 
     /// Writes and syncs what is pending.
@@ -81,6 +83,15 @@ impl Durable {
 
     pub(super) fn write_vhost(&self, name: &str) {
         self.store.log.change(&Change::Vhost(name));
+    }
+
+    pub(super) fn write_vhost_deleted(&self, name: &str) {
+        #[cfg(feature = "mutants")]
+        if crate::mutants::is_on(crate::mutants::Mutant::VhostStays) {
+            return;
+        }
+        self.store.log.change(&Change::VhostDeleted(name));
+        self.store.log.kick();
     }
 
     /// Asks for [`crate::Event::Durable`] when a record may be confirmed; false if it may already.
@@ -139,7 +150,14 @@ impl Broker {
         suspicious: bool,
     ) -> Result<(), OpenError> {
         let Some(durable) = &self.inner.durable else { return Ok(()) };
-        contents.vhosts.iter().for_each(|name| self.create_vhost(name));
+        for name in &contents.vhosts {
+            self.create_vhost(name);
+        }
+        if contents.vhosts.is_empty() {
+            self.create_vhost("/");
+        }
+        *self.inner.entries.write() = std::mem::take(&mut contents.entries);
+        self.inner.vhosts.read().values().for_each(|vhost| vhost.restore_policies());
         self.restore_exchanges(&mut contents)?;
         for ((vhost_name, name), found) in std::mem::take(&mut contents.queues) {
             let Some(vhost) = self.vhost(&vhost_name) else { continue };
@@ -164,22 +182,26 @@ impl Broker {
             let table = arguments.as_table();
             let declare = QueueDeclare { name: &name, durable: true, exclusive: false, auto_delete, arguments: table };
             let name: Arc<str> = name.as_str().into();
-            let state = Queue::restore(vhost.account.clone(), found.id, restored);
-            let handle = vhost.share_queue(name.clone(), found.id, declare, state);
+            let mut state = Queue::restore(vhost.account.clone(), found.id, restored);
+            state.note_found((vhost.environment.now)());
+            let applied = vhost.topology.read().policies_of_queue(&name, table);
+            let handle = vhost.share_queue(name.clone(), found.id, declare, applied.clone(), state);
             handle.damaged.store(damaged, Ordering::Relaxed);
             vhost.watch(&handle);
             if let Some(ring) = contents.seen.take_queue(found.id) {
                 vhost.dedup().lock().restore(Point::Queue(found.id), ring);
             }
             let (id, durable, owner) = (found.id, true, None);
-            let record = QueueRecord { name, id, durable, auto_delete, owner, arguments, handle };
+            let record = QueueRecord { name, id, durable, auto_delete, owner, arguments, applied, handle };
             let handle = record.handle.clone();
             vhost.restore(|topology| topology.insert_queue(record))?;
             if !damaged {
                 handle.settle_in();
             }
         }
-        for vhost in self.inner.vhosts.read().values() {
+        let vhosts: Vec<_> = self.inner.vhosts.read().values().cloned().collect();
+        vhosts.iter().for_each(|vhost| vhost.restore_paused(self));
+        for vhost in vhosts {
             vhost.restore_delay_queues()?;
             recovery.queues += vhost.topology.read().handles().len() as u64;
         }
@@ -357,7 +379,7 @@ impl View for Inner {
             say(&Change::Vhost(name))?;
             vhost.topology.read().say(say)?;
         }
-        Ok(())
+        self.say_entries(say)
     }
 
     fn seen(&self, say: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {

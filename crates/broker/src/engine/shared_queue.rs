@@ -1,19 +1,21 @@
 //! A queue behind its lock, and the way from it to the log.
 
 use super::durable::Durable;
-use super::{QueueStatus, VirtualHost};
+use super::{Environment, QueueStatus, VirtualHost};
 use crate::consumers::Wakes;
 use crate::error::{Error, Result};
 use crate::log::{QueueId, is_damage};
 use crate::mailbox::Event;
 use crate::message::Block;
 use crate::overflow::Overflow;
+use crate::policy::Applied;
 use crate::queue::{Delivery, Missing, Queue, Wanted};
 use crate::settings::Settings;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Instant;
 
 /// Looks at a queue's lock before a thread is parked: about 20 us.
 const SPINS: u32 = 1000;
@@ -29,11 +31,15 @@ pub struct SharedQueue {
     pub(crate) id: QueueId,
     /// The broker's timer knows it by this: its id, if it has one.
     pub(crate) number: QueueId,
-    /// What its arguments ask for.
-    pub(crate) settings: Settings,
+    /// What its arguments and policies ask for.
+    pub(super) settings: RwLock<Arc<Settings>>,
+    /// Whether it drops its oldest messages, and ends without use: so by its settings, for whoever asks often.
+    pub(super) drops: AtomicBool,
+    pub(super) leased: AtomicBool,
     /// When it was used, in milliseconds since 1970; told only if it ends without use.
     pub(super) used: AtomicU64,
     pub(super) vhost: Weak<VirtualHost>,
+    pub(super) environment: Arc<Environment>,
     /// Messages of it are damaged on disk: nothing is published to it or consumed from it.
     pub(super) damaged: AtomicBool,
     pub(super) durable: Option<Arc<Durable>>,
@@ -41,6 +47,22 @@ pub struct SharedQueue {
 }
 
 impl SharedQueue {
+    /// What its arguments and policies ask for now.
+    pub(crate) fn settings(&self) -> Arc<Settings> {
+        self.settings.read().clone()
+    }
+
+    /// Its oldest messages are dropped when there are too many.
+    #[inline]
+    pub(crate) fn drops(&self) -> bool {
+        self.drops.load(Ordering::Relaxed)
+    }
+
+    /// The policies that count for it.
+    pub fn policies(&self) -> Applied {
+        self.settings.read().applied.clone()
+    }
+
     /// Changes the queue, lets it grant what became ready, and wakes who was granted something.
     pub(crate) fn change<R>(&self, change: impl FnOnce(&mut Queue) -> R) -> R {
         let mut wakes = Wakes::new();
@@ -65,19 +87,24 @@ impl SharedQueue {
     /// As [`SharedQueue::change`], with the wake-ups left to the caller.
     pub(crate) fn change_quietly<R>(&self, change: impl FnOnce(&mut Queue) -> R, wakes: &mut Wakes) -> R {
         let mut queue = self.lock();
-        let Some(durable) = &self.durable else {
-            let result = change(&mut queue);
-            self.note_times(&mut queue);
-            queue.dispatch(wakes);
-            return result;
-        };
-        queue.set_written(durable.store.log.written());
+        let (measured, next) = (queue.gauges.cost.begin().then(Instant::now), queue.next_position());
+        if let Some(durable) = &self.durable {
+            queue.set_written(durable.store.log.written());
+        }
         let result = change(&mut queue);
-        if let Some(journal) = queue.take_journal() {
+        if let Some(durable) = &self.durable
+            && let Some(journal) = queue.take_journal()
+        {
             durable.write_journal(self.id, journal);
+        }
+        if queue.next_position() != next {
+            queue.note_arrival(next, (self.environment.now)());
         }
         self.note_times(&mut queue);
         queue.dispatch(wakes);
+        if let Some(begun) = measured {
+            queue.gauges.cost.end(begun.elapsed().as_nanos() as u64);
+        }
         result
     }
 
@@ -133,7 +160,8 @@ impl SharedQueue {
         }
     }
 
-    fn read(&self, wanted: &Wanted) -> std::result::Result<Arc<Block>, String> {
+    /// Reads the messages of a segment. Called without its lock.
+    pub(super) fn read(&self, wanted: &Wanted) -> std::result::Result<Arc<Block>, String> {
         let account = self.state.lock().account().clone();
         match (&wanted.overflow, &self.durable) {
             (Some(extent), _) => {
@@ -229,6 +257,21 @@ impl SharedQueue {
             }
         }
         found
+    }
+
+    /// A get has found nothing.
+    pub(crate) fn count_get_empty(&self) {
+        self.state.lock().gauges.counters.get_empty += 1;
+    }
+
+    /// So many messages were moved to other queues.
+    pub(super) fn count_moved(&self, messages: u64) {
+        self.state.lock().gauges.counters.moved += messages;
+    }
+
+    /// So many messages were refused.
+    pub(crate) fn count_refused(&self, messages: u64) {
+        self.state.lock().gauges.counters.refused += messages;
     }
 
     pub(super) fn status(&self) -> QueueStatus {

@@ -3,20 +3,24 @@
 use super::dedup::SharedDedup;
 use super::durable::Durable;
 use super::timer::Timer;
-use super::{Environment, QueueDeclare, QueueStatus, SharedQueue};
+use super::{Broker, Environment, Inner, QueueDeclare, QueueStatus, SharedQueue};
 use crate::arguments;
+use crate::counters::QueueCounters;
 use crate::dead_letter::Letter;
 use crate::dedup::Point;
+use crate::entries::Entries;
 use crate::error::{Error, Result};
 use crate::log::QueueId;
 use crate::mailbox::Event;
 use crate::message::Account;
+use crate::policy::Applied;
 use crate::publisher::Route;
 use crate::queue::Queue;
 use crate::routing::Destination;
 use crate::settings::Settings;
 use crate::topology::{
-    ExchangeDeclare, QueueRecord, Routed, SessionId, Topology, check_not_default, check_not_reserved, delay_queue,
+    ExchangeDeclare, NOBODY, QueueRecord, Routed, SessionId, Topology, check_not_default, check_not_reserved,
+    delay_queue,
 };
 use leveret_wire::properties::Properties;
 use leveret_wire::table::{FieldTable, Table};
@@ -29,6 +33,7 @@ use std::sync::{Arc, Weak};
 pub struct VirtualHost {
     /// For its queues, whose dead letters come back to it.
     pub(super) own: Weak<VirtualHost>,
+    pub(super) broker: Weak<Inner>,
     pub(super) name: Arc<str>,
     pub(super) topology: RwLock<Topology<Arc<SharedQueue>>>,
     /// The topology's, to be read without its lock.
@@ -38,12 +43,26 @@ pub struct VirtualHost {
     pub(super) timer: Arc<Timer>,
     pub(crate) durable: Option<Arc<Durable>>,
     pub(super) dedup: SharedDedup,
+    /// What was counted in queues that are gone.
+    pub(super) retired: Mutex<QueueCounters>,
+    /// The broker's, for its policies.
+    pub(super) entries: Arc<RwLock<Entries>>,
+    /// One policy takes effect after the other.
+    pub(super) policing: Mutex<()>,
+    /// It was deleted.
+    pub(super) closed: AtomicBool,
 }
 
 impl VirtualHost {
     /// Its name.
     pub fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    /// The broker that it is of; 404 if that is gone.
+    pub(super) fn broker(&self) -> Result<Broker> {
+        let inner = self.broker.upgrade();
+        inner.map(|inner| Broker { inner }).ok_or_else(|| Error::channel(404, "the broker has ended"))
     }
 
     pub(crate) fn account(&self) -> &Account {
@@ -91,7 +110,22 @@ impl VirtualHost {
         }
     }
 
-    fn delete_all(&self, queues: &[Arc<SharedQueue>]) {
+    /// Ends with everything in it, and lets the log know; its queues are still to be deleted.
+    pub(super) fn close(&self) -> Vec<Arc<SharedQueue>> {
+        let queues = self.change(|topology| {
+            let queues = topology.close();
+            // Before the log is told: behind this, no record tells of what was seen here.
+            self.dedup.lock().close();
+            if let Some(durable) = &self.durable {
+                durable.write_vhost_deleted(&self.name);
+            }
+            queues
+        });
+        self.closed.store(true, Ordering::Release);
+        queues
+    }
+
+    pub(super) fn delete_all(&self, queues: &[Arc<SharedQueue>]) {
         for queue in queues {
             // Nothing is refused: there is no condition.
             let _ = self.delete_queue_if(queue, |_| Ok(()));
@@ -197,10 +231,11 @@ impl VirtualHost {
             Some(_) => Queue::durable(self.account.clone(), id),
             None => Queue::new(self.account.clone()),
         };
-        let handle = self.share_queue(name.clone(), id, declare, state);
+        let applied = topology.policies_of_queue(&name, declare.arguments);
+        let handle = self.share_queue(name.clone(), id, declare, applied.clone(), state);
         let (durable, auto_delete) = (declare.durable, declare.auto_delete);
         let arguments = FieldTable::from(declare.arguments);
-        let record = QueueRecord { name, id, durable, auto_delete, owner, arguments, handle: handle.clone() };
+        let record = QueueRecord { name, id, durable, auto_delete, owner, arguments, applied, handle: handle.clone() };
         topology.insert_queue(record)?;
         self.watch(&handle);
         Ok(handle)
@@ -212,9 +247,10 @@ impl VirtualHost {
         name: Arc<str>,
         id: QueueId,
         declare: QueueDeclare<'_>,
+        applied: Applied,
         mut state: Queue,
     ) -> Arc<SharedQueue> {
-        let settings = Settings::from_arguments(declare.arguments);
+        let settings = Settings::new(declare.arguments, applied);
         let number = if id == 0 { self.timer.next_number() } else { id };
         state.configure(number, &settings);
         Arc::new(SharedQueue {
@@ -222,9 +258,12 @@ impl VirtualHost {
             auto_delete: declare.auto_delete,
             id,
             number,
-            settings,
+            drops: AtomicBool::new(settings.drops()),
+            leased: AtomicBool::new(settings.expires.is_some()),
+            settings: RwLock::new(Arc::new(settings)),
             used: AtomicU64::new(0),
             vhost: self.own.clone(),
+            environment: self.environment.clone(),
             damaged: AtomicBool::new(false),
             durable: self.durable.clone().filter(|_| id != 0),
             state: Mutex::new(state),
@@ -283,6 +322,14 @@ impl VirtualHost {
         Ok(queue)
     }
 
+    /// Drops the ready messages of a queue, and those that wait; returns how many were ready.
+    ///
+    /// # Errors
+    /// 404, 405 and 406 as in every use of a queue by one who has no session.
+    pub fn purge(&self, queue: &str) -> Result<u64> {
+        self.purge_queue(queue, NOBODY)
+    }
+
     /// Drops a queue's ready messages; returns how many.
     pub(crate) fn purge_queue(&self, name: &str, session: SessionId) -> Result<u64> {
         Ok(self.queue(name, session)?.change(Queue::purge))
@@ -322,11 +369,15 @@ impl VirtualHost {
                 durable.remove_queue(queue.id);
             }
             self.timer.remove_queue(queue.number);
+            *self.retired.lock() += state.gauges.counters;
             let (ready, remains) = state.delete();
             Ok((ready, remains, state.consumers.drain()))
         })?;
-        if queue.settings.dedup.is_some() {
+        if queue.settings().dedup.is_some() {
             self.dedup.lock().remove(Point::Queue(queue.number));
+        }
+        if queue.is_durable() {
+            self.forget_paused(queue);
         }
         drop(remains);
         for (mailbox, event) in orphans {

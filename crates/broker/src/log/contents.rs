@@ -8,13 +8,16 @@ use super::record::{REQUEUED, REQUEUED_BEFORE, SEEN, Stretch, TIMES, TIMES_FILES
 use super::record::{decode_delivered, decode_requeued_before, decode_stretches};
 use super::writer::Place;
 use crate::dedup::Found as SeenFound;
+use crate::entries::Entries;
 use crate::queue::{FileSpan, Restored};
 use crate::routing::Destination;
 use crate::runs::{Counts, Runs};
+use crate::settings::DELAYS_FOR;
 use crate::times::{self, Packed, Time, What};
 use leveret_wire::table::FieldTable;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Everything that was found.
 #[derive(Debug, Default)]
@@ -36,6 +39,7 @@ pub(crate) struct Contents {
     times_known: Lsn,
     /// Keys of messages, and how far producers have come.
     pub(crate) seen: SeenFound,
+    pub(crate) entries: Entries,
 }
 
 /// The address of what is in a checkpoint: none in the log.
@@ -172,6 +176,8 @@ impl Contents {
         let key = |vhost: &str, name: &str| (vhost.to_string(), name.to_string());
         match change {
             Change::Vhost(name) => drop(self.vhosts.insert(name.to_string())),
+            Change::VhostDeleted(name) => self.forget_vhost(name),
+            Change::Entry { table, key, value } => self.entries.set(table, key, value.map(Arc::from)),
             Change::Exchange { vhost, name, kind, auto_delete, internal, arguments } => {
                 let (kind, arguments) = (kind.to_string(), arguments.into());
                 self.exchanges.insert(key(vhost, name), ExchangeFound { kind, auto_delete, internal, arguments });
@@ -220,11 +226,24 @@ impl Contents {
         }
     }
 
+    /// What comes behind this is another one's. What is known of the queues' messages stays: they may be queues of that
+    /// one, which a checkpoint has told of and whose declarations are still to come.
+    fn forget_vhost(&mut self, name: &str) {
+        self.vhosts.remove(name);
+        self.exchanges.retain(|(vhost, _), _| vhost != name);
+        self.bindings.retain(|(vhost, _), _| vhost != name);
+        self.queues.retain(|(vhost, _), _| vhost != name);
+        self.names.retain(|_, (vhost, _)| vhost != name);
+        self.seen.forget_vhost(name);
+        self.entries.forget_vhost(name);
+    }
+
     /// Takes what is to happen to messages at times. If there are several at which a message is tried again, it has come
     /// back since the others: only the last that was said counts, also before what is in files.
     pub(crate) fn take_times(&mut self) -> (Packed, Renewed) {
         let times = std::mem::take(&mut self.times);
-        let retries = |queue: &&QueueFound| queue.arguments.get("x-delayed-retry-min").is_some();
+        // By arguments or policies, which may have been others. Only what belongs to an exchange waits for another reason.
+        let retries = |queue: &&QueueFound| queue.arguments.get(DELAYS_FOR).is_none();
         let retries: BTreeSet<QueueId> = self.queues.values().filter(retries).map(|queue| queue.id).collect();
         let tries_again = |time: &Time| time.what == What::Wake && retries.contains(&time.queue);
         let mut again: Vec<Time> = times.iter().filter(tries_again).collect();

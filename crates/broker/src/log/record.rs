@@ -23,6 +23,8 @@ const UNBOUND: u8 = 14;
 pub(crate) const TIMES: u8 = 15;
 pub(crate) const SEEN: u8 = 16;
 pub(crate) const REQUEUED_BEFORE: u8 = 17;
+const ENTRY: u8 = 18;
+const VHOST_DELETED: u8 = 19;
 pub(crate) const CHECKPOINT: u8 = 32;
 pub(crate) const QUEUE_STATE: u8 = 33;
 pub(crate) const TIMES_FILES: u8 = 34;
@@ -209,16 +211,41 @@ pub(crate) fn decode_times_files(meta: &[u8]) -> Option<(Lsn, impl Iterator<Item
     files.len().is_multiple_of(24).then(|| (u64_at(known, 0), files.chunks_exact(24).map(file)))
 }
 
-/// A change of a virtual host's durable topology.
+/// A change of durable topology, or of an entry beside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Change<'a> {
     Vhost(&'a str),
-    Exchange { vhost: &'a str, name: &'a str, kind: &'a str, auto_delete: bool, internal: bool, arguments: Table<'a> },
-    ExchangeDeleted { vhost: &'a str, name: &'a str },
-    Queue { id: QueueId, vhost: &'a str, name: &'a str, auto_delete: bool, arguments: Table<'a> },
-    QueueDeleted { id: QueueId },
+    VhostDeleted(&'a str),
+    Exchange {
+        vhost: &'a str,
+        name: &'a str,
+        kind: &'a str,
+        auto_delete: bool,
+        internal: bool,
+        arguments: Table<'a>,
+    },
+    ExchangeDeleted {
+        vhost: &'a str,
+        name: &'a str,
+    },
+    Queue {
+        id: QueueId,
+        vhost: &'a str,
+        name: &'a str,
+        auto_delete: bool,
+        arguments: Table<'a>,
+    },
+    QueueDeleted {
+        id: QueueId,
+    },
     Binding(Bound<'a>),
     Unbound(Bound<'a>),
+    /// Without a value it is deleted.
+    Entry {
+        table: &'a str,
+        key: &'a str,
+        value: Option<&'a [u8]>,
+    },
 }
 
 /// A binding.
@@ -238,6 +265,10 @@ impl<'a> Change<'a> {
             Change::Vhost(name) => {
                 put_str(out, name);
                 VHOST
+            }
+            Change::VhostDeleted(name) => {
+                put_str(out, name);
+                VHOST_DELETED
             }
             Change::Exchange { vhost, name, kind, auto_delete, internal, arguments } => {
                 [vhost, name, kind].iter().for_each(|text| put_str(out, text));
@@ -268,6 +299,14 @@ impl<'a> Change<'a> {
                 bound.encode(out);
                 UNBOUND
             }
+            Change::Entry { table, key, value } => {
+                [table, key].iter().for_each(|text| put_str(out, text));
+                out.push(u8::from(value.is_none()));
+                let value = value.unwrap_or_default();
+                put32(out, [value.len() as u32]);
+                out.extend_from_slice(value);
+                ENTRY
+            }
         }
     }
 
@@ -276,6 +315,7 @@ impl<'a> Change<'a> {
         let mut fields = Fields(meta);
         let change = match kind {
             VHOST => Change::Vhost(fields.text()?),
+            VHOST_DELETED => Change::VhostDeleted(fields.text()?),
             EXCHANGE => {
                 let (vhost, name, kind, flags) = (fields.text()?, fields.text()?, fields.text()?, fields.u8()?);
                 let (auto_delete, internal) = (flags & 1 != 0, flags & 2 != 0);
@@ -289,6 +329,12 @@ impl<'a> Change<'a> {
             QUEUE_DELETED => Change::QueueDeleted { id: fields.u64()? },
             BINDING => Change::Binding(Bound::decode(&mut fields)?),
             UNBOUND => Change::Unbound(Bound::decode(&mut fields)?),
+            ENTRY => {
+                let (table, key, deleted) = (fields.text()?, fields.text()?, fields.u8()? & 1 != 0);
+                let length = u32_at(fields.bytes(4)?, 0) as usize;
+                let value = fields.bytes(length)?;
+                Change::Entry { table, key, value: (!deleted).then_some(value) }
+            }
             _ => return None,
         };
         fields.0.is_empty().then_some(change)
@@ -469,6 +515,9 @@ mod tests {
             Change::QueueDeleted { id: 9 },
             Change::Binding(bound(Destination::Queue("q".into()))),
             Change::Unbound(bound(Destination::Exchange("e".into()))),
+            Change::VhostDeleted("/"),
+            Change::Entry { table: "policy:/", key: "p", value: Some(b"{}") },
+            Change::Entry { table: "policy:/", key: "p", value: None },
         ];
         for change in changes {
             let mut meta = Vec::new();

@@ -4,6 +4,7 @@
 mod consuming;
 mod disk;
 mod ending;
+mod entries;
 mod example;
 mod executor;
 mod publishing;
