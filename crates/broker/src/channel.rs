@@ -5,8 +5,10 @@
 
 mod publish;
 mod settle;
+mod status;
 mod transaction;
 
+pub use self::status::ChannelStatus;
 use self::transaction::Transaction;
 use crate::consumers::{ConsumerId, Identity, UNLIMITED};
 use crate::counters::ChannelCounters;

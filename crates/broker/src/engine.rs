@@ -342,7 +342,6 @@ impl Broker {
             dedup: SharedDedup::new(name.clone(), self.inner.limits.max_producers, self.inner.seed),
             retired: Mutex::default(),
             closed: AtomicBool::new(false),
-            retired: Mutex::default(),
         });
         vhosts.insert(name, vhost);
         true
@@ -455,6 +454,22 @@ impl Broker {
             (false, true) => "low on disk",
             _ => "low on memory",
         }
+    }
+
+    /// More memory is used by messages than publishers may use.
+    pub fn is_short_of_memory(&self) -> bool {
+        let max = self.inner.limits.max_memory;
+        self.memory_used() > if self.is_blocked() { max / 10 * 9 } else { max }
+    }
+
+    /// There is less room on the disk of the data directory than there has to be.
+    pub fn is_disk_full(&self) -> bool {
+        self.inner.disk_full.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that are free on the disk of the data directory; `None` without one, or if the system does not tell.
+    pub fn disk_free(&self) -> Option<u64> {
+        self.inner.durable.as_ref()?.store.files.disk.free().ok()
     }
 
     /// Publishers are blocked because memory or disk runs out.

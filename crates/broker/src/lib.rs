@@ -103,7 +103,7 @@ mod topology;
 mod unacked;
 
 pub use arguments::has_effect;
-pub use channel::{Channel, Consume, Pulled, REPLY_TO, Settle};
+pub use channel::{Channel, ChannelStatus, Consume, Pulled, REPLY_TO, Settle};
 pub use client::{Client, ClientError, Confirm, Content, Message, Subscription, Transaction, Wait};
 pub use counters::{ChannelCounters, Deaths, ExchangeCounters, QueueCounters};
 pub use engine::{

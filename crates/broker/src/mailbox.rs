@@ -29,6 +29,8 @@ pub enum Event {
     Blocked,
     /// Publishers may go on.
     Unblocked,
+    /// Whoever owns the session has left word for it in a place of their own: look there. The broker never says so.
+    Notice,
     /// Close with CONNECTION_FORCED (320): the broker stops.
     Shutdown,
     /// Close with CONNECTION_FORCED (320): the session's virtual host was deleted.

@@ -8,7 +8,7 @@
 //! The shop itself needs no socket. It makes an invoice of each order, so that neither is ever lost or doubled.
 
 use leveret_broker::{Broker, Client, ClientError};
-use leveret_server::{ServerLimits, Users, serve_amqp};
+use leveret_server::{Server, ServerLimits, Users, serve_amqp};
 use std::error::Error;
 use std::path::Path;
 use std::time::Duration;
@@ -41,15 +41,16 @@ pub async fn run(
     let client = broker.connect();
     client.declare_queue("orders")?;
     client.declare_queue("invoices")?;
-    let mut users = Users::default();
-    users.add_with_all_rights("shop", "secret", "/");
+    let users = Users::new();
+    users.add_with_all_rights("shop", "secret", "/")?;
+    let server = Server::new(broker.clone(), users, ServerLimits::default());
 
     let work = tokio::spawn(make_invoices(client));
     let stop = async {
         stop.await;
         DRAIN
     };
-    serve_amqp(vec![listener], broker.clone(), users, ServerLimits::default(), stop).await;
+    serve_amqp(vec![listener], server, stop).await;
 
     // It writes to the disk, which is not for a thread that serves others.
     let closed = tokio::task::spawn_blocking(move || broker.shut_down()).await?;

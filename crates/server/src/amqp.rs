@@ -12,14 +12,13 @@ mod methods;
 mod output;
 mod parking;
 
-use crate::auth::Users;
-use crate::limits::ServerLimits;
+use crate::server::Server;
 use connection::Connection;
 use leveret_broker::{Broker, Event};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -32,28 +31,21 @@ const LOOK: Duration = Duration::from_millis(100);
 /// How long connections may take to close when the log has failed: nothing good comes from waiting.
 const DRAIN_FAILED: Duration = Duration::from_millis(500);
 
-/// Serves AMQP 0-9-1 on these sockets, in the runtime of tokio that it is called in. `users` may log in, to the virtual
-/// hosts that they are allowed to.
+/// Serves AMQP 0-9-1 on these sockets, in the runtime of tokio that it is called in. The server's users may log in, to the
+/// virtual hosts that they are allowed to.
 ///
 /// It ends when `stop` does, which says how long clients may then take to close, or when the broker's log has failed
 /// ([`Broker::failure`]). It returns when all connections are closed, or that time is over. The broker is not shut down
 /// by it.
-pub async fn serve_amqp(
-    listeners: Vec<TcpListener>,
-    broker: Broker,
-    users: Users,
-    limits: ServerLimits,
-    stop: impl Future<Output = Duration>,
-) {
-    let shared = Arc::new(Shared::new(broker.clone(), users, limits));
+pub async fn serve_amqp(listeners: Vec<TcpListener>, server: Arc<Server>, stop: impl Future<Output = Duration>) {
     let (stopped, stopping) = watch::channel(None);
     let mut tasks = tokio::task::JoinSet::new();
     for listener in listeners {
-        tasks.spawn(listen(listener, shared.clone(), stopping.clone()));
+        tasks.spawn(listen(listener, server.clone(), stopping.clone()));
     }
     let drain = tokio::select! {
         drain = stop => drain,
-        why = watch_broker(&broker) => {
+        why = watch_broker(&server.broker) => {
             error!("the log has failed, all connections are closed: {why}");
             DRAIN_FAILED
         }
@@ -77,27 +69,9 @@ async fn watch_broker(broker: &Broker) -> String {
 /// When the broker stops: how long connections may take to answer connection.close. `None` as long as it runs.
 pub type Stop = watch::Receiver<Option<Duration>>;
 
-/// What every connection shares.
-#[derive(Debug)]
-pub struct Shared {
-    /// The broker behind the sockets.
-    pub broker: Broker,
-    /// Who may log in, and what they may do.
-    pub users: Users,
-    /// Limits of the protocol.
-    pub limits: ServerLimits,
-    connections: AtomicUsize,
-}
-
-impl Shared {
-    /// State for a server without connections.
-    pub fn new(broker: Broker, users: Users, limits: ServerLimits) -> Shared {
-        Shared { broker, users, limits, connections: AtomicUsize::new(0) }
-    }
-}
-
 /// Accepts connections until the broker stops; then closes them and waits until they are gone.
-async fn listen(listener: TcpListener, shared: Arc<Shared>, mut stop: Stop) {
+async fn listen(listener: TcpListener, server: Arc<Server>, mut stop: Stop) {
+    let _listed = listener.local_addr().ok().map(|address| server.listens("amqp", address));
     // Each connection holds a sender; when the last is gone, the receiver knows.
     let (alive, mut all_gone) = tokio::sync::mpsc::channel::<()>(1);
     let drain = loop {
@@ -106,7 +80,7 @@ async fn listen(listener: TcpListener, shared: Arc<Shared>, mut stop: Stop) {
             drain = stop.wait_for(Option::is_some) => break drain.ok().and_then(|drain| *drain).unwrap_or_default(),
         };
         match accepted {
-            Ok((stream, peer)) => accept(stream, peer, &shared, alive.clone(), stop.clone()),
+            Ok((stream, peer)) => accept(stream, peer, &server, alive.clone(), stop.clone()),
             Err(error) => {
                 // Typically no file descriptors left; those that go free some.
                 warn!(%error, "cannot accept a connection; trying again in 100 ms");
@@ -115,53 +89,53 @@ async fn listen(listener: TcpListener, shared: Arc<Shared>, mut stop: Stop) {
         }
     };
     drop((listener, alive));
-    shared.broker.broadcast(Event::Shutdown);
+    server.broker.broadcast(Event::Shutdown);
     if tokio::time::timeout(drain, all_gone.recv()).await.is_err() {
-        warn!(left = shared.connections.load(Ordering::Relaxed), "connections did not close in time");
+        warn!(left = server.connections.load(Ordering::Relaxed), "connections did not close in time");
     }
 }
 
-fn accept(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>, alive: tokio::sync::mpsc::Sender<()>, stop: Stop) {
-    let open = shared.connections.fetch_add(1, Ordering::Relaxed);
-    let guard = Guard { shared: shared.clone(), _alive: alive };
-    if open >= shared.limits.max_connections {
-        warn!(%peer, limit = shared.limits.max_connections, "connection refused: max_connections is reached");
+fn accept(stream: TcpStream, peer: SocketAddr, server: &Arc<Server>, alive: tokio::sync::mpsc::Sender<()>, stop: Stop) {
+    let open = server.connections.fetch_add(1, Ordering::Relaxed);
+    let guard = Guard { server: server.clone(), _alive: alive };
+    if open >= server.limits.max_connections {
+        warn!(%peer, limit = server.limits.max_connections, "connection refused: max_connections is reached");
         return;
     }
     let span = tracing::info_span!("connection", %peer);
-    let shared = shared.clone();
+    let server = server.clone();
     let run = async move {
         let _guard = guard;
-        serve(stream, peer, &shared, stop).await;
+        serve(stream, peer, &server, stop).await;
     };
     tokio::spawn(run.instrument(span));
 }
 
 /// Counts a connection out when its task ends, however it ends.
 struct Guard {
-    shared: Arc<Shared>,
+    server: Arc<Server>,
     _alive: tokio::sync::mpsc::Sender<()>,
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+        self.server.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-async fn serve(mut stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>, mut stop: Stop) {
+async fn serve(mut stream: TcpStream, peer: SocketAddr, server: &Arc<Server>, mut stop: Stop) {
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "cannot set TCP_NODELAY");
     }
-    let limit = shared.limits.handshake;
+    let limit = server.limits.handshake;
     let handshake = tokio::select! {
-        result = tokio::time::timeout(limit, handshake::run(&mut stream, peer, shared)) => result,
+        result = tokio::time::timeout(limit, handshake::run(&mut stream, peer, server)) => result,
         _ = stop.wait_for(Option::is_some) => return,
     };
     match handshake {
         Ok(Ok(opened)) => {
             info!(user = opened.user(), vhost = &**opened.vhost_name(), "connection opened");
-            match begin(stream, shared, opened, &stop).await {
+            match begin(stream, server, opened, &stop).await {
                 Ok(()) => info!("connection closed"),
                 Err(error) => info!(%error, "connection lost"),
             }
@@ -175,11 +149,11 @@ async fn serve(mut stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>, mu
 /// Serves an open connection. On the heap, so that a task that is still shaking hands is small.
 fn begin(
     stream: TcpStream,
-    shared: &Arc<Shared>,
+    server: &Arc<Server>,
     opened: handshake::Opened,
     stop: &Stop,
 ) -> Pin<Box<impl Future<Output = std::io::Result<()>> + use<>>> {
-    let connection = Connection::new(stream, shared.clone(), opened);
+    let connection = Connection::new(stream, server.clone(), opened);
     // It may have opened just behind the broadcast of the end.
     if stop.borrow().is_some() {
         connection.session.mailbox().post(Event::Shutdown);

@@ -19,6 +19,7 @@ mod listing;
 mod messages;
 mod node;
 mod openapi;
+mod operations;
 mod overview;
 mod permissions;
 mod port;
@@ -41,6 +42,7 @@ use self::rates::Rates;
 use crate::server::Server;
 use axum::Router;
 use axum::body::{Body, Bytes};
+use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{ConnectInfo, RawPathParams, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
@@ -84,6 +86,11 @@ impl Api {
         api
     }
 
+    /// No request is begun any more.
+    pub fn stop(&self) {
+        self.working.close();
+    }
+
     /// All its paths.
     pub fn router(&self) -> Router {
         self.router.get().cloned().unwrap_or_default()
@@ -108,7 +115,7 @@ fn router(api: &Arc<Api>) -> Router {
             let Ok(filter) = MethodFilter::try_from(endpoint.method.clone()) else { continue };
             let filter = if endpoint.method == Method::GET { filter.or(MethodFilter::HEAD) } else { filter };
             let endpoint = Arc::new(endpoint.clone());
-            let handler = move |state: State<Arc<Api>>, path: RawPathParams, request: Request| {
+            let handler = move |state: State<Arc<Api>>, path: Path, request: Request| {
                 handle(state.0, endpoint.clone(), path, request)
             };
             at_path = at_path.merge(on(filter, handler));
@@ -147,10 +154,17 @@ async fn nothing_here() -> Response {
     finish(Refusal::missing().into_response())
 }
 
-async fn handle(api: Arc<Api>, endpoint: Arc<Endpoint>, path: RawPathParams, request: Request) -> Response {
-    let answer = match prepare(&api, &endpoint, path, request).await {
-        Ok(call) => work(&api, &endpoint, call).await,
-        Err(refusal) => Err(refusal),
+/// The variable parts of a path, if they are UTF-8.
+type Path = Result<RawPathParams, RawPathParamsRejection>;
+
+async fn handle(api: Arc<Api>, endpoint: Arc<Endpoint>, path: Path, request: Request) -> Response {
+    let answer = match path {
+        Ok(path) => match prepare(&api, &endpoint, path, request).await {
+            Ok(call) => work(&api, &endpoint, call).await,
+            Err(refusal) => Err(refusal),
+        },
+        // Every name here is text, so nothing is called that.
+        Err(_) => Err(Refusal::missing()),
     };
     finish(answer.unwrap_or_else(Refusal::into_response))
 }
@@ -164,29 +178,24 @@ async fn prepare(
 ) -> Result<Call, Refusal> {
     let (parts, body) = request.into_parts();
     let caller = match parts.extensions.get::<Caller>() {
-        Some(caller) => Some(caller.again(&api.server).ok_or_else(|| Refusal::login("Login failed"))?),
-        None if endpoint.who == Who::Anyone => None,
+        Some(caller) => caller.again(&api.server).ok_or_else(|| Refusal::login("Login failed"))?,
+        None if endpoint.who == Who::Anyone => Caller::NOBODY,
         None => {
             let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
             let peer = peer.map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0.ip().to_canonical());
-            Some(Caller::login(&parts.headers, peer, &api.server).await?)
+            Caller::login(&parts.headers, peer, &api.server).await?
         }
     };
-    let path = decoded(&path)?;
+    let path: Vec<_> = path.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
     let vhost = path.iter().find(|(name, _)| name == "vhost").map(|(_, value)| value.as_str());
     // What does not exist is answered as such, as in RabbitMQ.
     let vhost = vhost.filter(|name| api.server.broker.vhost(name).is_some());
-    if let Some(caller) = &caller {
+    if endpoint.who != Who::Anyone {
         caller.check(endpoint.who, &api.server, vhost)?;
     }
     let bytes = read(body, api.server.limits.http_body).await?;
     let query = Query::parse(parts.uri.query().unwrap_or_default());
     Ok(Call { api: api.clone(), caller, path, query, headers: parts.headers, bytes })
-}
-
-/// The variable parts of the path. axum gives them percent-decoded if they are UTF-8.
-fn decoded(path: &RawPathParams) -> Result<Vec<(String, String)>, Refusal> {
-    Ok(path.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect())
 }
 
 async fn read(body: Body, limit: usize) -> Result<Bytes, Refusal> {
@@ -221,12 +230,15 @@ async fn work(api: &Arc<Api>, endpoint: &Endpoint, call: Call) -> Answer {
 
 /// What every answer says to a browser.
 fn finish(mut response: Response) -> Response {
-    let headers = response.headers_mut();
-    let mut set = |name, value| headers.entry(name).or_insert(HeaderValue::from_static(value));
-    set(header::CACHE_CONTROL, "no-cache");
-    set(header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'");
-    set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
-    set(header::REFERRER_POLICY, "no-referrer");
-    set(header::VARY, "authorization");
+    let values = [
+        (header::CACHE_CONTROL, "no-cache"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::VARY, "authorization"),
+    ];
+    for (name, value) in values {
+        response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
+    }
     response
 }

@@ -23,6 +23,10 @@ pub struct ServerLimits {
     /// Bytes of frames that a connection may send while memory or disk runs out and that are kept until it does not.
     /// Beyond it nothing more is read from its socket; with 0 nothing is read behind the first message.
     pub parked: usize,
+    /// Connections for management at a time; others wait.
+    pub max_http_connections: usize,
+    /// Bytes of the body of a request for management. The default is RabbitMQ's.
+    pub http_body: usize,
 }
 
 impl Default for ServerLimits {
@@ -36,6 +40,8 @@ impl Default for ServerLimits {
             output: 256 * 1024,
             unfinished: 256 * 1024 * 1024,
             parked: 1024 * 1024,
+            max_http_connections: 1000,
+            http_body: 20_000_000,
         }
     }
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use data::DataArgs;
 use leveret_broker::{Broker, Environment, Limits};
-use leveret_server::{FRAME_MIN, ServerLimits, Users, definitions, serve_amqp};
+use leveret_server::{FRAME_MIN, Server, ServerLimits, Users, definitions, serve_amqp, serve_http};
 use leveret_wire::table;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -42,6 +42,9 @@ pub struct ServeArgs {
     /// Listen for AMQP here; a host name stands for all its addresses
     #[arg(long, value_name = "HOST:PORT", default_value = "localhost:5672")]
     amqp: String,
+    /// Listen for management here: RabbitMQ's HTTP API and the dashboard; or none
+    #[arg(long, value_name = "HOST:PORT|none", default_value = "127.0.0.1:15672")]
+    http: String,
     #[command(flatten)]
     data: DataArgs,
     /// Users, permissions and virtual hosts in RabbitMQ's JSON format. Without it: guest/guest, from this machine only
@@ -151,6 +154,7 @@ impl ServeArgs {
             output: self.max_output_bytes,
             unfinished: self.max_unfinished_bytes,
             parked: self.max_parked_bytes,
+            ..ServerLimits::default()
         }
     }
 }
@@ -197,12 +201,25 @@ async fn close(broker: Broker) -> Result<()> {
 /// Listens until a signal comes or the log fails.
 async fn serve_clients(args: &ServeArgs, broker: &Broker) -> Result<()> {
     let users = match &args.definitions {
-        Some(file) => definitions::load(file, broker)?,
+        Some(file) => {
+            let users = Users::new();
+            definitions::load(file, broker, &users)?;
+            users
+        }
         None => Users::guest_only(),
     };
+    let server = Server::new(broker.clone(), users, args.server_limits());
     // Before it listens: whoever sees that may send one.
     let mut signals = Signals::watch()?;
-    let listeners = bind(&args.amqp).await?;
+    let listeners = bind(&args.amqp, "--amqp").await?;
+    let for_management = match args.http.as_str() {
+        "none" => Vec::new(),
+        address => bind(address, "--http").await?,
+    };
+    // In this order: who waits for the one knows the other.
+    for listener in &for_management {
+        info!(address = %listener.local_addr()?, "listening for management by HTTP");
+    }
     for listener in &listeners {
         info!(address = %listener.local_addr()?, "listening for AMQP 0-9-1");
     }
@@ -214,7 +231,16 @@ async fn serve_clients(args: &ServeArgs, broker: &Broker) -> Result<()> {
         }
         DRAIN
     };
-    serve_amqp(listeners, broker.clone(), users, args.server_limits(), stop).await;
+    let (stopped, stopping) = tokio::sync::oneshot::channel();
+    let managed = serve_http(for_management, server.clone(), async {
+        // An error says as much: it was dropped.
+        let _ = stopping.await;
+    });
+    let amqp = async {
+        serve_amqp(listeners, server, stop).await;
+        drop(stopped.send(()));
+    };
+    tokio::join!(amqp, managed);
     Ok(())
 }
 
@@ -278,7 +304,8 @@ fn give_memory_back() {
     }
 }
 
-async fn bind(address: &str) -> Result<Vec<TcpListener>> {
+/// `option` is what chooses another address.
+async fn bind(address: &str, option: &str) -> Result<Vec<TcpListener>> {
     let addresses: Vec<SocketAddr> = tokio::net::lookup_host(address)
         .await
         .with_context(|| format!("cannot resolve '{address}'; give HOST:PORT, for example 127.0.0.1:5672"))?
@@ -291,7 +318,7 @@ async fn bind(address: &str) -> Result<Vec<TcpListener>> {
             // A machine without IPv6 may still resolve localhost to ::1.
             Err(error) if error.kind() == std::io::ErrorKind::AddrNotAvailable => failure = Some((address, error)),
             Err(error) => {
-                let hint = "is another broker running? Choose another address with --amqp";
+                let hint = format!("is another broker running? Choose another address with {option}");
                 return Err(error).with_context(|| format!("cannot listen on {address}: {hint}"));
             }
         }

@@ -15,7 +15,7 @@ pub(super) struct Transaction {
     pub(super) settled: Vec<Settled>,
     /// Mandatory messages without a queue: returned at the commit.
     pub(super) unroutable: Run,
-    messages: usize,
+    pub(super) messages: usize,
     bytes: usize,
 }
 

@@ -238,6 +238,7 @@ impl Core {
                     | Event::Durable
                     | Event::Blocked
                     | Event::Unblocked
+                    | Event::Notice
                     | Event::Shutdown
                     | Event::VhostDeleted => {}
                 }

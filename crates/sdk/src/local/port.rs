@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use leveret_broker::Broker;
-use leveret_server::{ServerLimits, Users, serve_amqp};
+use leveret_server::{Server, ServerLimits, Users, serve_amqp};
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -29,14 +29,14 @@ impl Port {
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let (stop, stopped) = oneshot::channel();
-        let (broker, limits) = (broker.clone(), ServerLimits::default());
+        let server = Server::new(broker.clone(), Users::guest_only(), ServerLimits::default());
         let served = tokio::spawn(async move {
             let stop = async {
                 // An error says that the bus was dropped.
                 _ = stopped.await;
                 DRAIN
             };
-            serve_amqp(vec![listener], broker, Users::guest_only(), limits, stop).await;
+            serve_amqp(vec![listener], server, stop).await;
         });
         tracing::info!(%address, "other programs on this machine can join at amqp://guest:guest@{address}");
         Ok(Port { address, stop, served })

@@ -6,7 +6,6 @@
 //! pull what consumers were granted -> encode -> one write
 //! ```
 
-use super::Shared;
 use super::buffers;
 use super::content::Content;
 use super::failure::{Failure, contain};
@@ -14,6 +13,8 @@ use super::handshake::{Client, Opened};
 use super::heart::Heart;
 use super::parking::{Gate, Parked};
 use crate::auth::Access;
+use crate::registry::{Agreed, ChannelInfo, ConnectionInfo, ConnectionState, Entry};
+use crate::server::{Server, user_deleted};
 use leveret_broker::{Channel, Delivery, Event, Scope, Session};
 use leveret_wire::frame;
 use leveret_wire::method::{Method, basic, channel, connection, reply_code};
@@ -21,6 +22,7 @@ use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -47,8 +49,10 @@ const PULL: usize = 64 * 1024;
 /// An open connection.
 pub(super) struct Connection {
     pub(super) stream: TcpStream,
-    pub(super) shared: Arc<Shared>,
+    pub(super) server: Arc<Server>,
     pub(super) access: Access,
+    /// What others see of it.
+    pub(super) entry: Entry,
     pub(super) client: Client,
     pub(super) session: Session,
     pub(super) channels: FxHashMap<u16, ChannelState>,
@@ -107,6 +111,8 @@ pub(super) enum ChannelState {
 
 pub(super) struct OpenChannel {
     pub(super) broker: Channel,
+    /// What others see of it.
+    pub(super) info: Arc<ChannelInfo>,
     /// A message whose body is not complete.
     pub(super) content: Option<Content>,
     pub(super) is_dirty: bool,
@@ -128,16 +134,18 @@ struct Woken {
 }
 
 impl Connection {
-    pub(super) fn new(stream: TcpStream, shared: Arc<Shared>, opened: Opened) -> Connection {
-        let mut session = shared.broker.open_session(opened.vhost);
+    pub(super) fn new(stream: TcpStream, server: Arc<Server>, opened: Opened) -> Connection {
+        let mut session = server.broker.open_session(opened.vhost.clone());
         session.set_live_prefetch(opened.client.py_amqp);
         // With other threads to go on meanwhile.
         if Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread {
             session.set_blocking(|write| tokio::task::block_in_place(write));
         }
+        let entry = server.registry.enter(describe(&stream, &session, &opened));
         Connection {
             stream,
-            shared,
+            entry,
+            server,
             access: opened.access,
             client: opened.client,
             session,
@@ -212,6 +220,7 @@ impl Connection {
             if woken.writable || self.written == 0 {
                 self.deliver()?;
             }
+            self.show_state();
             if self.state != State::Open && self.has_ended()? {
                 return Ok(());
             }
@@ -255,7 +264,7 @@ impl Connection {
     /// So much waits for the client's socket that nothing more is answered. It is more than consumers are pulled for: a
     /// consumer that is slow to read can still ack, and close.
     pub(super) fn is_full(&self) -> bool {
-        self.out.len() - self.written > 4 * self.shared.limits.output
+        self.out.len() - self.written > 4 * self.server.limits.output
     }
 
     /// Input is wanted: not where it has to wait at the gate, nor from a client that does not take its answers.
@@ -285,7 +294,10 @@ impl Connection {
                     }
                 };
             }
-            Ok(len) => len,
+            Ok(len) => {
+                self.entry.traffic.add_received(len);
+                len
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && buffered => 0,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 buffers::return_input(input);
@@ -318,6 +330,7 @@ impl Connection {
                 Event::Durable => advanced = true,
                 Event::Blocked => self.block(),
                 Event::Unblocked => self.unblock(),
+                Event::Notice => self.forced(),
                 Event::Shutdown => self.shut_down(),
                 Event::VhostDeleted => self.vhost_deleted(),
             }
@@ -329,8 +342,38 @@ impl Connection {
         self.unpark();
     }
 
+    fn show_state(&self) {
+        self.entry.set_state(match (self.state, self.gate.blocks()) {
+            (State::Open, None) if self.crowded => ConnectionState::Flow,
+            (State::Open, None) => ConnectionState::Running,
+            (State::Open, Some(true)) => ConnectionState::Blocked,
+            (State::Open, Some(false)) => ConnectionState::Blocking,
+            _ => ConnectionState::Closing,
+        });
+    }
+
+    /// Somebody wants it closed.
+    fn forced(&mut self) {
+        if let Some(reason) = self.entry.take_closing() {
+            self.fail(0, Failure::connection(reply_code::CONNECTION_FORCED, &*reason, (0, 0)));
+        }
+    }
+
+    /// What the user may do was changed, or somebody else's rights were.
+    #[cold]
+    pub(super) fn look_up_access(&mut self) {
+        self.may_publish_to.clear();
+        match self.server.users.access(self.access.user(), self.access.vhost()) {
+            Some(access) => self.access = access,
+            None => {
+                let text = user_deleted(self.access.user());
+                self.fail(0, Failure::connection(reply_code::CONNECTION_FORCED, text, (0, 0)));
+            }
+        }
+    }
+
     fn shut_down(&mut self) {
-        let failure = match self.shared.broker.failure() {
+        let failure = match self.server.broker.failure() {
             Some(why) => {
                 let text = format!("the log has failed: {why}");
                 Failure::connection(reply_code::INTERNAL_ERROR, text, (0, 0))
@@ -368,13 +411,14 @@ impl Connection {
         if self.written == 0 && self.out.capacity() == 0 && !self.ready.is_empty() {
             self.out = buffers::take_output();
         }
-        let limit = self.shared.limits.output;
+        let limit = self.server.limits.output;
         while self.out.len() < limit {
             let Some((number, consumer)) = self.ready.pop_front() else { break };
             let Some(ChannelState::Open(open)) = self.channels.get_mut(&number) else { continue };
             let Some(pulled) = open.broker.pull(&self.session, consumer, PULL, &mut self.deliveries) else { continue };
             super::output::deliveries(&mut self.out, number, &pulled, &self.deliveries, self.frame_max);
             self.deliveries.clear();
+            open.show();
             if pulled.more {
                 self.ready.push_back((number, consumer));
             }
@@ -413,6 +457,7 @@ impl Connection {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(len) => {
                     self.written += len;
+                    self.entry.traffic.add_sent(len);
                     self.heart.wrote();
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
@@ -487,6 +532,7 @@ impl Connection {
             self.unfinished -= open.content.as_ref().map_or(0, Content::held);
             self.drop_awaited(number, &open);
             self.drop_parked(number, &open);
+            self.entry.remove_channel(number);
             open.broker.close(&mut self.session);
         }
     }
@@ -506,6 +552,23 @@ impl Connection {
     pub(super) fn send<'a>(&mut self, number: u16, method: impl Into<Method<'a>>) {
         frame::write_method(&mut self.out, number, &method.into());
     }
+}
+
+/// A connection as the registry lists it.
+fn describe(stream: &TcpStream, session: &Session, opened: &Opened) -> ConnectionInfo {
+    // A socket that is gone already has no addresses; its task will notice.
+    let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+    let agreed = Agreed {
+        addresses: (stream.peer_addr().unwrap_or(nowhere), stream.local_addr().unwrap_or(nowhere)),
+        user: opened.access.user().into(),
+        vhost: opened.vhost_name().clone(),
+        client_properties: opened.properties.clone(),
+        auth_mechanism: opened.mechanism,
+        channel_max: opened.channel_max,
+        frame_max: opened.frame_max,
+        heartbeat: opened.heartbeat,
+    };
+    ConnectionInfo::new(session.id(), session.mailbox().clone(), agreed)
 }
 
 /// Lets the client read the last word and close. A socket that is closed with unread input resets the connection, and
@@ -528,9 +591,10 @@ async fn drain(stream: &mut TcpStream, ignored: &mut [u8]) {
 
 impl OpenChannel {
     /// A channel with this number, as channel.open makes it.
-    pub(super) fn new(number: u16) -> OpenChannel {
+    pub(super) fn new(number: u16, info: Arc<ChannelInfo>) -> OpenChannel {
         OpenChannel {
             broker: Channel::new(number),
+            info,
             content: None,
             is_dirty: false,
             is_awaiting: false,
@@ -538,5 +602,10 @@ impl OpenChannel {
             transacts: false,
             parked: Parked::Nothing,
         }
+    }
+
+    /// Lets others see how it is now. To be called once per batch.
+    pub(super) fn show(&self) {
+        self.info.set_status(self.broker.status());
     }
 }

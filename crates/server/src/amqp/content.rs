@@ -118,7 +118,7 @@ impl Connection {
 
     /// Acts on a header or body frame that did not come right behind its basic.publish.
     pub(super) fn content(&mut self, frame: &Frame<'_>) -> Result<(), Failure> {
-        let Connection { channels, session, access, dirty, out, frame_max, unfinished, shared, .. } = self;
+        let Connection { channels, session, access, dirty, out, frame_max, unfinished, server, .. } = self;
         let number = frame.channel;
         let open = match channels.get_mut(&number) {
             Some(ChannelState::Open(open)) => open,
@@ -143,7 +143,7 @@ impl Connection {
                 let complete = header.append(frame.payload)?;
                 *unfinished += frame.payload.len() as u64;
                 // A single message may always be finished, whatever the limit is.
-                let most = shared.limits.unfinished.max(session.limits().max_message_size);
+                let most = server.limits.unfinished.max(session.limits().max_message_size);
                 if *unfinished > most {
                     let text = format!("unfinished messages of this connection hold more than {most} bytes");
                     return Err(of_publish(Error::channel(311, text)));

@@ -19,6 +19,7 @@ impl Connection {
                     open.is_awaiting = true;
                     awaiting.push(number);
                 }
+                open.show();
             }
         }
         self.tell_blocked();
@@ -30,6 +31,7 @@ impl Connection {
         awaiting.retain(|number| match channels.get_mut(number) {
             Some(ChannelState::Open(open)) => {
                 open.is_awaiting = open.answer_durable(*number, session, out, gate);
+                open.show();
                 open.is_awaiting
             }
             _ => false,

@@ -1,9 +1,9 @@
 //! From the protocol header to connection.open-ok (specification, section 2.2.4). Bounded in bytes and time.
 
-use super::Shared;
 use super::failure::Failure;
-use crate::auth::Access;
+use crate::auth::{Access, User};
 use crate::limits::{FRAME_MAX_BEFORE_OPEN, FRAME_MIN};
+use crate::server::Server;
 use anyhow::{Context, Result, bail};
 use leveret_broker::VirtualHost;
 use leveret_wire::frame;
@@ -20,6 +20,10 @@ pub(super) struct Opened {
     pub(super) access: Access,
     pub(super) vhost: Arc<VirtualHost>,
     pub(super) client: Client,
+    /// What the client says about itself, for whoever looks at the connections.
+    pub(super) properties: FieldTable,
+    /// `PLAIN` or `AMQPLAIN`.
+    pub(super) mechanism: &'static str,
     pub(super) channel_max: u16,
     pub(super) frame_max: u32,
     pub(super) heartbeat: u16,
@@ -67,7 +71,7 @@ impl Client {
 }
 
 /// Runs the handshake. An error is for the log: the client has been told what it has to know.
-pub(super) async fn run(stream: &mut TcpStream, peer: SocketAddr, shared: &Shared) -> Result<Opened> {
+pub(super) async fn run(stream: &mut TcpStream, peer: SocketAddr, server: &Server) -> Result<Opened> {
     let mut io = Io { stream, buffer: Vec::new(), used: 0 };
     io.protocol_header().await?;
     let properties = server_properties();
@@ -79,11 +83,11 @@ pub(super) async fn run(stream: &mut TcpStream, peer: SocketAddr, shared: &Share
         locales: b"en_US",
     };
     io.write(&start.into()).await?;
-    let (user, client) = io.login(peer, shared).await?;
-    let (channel_max, frame_max, heartbeat) = io.tune(shared).await?;
-    let (access, vhost) = io.open(&user, shared).await?;
+    let LoggedIn { user, client, properties, mechanism } = io.login(peer, server).await?;
+    let (channel_max, frame_max, heartbeat) = io.tune(server).await?;
+    let (access, vhost) = io.open(&user, server).await?;
     let rest = io.buffer.split_off(io.used);
-    Ok(Opened { access, vhost, client, channel_max, frame_max, heartbeat, rest })
+    Ok(Opened { access, vhost, client, properties, mechanism, channel_max, frame_max, heartbeat, rest })
 }
 
 fn server_properties() -> FieldTable {
@@ -109,6 +113,14 @@ fn server_properties() -> FieldTable {
         .with("copyright", "The Leveret authors")
         .with("information", "Licensed under MIT or Apache-2.0")
         .with("cluster_name", "leveret")
+}
+
+/// A client that has said who it is, and has shown it.
+struct LoggedIn {
+    user: Arc<User>,
+    client: Client,
+    properties: FieldTable,
+    mechanism: &'static str,
 }
 
 struct Io<'a> {
@@ -180,42 +192,38 @@ impl Io<'_> {
         bail!("{}", failure.text)
     }
 
-    async fn login(&mut self, peer: SocketAddr, shared: &Shared) -> Result<(String, Client)> {
+    async fn login(&mut self, peer: SocketAddr, server: &Server) -> Result<LoggedIn> {
         let range = self.read().await?;
-        let (user, password, mechanism, client) = match Method::decode(&self.buffer[range]) {
-            Ok(Method::ConnectionStartOk(ok)) => {
-                let client = Client::new(ok.client_properties);
-                let mechanism = ok.mechanism.to_string();
-                let credentials = match ok.mechanism {
-                    "PLAIN" => plain(ok.response),
-                    "AMQPLAIN" => amqplain(ok.response),
-                    _ => None,
-                };
-                let (user, password) = credentials.unwrap_or_default();
-                (user, password, mechanism, client)
-            }
+        let ok = match Method::decode(&self.buffer[range]) {
+            Ok(Method::ConnectionStartOk(ok)) => ok,
             Ok(other) => return self.unexpected("connection.start-ok", other.name(), other.id()).await,
             Err(error) => return self.fail(Failure::wire(error)).await,
         };
-        if mechanism != "PLAIN" && mechanism != "AMQPLAIN" {
-            let text = format!("unsupported authentication mechanism '{}'", mechanism.escape_debug());
-            return self.fail(Failure::connection(504, text, connection::StartOk::ID)).await;
+        let (mechanism, credentials) = match ok.mechanism {
+            "PLAIN" => ("PLAIN", plain(ok.response)),
+            "AMQPLAIN" => ("AMQPLAIN", amqplain(ok.response)),
+            other => {
+                let text = format!("unsupported authentication mechanism '{}'", other.escape_debug());
+                return self.fail(Failure::connection(504, text, connection::StartOk::ID)).await;
+            }
+        };
+        let (client, properties) = (Client::new(ok.client_properties), FieldTable::from(ok.client_properties));
+        let (name, password) = credentials.unwrap_or_default();
+        if let Some(user) = server.users.login(&name, &password, peer.ip()).await {
+            return Ok(LoggedIn { user, client, properties, mechanism });
         }
-        if shared.users.login(&user, &password, peer.ip()) {
-            return Ok((user, client));
-        }
-        tracing::warn!(user, %peer, "login refused");
+        tracing::warn!(user = name, %peer, "login refused");
         if client.authentication_failure_close {
             let text = format!(
                 "Login was refused using authentication mechanism {mechanism}. For details see the broker logfile."
             );
             return self.fail(Failure::connection(403, text, (0, 0))).await;
         }
-        bail!("login refused for user '{user}'");
+        bail!("login refused for user '{name}'");
     }
 
-    async fn tune(&mut self, shared: &Shared) -> Result<(u16, u32, u16)> {
-        let limits = &shared.limits;
+    async fn tune(&mut self, server: &Server) -> Result<(u16, u32, u16)> {
+        let limits = &server.limits;
         let offer = connection::Tune {
             channel_max: limits.channel_max,
             frame_max: limits.frame_max,
@@ -237,7 +245,7 @@ impl Io<'_> {
         }
     }
 
-    async fn open(&mut self, user: &str, shared: &Shared) -> Result<(Access, Arc<VirtualHost>)> {
+    async fn open(&mut self, user: &User, server: &Server) -> Result<(Access, Arc<VirtualHost>)> {
         let range = self.read().await?;
         let name = match Method::decode(&self.buffer[range]) {
             Ok(Method::ConnectionOpen(open)) => open.virtual_host.to_string(),
@@ -245,11 +253,13 @@ impl Io<'_> {
             Err(error) => return self.fail(Failure::wire(error)).await,
         };
         let refuse = |text| Failure::connection(530, text, connection::Open::ID);
-        let Some(vhost) = shared.broker.vhost(&name) else {
+        let Some(vhost) = server.broker.vhost(&name) else {
             return self.fail(refuse(format!("vhost {name} not found"))).await;
         };
-        let Some(access) = shared.users.access(user, &name) else {
-            return self.fail(refuse(format!("access to vhost '{name}' refused for user '{user}'"))).await;
+        let access = server.users.access(user.name(), &name).filter(Access::is_open);
+        let Some(access) = access else {
+            let text = format!("access to vhost '{name}' refused for user '{}'", user.name());
+            return self.fail(refuse(text)).await;
         };
         self.write(&connection::OpenOk.into()).await?;
         Ok((access, vhost))

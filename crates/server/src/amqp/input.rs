@@ -29,6 +29,9 @@ impl Connection {
             }
             return input.len();
         }
+        if !self.server.users.is_current(&self.access) {
+            self.look_up_access();
+        }
         let begin = Instant::now();
         let (mut at, mut flushed) = (0, 0);
         while self.state != State::Closed {
@@ -176,7 +179,8 @@ impl Connection {
             };
             return Err(Failure::connection(530, text, channel::Open::ID));
         }
-        self.channels.insert(number, ChannelState::Open(Box::new(OpenChannel::new(number))));
+        let info = self.entry.add_channel(number);
+        self.channels.insert(number, ChannelState::Open(Box::new(OpenChannel::new(number, info))));
         self.send(number, channel::OpenOk);
         Ok(())
     }

@@ -95,6 +95,11 @@ impl Gate {
         self.set();
     }
 
+    /// Whether publishers have to wait; then, whether this client is one.
+    pub(super) fn blocks(&self) -> Option<bool> {
+        self.blocked.then_some(self.publishes)
+    }
+
     fn set(&mut self) {
         self.shut = self.blocked || self.commits > 0;
     }
@@ -128,7 +133,7 @@ impl Connection {
     }
 
     fn at_gate(&mut self, frame: &Frame<'_>, bytes: &[u8]) -> Turn {
-        let Connection { channels, gate, state, shared, .. } = self;
+        let Connection { channels, gate, state, server, .. } = self;
         let Some(ChannelState::Open(open)) = channels.get_mut(&frame.channel) else { return Turn::Pass };
         if *state != State::Open {
             return Turn::Pass;
@@ -152,7 +157,7 @@ impl Connection {
             _ if open.parked > Parked::Nothing || gate.blocked && open.content.is_some() => Parked::Messages,
             _ => return Turn::Pass,
         };
-        if !gate.park(bytes, shared.limits.parked) {
+        if !gate.park(bytes, server.limits.parked) {
             return Turn::Hold;
         }
         open.parked = open.parked.max(parked);
@@ -172,7 +177,7 @@ impl Connection {
             return;
         }
         self.gate.told = true;
-        let reason = self.shared.broker.blocked_reason();
+        let reason = self.server.broker.blocked_reason();
         if self.client.blocked {
             frame::write_method(&mut self.out, 0, &connection::Blocked { reason }.into());
         }

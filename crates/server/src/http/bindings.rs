@@ -5,6 +5,7 @@ use super::call::Call;
 use super::fields::Fields;
 use super::fieldtable;
 use super::listing::List;
+use super::queues::NOBODY;
 use crate::auth::Permission;
 use axum::http::{StatusCode, header};
 use base64::Engine;
@@ -110,9 +111,6 @@ pub fn unbind(call: &Call) -> Answer {
     call.stored()?;
     done()
 }
-
-/// No session has this number.
-const NOBODY: u64 = 0;
 
 /// Writing to the destination and reading from the source.
 fn check(call: &Call, source: &str, key: &str) -> Result<(), Refusal> {

@@ -91,14 +91,14 @@ fn fill(call: &Call, listed: &Listed, fields: &mut Fields<'_>) {
     fields.put("vhost", &*connection.vhost);
     fields.put("state", if connection.state().name() == "flow" { "flow" } else { "running" });
     fields.put("confirm", status.confirms);
-    fields.put("transactional", status.transactional);
+    fields.put("transactional", status.transacts);
     fields.put("consumer_count", status.consumers);
     fields.put("prefetch_count", status.prefetch);
-    fields.put("global_prefetch_count", status.global_prefetch);
+    fields.put("global_prefetch_count", status.channel_prefetch);
     fields.put("messages_unacknowledged", status.unacked);
     fields.put("messages_unconfirmed", status.unconfirmed);
     fields.put("messages_uncommitted", status.uncommitted);
-    fields.put("acks_uncommitted", status.acks_uncommitted);
+    fields.put("acks_uncommitted", status.uncommitted_acks);
     fields.put_with("connection_details", || {
         json!({
             "name": connection.name(),

@@ -20,16 +20,16 @@ const PATTERN_MAX: usize = 1024;
 const PATTERN_MEMORY: usize = 1 << 20;
 
 /// How things are listed: `name` is what a page is filtered by, `fill` adds the fields of one.
-pub struct List<T, N, F> {
+pub struct List<T, F> {
     /// In RabbitMQ's order: by virtual host and name.
     pub items: Vec<T>,
     /// The name of one.
-    pub name: N,
+    pub name: fn(&T) -> &str,
     /// Adds the fields of one.
     pub fill: F,
 }
 
-impl<T, N: Fn(&T) -> &str, F: Fn(&T, &mut Fields<'_>)> List<T, N, F> {
+impl<T, F: Fn(&T, &mut Fields<'_>)> List<T, F> {
     /// The list that a request asks for.
     ///
     /// # Errors
@@ -142,7 +142,7 @@ impl Page {
         let Some(number) = query.get("page") else { return Ok(None) };
         let unreadable = || Refusal::bad("Pagination parameters are invalid");
         let number: u64 = number.parse().map_err(|_| unreadable())?;
-        let size = query.get("page_size").map(str::parse).transpose().map_err(|_| unreadable())?;
+        let size = query.get("page_size").map(str::parse::<u64>).transpose().map_err(|_| unreadable())?;
         if number == 0 || size.is_some_and(|size| size == 0 || size > PAGE_SIZE_MAX) {
             let size = size.map_or("undefined".to_string(), |size| size.to_string());
             let reason = format!("Invalid pagination parameters: page number {number}, page size {size}");

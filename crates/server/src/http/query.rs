@@ -14,7 +14,7 @@ impl Query {
 
     /// The value of the first parameter of this name.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.all(name).next()
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     /// The values of all parameters of this name.

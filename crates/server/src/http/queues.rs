@@ -11,7 +11,7 @@ use super::rates::{COUNTS, Place, QUEUE_VALUES, queue_values};
 use super::stats::{OF_QUEUE, Past, Wanted, put_lengths, put_message_stats};
 use crate::auth::Permission;
 use crate::registry::ConnectionInfo;
-use leveret_broker::table::{FieldTable, Table, Value as Field};
+use leveret_broker::table::{FieldTable, Value as Field};
 use leveret_broker::{
     Channel, Deaths, QueueDeclare, QueueInfo, QueueState, Session, SessionId, VirtualHost, has_effect,
 };
@@ -311,5 +311,5 @@ pub fn act(call: &Call) -> Answer {
     }
 }
 
-/// No arguments.
-pub const NO_ARGUMENTS: Table<'static> = Table::EMPTY;
+/// No session has this number, so what belongs to a session is not nobody's.
+pub const NOBODY: SessionId = 0;

@@ -6,7 +6,7 @@ mod collect;
 mod history;
 mod meter;
 
-pub use collect::{COUNTS, Counts, GAUGES, QUEUE_VALUES, Whole, counts_of, queue_values};
+pub use collect::{COUNTS, QUEUE_VALUES, Whole, counts_of, queue_values};
 pub use history::{Age, History, Span};
 pub use meter::{Meter, Meters};
 
@@ -116,12 +116,6 @@ impl Rates {
         self.state.lock().queues.rate(place)
     }
 
-    /// The same of many queues, with one lock.
-    pub fn queues(&self, places: impl Iterator<Item = Place>) -> Vec<[f32; QUEUE_VALUES]> {
-        let state = self.state.lock();
-        places.map(|place| state.queues.rate(&place)).collect()
-    }
-
     /// How a queue was. Its past is kept from the first time on that somebody asks.
     pub fn queue_past(&self, place: &Place, age: Age, values: [u64; QUEUE_VALUES]) -> Span<QUEUE_VALUES> {
         let now = super::now();
@@ -147,9 +141,9 @@ impl Rates {
         self.state.lock().exchanges.rate(place)
     }
 
-    /// How fast a virtual host's counters and lengths change.
-    pub fn vhost(&self, name: &Arc<str>) -> [f32; QUEUE_VALUES] {
-        self.state.lock().vhosts.rate(name)
+    /// A virtual host's counters and lengths at the last look, and how fast they change.
+    pub fn vhost(&self, name: &Arc<str>) -> Meter<QUEUE_VALUES> {
+        self.state.lock().vhosts.get(name)
     }
 
     /// Bytes per second from and to a client.

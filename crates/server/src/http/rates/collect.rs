@@ -97,9 +97,9 @@ pub fn counts_of(counters: &ChannelCounters) -> Counts {
 }
 
 fn counts_of_queue(counters: &QueueCounters) -> Counts {
-    let [mut counts, none] = [[0; COUNTS.len()], [0; 3]];
+    let mut counts = [0; COUNTS.len()];
     counts[0] = counters.published;
-    counts[1..4].copy_from_slice(&none);
+    // Confirms and what could not be routed are no queue's.
     counts[4..].copy_from_slice(&[
         counters.delivered,
         counters.delivered_no_ack,

@@ -67,6 +67,11 @@ impl<K: Clone + Eq + Hash, const N: usize> Meters<K, N> {
         }
     }
 
+    /// What is known of it; zeros if that is nothing.
+    pub fn get(&self, key: &K) -> Meter<N> {
+        self.0.get(key).copied().unwrap_or_default()
+    }
+
     /// Per second; 0 for what is not known.
     pub fn rate(&self, key: &K) -> [f32; N] {
         self.0.get(key).map_or([0.0; N], |meter| meter.rates)
