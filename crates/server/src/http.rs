@@ -17,7 +17,7 @@ mod fieldtable;
 mod health;
 mod listing;
 mod messages;
-mod node;
+pub(crate) mod node;
 mod openapi;
 mod operations;
 mod overview;
@@ -31,6 +31,7 @@ mod stats;
 mod users;
 mod vhosts;
 
+pub use overview::cluster_name;
 pub use port::serve_http;
 
 use self::access::{Caller, Who};

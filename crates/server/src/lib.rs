@@ -26,6 +26,7 @@ mod auth;
 pub mod definitions;
 mod http;
 mod limits;
+mod metrics;
 mod registry;
 mod server;
 
