@@ -1,6 +1,7 @@
 //! Everything with an `if` in it: `cargo xtask --help` lists what there is.
 
 mod bench;
+mod browser;
 mod codegen;
 mod fuzz;
 mod parts;

@@ -18,6 +18,8 @@ pub struct Broker {
     name: &'static str,
     process: Process,
     address: SocketAddr,
+    /// Where its management API listens, if it does.
+    http: Option<SocketAddr>,
     /// Erlang's port mapper, which RabbitMQ would otherwise leave behind as a daemon.
     _epmd: Option<Process>,
 }
@@ -27,9 +29,19 @@ impl Broker {
     pub fn leveret(run: &Run, binary: &Path) -> Result<Broker> {
         let address = free_address()?;
         let mut command = Command::new(binary);
-        command.args(["serve", "--memory", "--amqp", &address.to_string()]);
+        command.args(["serve", "--http", "none", "--memory", "--amqp", &address.to_string()]);
         let process = Process::start(run, &mut command)?;
-        Broker { name: "Leveret", process, address, _epmd: None }.ready(Duration::from_secs(10))
+        Broker { name: "Leveret", process, address, http: None, _epmd: None }.ready(Duration::from_secs(10))
+    }
+
+    /// Starts it with its management API, durable in this directory.
+    pub fn managed(run: &Run, binary: &Path, data: &Path) -> Result<Broker> {
+        let (address, http) = (free_address()?, free_address()?);
+        let mut command = Command::new(binary);
+        command.arg("serve").arg("--data-dir").arg(data);
+        command.args(["--amqp", &address.to_string(), "--http", &http.to_string()]);
+        let process = Process::start(run, &mut command)?;
+        Broker { name: "Leveret", process, address, http: Some(http), _epmd: None }.ready(Duration::from_secs(10))
     }
 
     /// Starts the RabbitMQ that is installed on this machine, on an empty database.
@@ -41,12 +53,17 @@ impl Broker {
         let mut command = Command::new(binary);
         configure_rabbitmq(&mut command, &home, address, epmd_port)?;
         let process = Process::start(run, &mut command)?;
-        Broker { name: "RabbitMQ", process, address, _epmd: Some(epmd) }.ready(Duration::from_secs(60))
+        Broker { name: "RabbitMQ", process, address, http: None, _epmd: Some(epmd) }.ready(Duration::from_secs(60))
     }
 
     /// Where clients connect, as guest.
     pub fn url(&self) -> String {
         format!("amqp://guest:guest@{}", self.address)
+    }
+
+    /// Where browsers go; empty without a management API.
+    pub fn http_url(&self) -> String {
+        self.http.map(|address| format!("http://{address}")).unwrap_or_default()
     }
 
     /// Where it listens on the loopback.

@@ -5,6 +5,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
+use crate::browser;
 use crate::parts::{self, Outcome, Part, Run};
 use crate::readme;
 use crate::servers::{Broker, in_path, rabbitmq_binary};
@@ -29,6 +30,7 @@ const RELEASED: &[Part] = &[
     Part { name: "crash", about: "twenty times kill -9 under load, and what is left", run: crash },
     Part { name: "compare", about: "the same scripts on RabbitMQ beside it", run: compare },
     Part { name: "sdk", about: "the SDK over AMQP, beside Go and Python, and while everything is killed", run: sdk },
+    Part { name: "browser", about: "the dashboard in Chromium: each page, a whole path, axe", run: browser::run },
     Part { name: "sim", about: "14 000 runs on a simulated disk that fails, and every mutant", run: simulation },
 ];
 
@@ -209,7 +211,7 @@ fn judge(run: &Run) -> Result<Command> {
 
 /// Installs a package of Debian's. Without being root it says what to run, because asking for a password in the middle
 /// of a test helps nobody.
-fn install_package(run: &Run, package: &str) -> Result<()> {
+pub fn install_package(run: &Run, package: &str) -> Result<()> {
     let by_hand = format!("sudo apt-get install {package}");
     if in_path("apt-get").is_none() {
         bail!(
