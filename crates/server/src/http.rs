@@ -32,6 +32,7 @@ mod query;
 mod queues;
 mod rates;
 mod routes;
+mod scrape;
 mod stats;
 mod stream;
 mod tail;
@@ -39,7 +40,7 @@ mod users;
 mod vhosts;
 
 pub use overview::cluster_name;
-pub use port::serve_http;
+pub use port::{serve_http, serve_metrics};
 
 use self::access::{Caller, Who};
 use self::answer::{Answer, Refusal, empty};
@@ -186,12 +187,7 @@ async fn handle(api: Arc<Api>, endpoint: Arc<Endpoint>, path: Path, request: Req
 }
 
 /// Who asks, and for what.
-async fn prepare(
-    api: &Arc<Api>,
-    endpoint: &Endpoint,
-    path: RawPathParams,
-    request: Request,
-) -> Result<Call, Refusal> {
+async fn prepare(api: &Arc<Api>, endpoint: &Endpoint, path: RawPathParams, request: Request) -> Result<Call, Refusal> {
     let (parts, body) = request.into_parts();
     let caller = match parts.extensions.get::<Caller>() {
         Some(caller) => caller.again(&api.server).ok_or_else(|| Refusal::login("Login failed"))?,

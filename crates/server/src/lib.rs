@@ -36,7 +36,7 @@ pub use auth::{
     Access, Change, HashAlgorithm, PasswordHash, Pattern, Permission, Permissions, TopicPermissions, TopicRights, User,
     UserError, UserRights, Users,
 };
-pub use http::serve_http;
+pub use http::{serve_http, serve_metrics};
 pub use limits::{FRAME_MIN, ServerLimits};
-pub use registry::{ChannelInfo, ConnectionInfo, ConnectionState, Registry, Traffic};
+pub use registry::{ChannelInfo, ChannelTotals, ConnectionInfo, ConnectionState, Registry, Traffic};
 pub use server::{Listening, Server};

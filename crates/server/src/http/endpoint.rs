@@ -85,6 +85,8 @@ pub enum Gives {
     Done,
     /// 200 and an object, or 503 and one.
     Health,
+    /// 200 and text.
+    Text,
     /// 200 and events, for as long as the client listens.
     Events,
 }

@@ -113,7 +113,8 @@ impl Whole {
                 |queue| {
                     whole.queues += 1;
                     whole.consumers += queue.consumers;
-                    let is_quorum = queue.arguments.as_table().get("x-queue-type").is_some_and(|it| it == "quorum".into());
+                    let is_quorum =
+                        queue.arguments.as_table().get("x-queue-type").is_some_and(|it| it == "quorum".into());
                     *(if is_quorum { &mut whole.quorum } else { &mut all }) += queue.counters;
                 },
             );
@@ -183,11 +184,7 @@ type Row<T> = (&'static str, fn(&T) -> u64, &'static str);
 
 /// By type of queue.
 const BY_TYPE: &[Row<QueueCounters>] = &[
-    (
-        "global_messages_acknowledged_total",
-        |it| it.acked,
-        "Total number of messages acknowledged by consumers",
-    ),
+    ("global_messages_acknowledged_total", |it| it.acked, "Total number of messages acknowledged by consumers"),
     ("global_messages_delivered_total", |it| it.handed_out(), "Total number of messages delivered to consumers"),
     (
         "global_messages_delivered_consume_auto_ack_total",

@@ -439,11 +439,7 @@ impl Connections {
 }
 
 /// The connections that a view shows; none if it has none of the families.
-fn connections(
-    server: &Server,
-    view: &View,
-    families: &[&str],
-) -> impl Iterator<Item = Arc<ConnectionInfo>> + use<> {
+fn connections(server: &Server, view: &View, families: &[&str]) -> impl Iterator<Item = Arc<ConnectionInfo>> + use<> {
     let wanted = families.iter().any(|family| view.has(family));
     let all = if wanted { server.registry.connections() } else { Vec::new() };
     let meant: Vec<_> = all.into_iter().filter(|connection| view.has_vhost(&connection.vhost)).collect();

@@ -135,9 +135,7 @@ pub fn run(args: &QueueArgs) -> Result<()> {
             Ok(())
         }
         QueueCommand::Redrive { queue, count } => transfer(queue, "redrive", "redriven", &empty(), *count),
-        QueueCommand::Move { queue, to, count } => {
-            transfer(queue, "move", "moved", &json!({ "queue": to }), *count)
-        }
+        QueueCommand::Move { queue, to, count } => transfer(queue, "move", "moved", &json!({ "queue": to }), *count),
         QueueCommand::Pause { queue } => queue.api.api().put(&queue.below("pause"), &empty()).map(drop),
         QueueCommand::Resume { queue } => queue.api.api().put(&queue.below("resume"), &empty()).map(drop),
         QueueCommand::Delete { queue, if_unused, if_empty } => {
@@ -161,7 +159,8 @@ fn transfer(queue: &Queue, what: &str, done: &str, body: &Value, count: Option<u
         let mut body = body.clone();
         body["count"] = left.min(STEP).into();
         let answer = api.post(&queue.below(what), &body)?;
-        let count = |what: &str| answer[what].as_u64().with_context(|| format!("the broker does not say what it {what}"));
+        let count =
+            |what: &str| answer[what].as_u64().with_context(|| format!("the broker does not say what it {what}"));
         let (step, stays) = (count("moved")?, count("kept")?);
         (moved, kept) = (moved + step, kept + stays);
         left = left.saturating_sub(step + stays);
