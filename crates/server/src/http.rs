@@ -23,7 +23,7 @@ mod health;
 mod history;
 mod listing;
 mod messages;
-mod node;
+pub(crate) mod node;
 mod openapi;
 mod operations;
 mod overview;
@@ -35,13 +35,15 @@ mod query;
 mod queues;
 mod rates;
 mod routes;
+mod scrape;
 mod stats;
 mod stream;
 mod tail;
 mod users;
 mod vhosts;
 
-pub use port::serve_http;
+pub use overview::cluster_name;
+pub use port::{serve_http, serve_metrics};
 
 use self::access::{Caller, Who};
 use self::answer::{Answer, Refusal, empty};
@@ -203,12 +205,7 @@ async fn handle(api: Arc<Api>, endpoint: Arc<Endpoint>, path: Path, request: Req
 }
 
 /// Who asks, and for what.
-async fn prepare(
-    api: &Arc<Api>,
-    endpoint: &Endpoint,
-    path: RawPathParams,
-    request: Request,
-) -> Result<Call, Refusal> {
+async fn prepare(api: &Arc<Api>, endpoint: &Endpoint, path: RawPathParams, request: Request) -> Result<Call, Refusal> {
     let (parts, body) = request.into_parts();
     let caller = match parts.extensions.get::<Caller>() {
         Some(caller) => caller.again(&api.server).ok_or_else(|| Refusal::login("Login failed"))?,

@@ -27,6 +27,7 @@ mod dashboard;
 pub mod definitions;
 mod http;
 mod limits;
+mod metrics;
 mod registry;
 mod server;
 
@@ -35,7 +36,7 @@ pub use auth::{
     Access, Change, HashAlgorithm, PasswordHash, Pattern, Permission, Permissions, TopicPermissions, TopicRights, User,
     UserError, UserRights, Users,
 };
-pub use http::serve_http;
+pub use http::{serve_http, serve_metrics};
 pub use limits::{FRAME_MIN, ServerLimits};
-pub use registry::{ChannelInfo, ConnectionInfo, ConnectionState, Registry, Traffic};
+pub use registry::{ChannelInfo, ChannelTotals, ConnectionInfo, ConnectionState, Registry, Traffic};
 pub use server::{Listening, Server};

@@ -3,7 +3,7 @@
 //! A connection's task writes what there is to see, once per batch; everybody else reads, and takes a lock only against
 //! that writer.
 
-use leveret_broker::{Event, Mailbox};
+use leveret_broker::{ChannelCounters, Event, Mailbox};
 use leveret_wire::table::FieldTable;
 use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
@@ -18,6 +18,35 @@ pub struct Registry {
     connections: RwLock<BTreeMap<u64, Arc<ConnectionInfo>>>,
     opened: AtomicU64,
     closed: AtomicU64,
+    /// What the channels of closed connections have done.
+    past: Mutex<ChannelTotals>,
+}
+
+/// What channels have done, those that are closed included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChannelTotals {
+    /// Channels that were opened.
+    pub opened: u64,
+    /// Channels that were closed.
+    pub closed: u64,
+    /// What all of them did.
+    pub counters: ChannelCounters,
+    /// Of the messages published, those on channels with publisher confirms.
+    pub to_confirm: u64,
+}
+
+impl ChannelTotals {
+    fn add_channel(&mut self, status: &ChannelStatus) {
+        self.counters += status.counters;
+        self.to_confirm += if status.confirms { status.counters.publish } else { 0 };
+    }
+
+    fn add(&mut self, other: &ChannelTotals) {
+        self.opened += other.opened;
+        self.closed += other.closed;
+        self.counters += other.counters;
+        self.to_confirm += other.to_confirm;
+    }
 }
 
 impl Registry {
@@ -46,6 +75,16 @@ impl Registry {
         // The closed first: there must not seem to be more of them.
         let closed = self.closed.load(Ordering::Acquire);
         (self.opened.load(Ordering::Acquire), closed)
+    }
+
+    /// What all channels did since the start.
+    pub fn channel_totals(&self) -> ChannelTotals {
+        // A connection that is closed in between counts once: it leaves the list under the lock of the past.
+        let past = self.past.lock();
+        let (mut totals, open) = (*past, self.connections());
+        drop(past);
+        open.iter().for_each(|connection| totals.add(&connection.totals()));
+        totals
     }
 
     /// Closes all connections for which this holds; returns how many.
@@ -82,7 +121,12 @@ impl std::ops::Deref for Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
+        let mut totals = self.connection.totals();
+        totals.closed = totals.opened;
+        let mut past = self.registry.past.lock();
+        past.add(&totals);
         self.registry.connections.write().remove(&self.connection.id);
+        drop(past);
         self.registry.closed.fetch_add(1, Ordering::Release);
     }
 }
@@ -115,6 +159,8 @@ pub struct ConnectionInfo {
     pub(crate) traffic: Counters,
     pub(crate) state: AtomicU8,
     pub(crate) channels: Mutex<Vec<Arc<ChannelInfo>>>,
+    /// What its closed channels have done.
+    past: Mutex<ChannelTotals>,
     /// Why it is to close.
     closing: Mutex<Option<Arc<str>>>,
     mailbox: Arc<Mailbox>,
@@ -228,6 +274,7 @@ impl ConnectionInfo {
             traffic: Counters::default(),
             state: AtomicU8::new(ConnectionState::Running as u8),
             channels: Mutex::default(),
+            past: Mutex::default(),
             closing: Mutex::default(),
             mailbox,
         }
@@ -281,11 +328,27 @@ impl ConnectionInfo {
     pub(crate) fn add_channel(&self, number: u16) -> Arc<ChannelInfo> {
         let channel = Arc::new(ChannelInfo { number, status: Mutex::default() });
         self.channels.lock().push(channel.clone());
+        self.past.lock().opened += 1;
         channel
     }
 
     pub(crate) fn remove_channel(&self, number: u16) {
-        self.channels.lock().retain(|channel| channel.number != number);
+        let mut past = self.past.lock();
+        self.channels.lock().retain(|channel| {
+            if channel.number == number {
+                past.closed += 1;
+                past.add_channel(&channel.status());
+            }
+            channel.number != number
+        });
+    }
+
+    /// What all its channels did.
+    fn totals(&self) -> ChannelTotals {
+        let past = self.past.lock();
+        let mut totals = *past;
+        self.channels.lock().iter().for_each(|channel| totals.add_channel(&channel.status()));
+        totals
     }
 }
 

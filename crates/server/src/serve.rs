@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use data::DataArgs;
 use leveret_broker::{Broker, Environment, Limits};
-use leveret_server::{FRAME_MIN, Server, ServerLimits, Users, definitions, serve_amqp, serve_http};
+use leveret_server::{FRAME_MIN, Server, ServerLimits, Users, definitions, serve_amqp, serve_http, serve_metrics};
 use leveret_wire::table;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -45,6 +45,10 @@ pub struct ServeArgs {
     /// Listen for management here: RabbitMQ's HTTP API and the dashboard; or none
     #[arg(long, value_name = "HOST:PORT|none", default_value = "127.0.0.1:15672")]
     http: String,
+    /// Serve metrics for Prometheus here, without a login, as RabbitMQ does on port 15692; or none: the management port
+    /// has them with a login, at /metrics
+    #[arg(long, value_name = "HOST:PORT|none", default_value = "none")]
+    metrics: String,
     #[command(flatten)]
     data: DataArgs,
     /// Users, permissions and virtual hosts in RabbitMQ's JSON format, added to those that are kept. A new broker
@@ -216,13 +220,14 @@ async fn serve_clients(args: &ServeArgs, broker: &Broker) -> Result<()> {
     // Before it listens: whoever sees that may send one.
     let mut signals = Signals::watch()?;
     let listeners = bind(&args.amqp, "--amqp").await?;
-    let for_management = match args.http.as_str() {
-        "none" => Vec::new(),
-        address => bind(address, "--http").await?,
-    };
+    let for_management = bind_unless_none(&args.http, "--http").await?;
+    let for_metrics = bind_unless_none(&args.metrics, "--metrics").await?;
     // In this order: who waits for the one knows the other.
     for listener in &for_management {
         info!(address = %listener.local_addr()?, "listening for management by HTTP");
+    }
+    for listener in &for_metrics {
+        info!(address = %listener.local_addr()?, "listening for Prometheus");
     }
     for listener in &listeners {
         info!(address = %listener.local_addr()?, "listening for AMQP 0-9-1");
@@ -235,17 +240,19 @@ async fn serve_clients(args: &ServeArgs, broker: &Broker) -> Result<()> {
         }
         DRAIN
     };
-    let (stopped, stopping) = tokio::sync::oneshot::channel();
-    let managed = serve_http(for_management, server.clone(), async {
-        // An error says as much: it was dropped.
-        let _ = stopping.await;
-    });
+    let (running, stopping) = tokio::sync::watch::channel(());
+    let stopped = || {
+        let mut stopping = stopping.clone();
+        // An error says as much: the sender is gone, and nothing is ever sent.
+        async move { _ = stopping.changed().await }
+    };
+    let managed = serve_http(for_management, server.clone(), stopped());
+    let measured = serve_metrics(for_metrics, server.clone(), stopped());
     let amqp = async {
         serve_amqp(listeners, server, stop).await;
-        // It has ended by itself if nobody hears this.
-        let _ = stopped.send(());
+        drop(running);
     };
-    tokio::join!(amqp, managed);
+    tokio::join!(amqp, managed, measured);
     Ok(())
 }
 
@@ -310,6 +317,11 @@ fn give_memory_back() {
 }
 
 /// `option` is what chooses another address.
+/// As [`bind`], without sockets if there are to be none.
+async fn bind_unless_none(address: &str, option: &str) -> Result<Vec<TcpListener>> {
+    if address == "none" { Ok(Vec::new()) } else { bind(address, option).await }
+}
+
 async fn bind(address: &str, option: &str) -> Result<Vec<TcpListener>> {
     let addresses: Vec<SocketAddr> = tokio::net::lookup_host(address)
         .await

@@ -1,5 +1,6 @@
 //! `leveret check`: what a data directory holds, and whether all of it can be read.
 
+use super::table::{number, shown, table, text};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use leveret_broker::disk::Directory;
@@ -58,13 +59,16 @@ fn report(args: &CheckArgs) -> Result<Report> {
 fn as_text(report: &Report) -> String {
     let mut out = String::new();
     let files = report.files.iter().map(|FileReport { name, kind, bytes, records }| {
-        [name.clone(), kind_name(*kind).to_string(), records.to_string(), bytes.to_string()]
+        vec![name.clone(), kind_name(*kind).to_string(), records.to_string(), bytes.to_string()]
     });
-    table(&mut out, ["FILE", "KIND", "RECORDS", "BYTES"], files.collect());
+    out += &table(&[text("FILE"), text("KIND"), number("RECORDS"), number("BYTES")], &files.collect::<Vec<_>>());
+    out.push('\n');
     let queues = report.queues.iter().map(|QueueReport { vhost, name, messages, bytes, lost }| {
-        [shown(vhost), shown(name), messages.to_string(), bytes.to_string(), lost.to_string()]
+        vec![vhost.clone(), name.clone(), messages.to_string(), bytes.to_string(), lost.to_string()]
     });
-    table(&mut out, ["VHOST", "QUEUE", "MESSAGES", "BYTES", "LOST"], queues.collect());
+    let columns = [text("VHOST"), text("QUEUE"), number("MESSAGES"), number("BYTES"), number("LOST")];
+    out += &table(&columns, &queues.collect::<Vec<_>>());
+    out.push('\n');
     let messages: u64 = report.queues.iter().map(|queue| queue.messages).sum();
     let mut line = |text: String| {
         out.push_str(&text);
@@ -85,24 +89,6 @@ fn as_text(report: &Report) -> String {
     out
 }
 
-/// Columns as wide as their widest; numbers, from the third on, end at the right.
-fn table<const N: usize>(out: &mut String, head: [&str; N], rows: Vec<[String; N]>) {
-    let rows: Vec<[String; N]> = std::iter::once(head.map(str::to_string)).chain(rows).collect();
-    let widths: [usize; N] =
-        std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
-    for row in &rows {
-        for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
-            let _ = match column {
-                0 => write!(out, "{cell:width$}"),
-                1 => write!(out, "  {cell:width$}"),
-                _ => write!(out, "  {cell:>width$}"),
-            };
-        }
-        out.push('\n');
-    }
-    out.push('\n');
-}
-
 fn kind_name(kind: FileKind) -> &'static str {
     match kind {
         FileKind::Segment => "segment",
@@ -113,18 +99,6 @@ fn kind_name(kind: FileKind) -> &'static str {
         FileKind::Times => "times",
         FileKind::Unused => "unused",
     }
-}
-
-/// A name that somebody chose, without what a terminal could take for a command.
-fn shown(name: &str) -> String {
-    let mut out = String::with_capacity(name.len());
-    for char in name.chars() {
-        match char.is_control() {
-            true => out.extend(char.escape_default()),
-            false => out.push(char),
-        }
-    }
-    out
 }
 
 fn place(damage: &Damage) -> String {

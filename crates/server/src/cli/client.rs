@@ -89,7 +89,7 @@ impl FromStr for Url {
     }
 }
 
-fn percent_decoded(text: &str) -> Result<String> {
+pub(super) fn percent_decoded(text: &str) -> Result<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&first, tail)) = rest.split_first() {

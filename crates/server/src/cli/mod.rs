@@ -1,10 +1,13 @@
-//! The commands that talk to a broker over the wire, as any client does, and the one that looks at a directory.
+//! The commands that talk to a broker over the wire, as any client does, or to its management API, and the one that looks
+//! at a directory.
 
+pub mod admin;
 pub mod bench;
 pub mod check;
 pub mod client;
 pub mod publish;
 pub mod subscribe;
+pub mod table;
 
 use anyhow::{Context, Result};
 use clap::Subcommand;

@@ -87,6 +87,8 @@ pub enum Gives {
     Imported,
     /// 200 and an object, or 503 and one.
     Health,
+    /// 200 and text.
+    Text,
     /// 200 and events, for as long as the client listens.
     Events,
 }

@@ -92,9 +92,8 @@ fn show(server: &Server, columns: &Columns) -> Value {
         let amqplain = json!({ "name": "AMQPLAIN", "description": "QPid AMQPLAIN mechanism", "enabled": true });
         vec![plain, amqplain]
     });
-    fields.put_with("applications", || {
-        vec![json!({ "name": "leveret", "description": "Leveret", "version": VERSION })]
-    });
+    fields
+        .put_with("applications", || vec![json!({ "name": "leveret", "description": "Leveret", "version": VERSION })]);
     fields.put("enabled_plugins", vec![json!("rabbitmq_management")]);
     fields.put("contexts", super::overview::contexts(server));
     fields.put("fd_total", file_limit());
@@ -141,12 +140,13 @@ fn run_queue() -> u64 {
     tasks.unwrap_or(0)
 }
 
-fn files_open() -> usize {
+/// Files that this process has open; 0 if the kernel does not tell.
+pub fn files_open() -> usize {
     std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
 }
 
 /// Files that this process may have open.
-fn file_limit() -> u64 {
+pub fn file_limit() -> u64 {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
     line.and_then(|line| line.split_ascii_whitespace().next()?.parse().ok()).unwrap_or(0)

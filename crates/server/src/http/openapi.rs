@@ -135,14 +135,16 @@ fn responses(endpoint: &Endpoint) -> Value {
         Gives::Done => json!({ "204": { "description": "Done" } }),
         Gives::Imported => json!({ "200": good(object()), "204": { "description": "Done" } }),
         Gives::Health => json!({ "200": good(object()) }),
+        Gives::Text => json!({ "200": {
+            "description": "Metrics in Prometheus' text format",
+            "content": { "text/plain": { "schema": { "type": "string" } } },
+        } }),
         Gives::Events => json!({ "200": {
             "description": "Events, until one of both ends it",
             "content": { "text/event-stream": { "schema": { "type": "string" } } },
         } }),
     };
-    let refused = |why: &str| {
-        json!({ "description": why, "content": content(json!({ "$ref": "#/components/schemas/Refusal" })) })
-    };
+    let refused = |why: &str| json!({ "description": why, "content": content(json!({ "$ref": "#/components/schemas/Refusal" })) });
     responses["400"] = refused("Something in the request is wrong; the reason names it");
     responses["401"] = refused("Not logged in, or not allowed to");
     responses["404"] = refused("It does not exist");

@@ -1,7 +1,8 @@
 //! The port: accepts connections and serves the API on them, within limits.
 
 use super::Api;
-use crate::server::Server;
+use crate::server::{ListenGuard, Server};
+use axum::Router;
 use axum::extract::ConnectInfo;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -20,6 +21,9 @@ const HEAD_TIME: Duration = Duration::from_secs(60);
 /// Bytes of a request's head at most, and of what is read ahead.
 const HEAD_SIZE: usize = 64 * 1024;
 
+/// Connections of those who collect metrics.
+const SCRAPERS: usize = 32;
+
 /// Serves the management API on these sockets, in the runtime of tokio that it is called in, until `stop` is done. Then
 /// requests have a second to end.
 pub async fn serve_http(listeners: Vec<TcpListener>, server: Arc<Server>, stop: impl Future<Output = ()>) {
@@ -28,7 +32,9 @@ pub async fn serve_http(listeners: Vec<TcpListener>, server: Arc<Server>, stop: 
     let room = Arc::new(Semaphore::new(server.limits.max_http_connections));
     let mut tasks = tokio::task::JoinSet::new();
     for listener in listeners {
-        tasks.spawn(listen(listener, api.clone(), room.clone(), stopping.clone()));
+        let (api, listed) = (api.clone(), listener.local_addr().ok().map(|it| server.listens("http", it)));
+        let router = move || api.router();
+        tasks.spawn(listen(listener, router, listed, room.clone(), stopping.clone()));
     }
     let rates = tokio::spawn(api.rates.clone().run(server));
     stop.await;
@@ -38,8 +44,29 @@ pub async fn serve_http(listeners: Vec<TcpListener>, server: Arc<Server>, stop: 
     while tasks.join_next().await.is_some() {}
 }
 
-async fn listen(listener: TcpListener, api: Arc<Api>, room: Arc<Semaphore>, mut stop: watch::Receiver<bool>) {
-    let _listed = listener.local_addr().ok().map(|address| api.server.listens("http", address));
+/// Serves metrics for Prometheus on these sockets, without a login, until `stop` is done.
+pub async fn serve_metrics(listeners: Vec<TcpListener>, server: Arc<Server>, stop: impl Future<Output = ()>) {
+    let (stopped, stopping) = watch::channel(false);
+    let room = Arc::new(Semaphore::new(SCRAPERS));
+    let mut tasks = tokio::task::JoinSet::new();
+    for listener in listeners {
+        let (server, listed) = (server.clone(), listener.local_addr().ok());
+        let listed = listed.map(|address| server.listens("http/prometheus", address));
+        let router = super::scrape::router(server);
+        tasks.spawn(listen(listener, move || router.clone(), listed, room.clone(), stopping.clone()));
+    }
+    stop.await;
+    stopped.send_replace(true);
+    while tasks.join_next().await.is_some() {}
+}
+
+async fn listen(
+    listener: TcpListener,
+    router: impl Fn() -> Router,
+    _listed: Option<ListenGuard>,
+    room: Arc<Semaphore>,
+    mut stop: watch::Receiver<bool>,
+) {
     let graceful = GracefulShutdown::new();
     loop {
         let accepted = tokio::select! {
@@ -47,7 +74,7 @@ async fn listen(listener: TcpListener, api: Arc<Api>, room: Arc<Semaphore>, mut 
             _ = stop.wait_for(|stopped| *stopped) => break,
         };
         let Some((stream, peer, turn)) = accepted else { continue };
-        let router = api.router();
+        let router = router();
         let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
             request.extensions_mut().insert(ConnectInfo(peer));
             router.clone().oneshot(request)

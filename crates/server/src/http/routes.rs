@@ -6,7 +6,7 @@ use super::call::Call;
 use super::endpoint::{Endpoint, Field, Gives, Kind, PAGED, Param, SAMPLED, SORTED, may, need, param};
 use super::{
     apps, bindings, channels, connections, consumers, costs, dead_letters, definitions, exchanges, health, history,
-    messages, node, openapi, operations, overview, parameters, permissions, policies, queues, stream, tail, users, vhosts,
+    messages, node, openapi, operations, overview, parameters, permissions, policies, queues, scrape, stream, tail, users, vhosts,
 };
 use axum::http::Method;
 
@@ -62,13 +62,17 @@ const IF_EMPTY: &[Param] = &[param("if-empty", Kind::Flag, "only without message
 
 fn about_the_broker() -> Vec<Endpoint> {
     const NAME: &[Field] = &[need("name", Kind::Text)];
+    const FAMILIES: &[Param] = &[
+        param("family", Kind::Text, "a family of metrics; may be repeated"),
+        param("vhost", Kind::Text, "only of this virtual host; may be repeated"),
+    ];
     const LIMIT: &[Param] = &[param("limit", Kind::Number(1, 10_000), "how many of those that cost most")];
     const ONE_VHOST: &[Param] = &[param("vhost", Kind::Text, "only of this virtual host")];
     const STREAM: &[Param] = &[
         param("get", Kind::Texts, "path of what to get, with its parameters; up to 8 times"),
         param("every", Kind::Number(1, 3600), "seconds between looks"),
     ];
-    use Gives::{List, Object};
+    use Gives::{List, Object, Text};
     use Who::{Administrator, Anyone, Management, Monitoring};
     vec![
         get("/api/overview", Management, overview::show, Object, "The broker as a whole").query(SAMPLED),
@@ -90,6 +94,9 @@ fn about_the_broker() -> Vec<Endpoint> {
             .query(ONE_VHOST),
         get("/api/stream", Management, stream::open, Gives::Events, "Things to get, told whenever they change")
             .query(STREAM),
+        get("/metrics", Monitoring, scrape::aggregated, Text, "Metrics for Prometheus, summed up"),
+        get("/metrics/per-object", Monitoring, scrape::per_object, Text, "Metrics of each queue, channel, connection"),
+        get("/metrics/detailed", Monitoring, scrape::some, Text, "Families of metrics").query(FAMILIES),
         get("/api/openapi.json", Management, openapi::document, Object, "This document"),
     ]
 }
@@ -284,8 +291,7 @@ fn about_users() -> Vec<Endpoint> {
         get("/api/users", Administrator, users::list, List, "Users"),
         get("/api/users/", Administrator, users::list, List, "Users"),
         get("/api/users/without-permissions", Administrator, users::without_permissions, List, "Users who may nothing"),
-        post("/api/users/bulk-delete", Administrator, users::delete_many, Done, "Delete users")
-            .body(USERS),
+        post("/api/users/bulk-delete", Administrator, users::delete_many, Done, "Delete users").body(USERS),
         get("/api/users/{user}", Administrator, users::get, Object, "A user"),
         set("/api/users/{user}", Administrator, users::set, "Make or change a user").body(USER),
         delete("/api/users/{user}", Administrator, users::delete, "Delete a user, and close the user's connections"),
@@ -301,12 +307,7 @@ fn about_users() -> Vec<Endpoint> {
         get("/api/permissions/{vhost}/{user}", Administrator, permissions::get, Object, "What a user may do there"),
         set("/api/permissions/{vhost}/{user}", Administrator, permissions::set, "Let a user do something there")
             .body(RIGHTS),
-        delete(
-            "/api/permissions/{vhost}/{user}",
-            Administrator,
-            permissions::delete,
-            "Close a virtual host to a user",
-        ),
+        delete("/api/permissions/{vhost}/{user}", Administrator, permissions::delete, "Close a virtual host to a user"),
         get("/api/topic-permissions", Administrator, permissions::list_topics, List, "Who may use which routing keys"),
         get(
             "/api/topic-permissions/{vhost}/{user}",

@@ -1,0 +1,239 @@
+//! What is told of the process, of the log and of the broker as a whole.
+
+use super::View;
+use super::text::{Kind, Text};
+use crate::http::node;
+use crate::registry::ChannelTotals;
+use crate::server::Server;
+use Kind::{Counter, Gauge};
+use leveret_broker::{Deaths, QueueCounters};
+use std::time::UNIX_EPOCH;
+
+/// RabbitMQ's labels: one protocol, and two types of queues.
+const PROTOCOL: (&str, &str) = ("protocol", "amqp091");
+const CLASSIC: (&str, &str) = ("queue_type", "rabbit_classic_queue");
+const QUORUM: (&str, &str) = ("queue_type", "rabbit_quorum_queue");
+
+/// Writes what does not depend on queues, channels and connections.
+pub fn put(text: &mut Text, server: &Server, view: &View) {
+    if view.has("alarms") {
+        put_alarms(text, server);
+    }
+    if view.has("connection_churn_metrics") {
+        let (opened, closed) = server.registry.churn();
+        let help = "Total number of connections opened";
+        text.family("connections_opened_total", Counter, help).value(opened as f64);
+        let help = "Total number of connections closed or terminated";
+        text.family("connections_closed_total", Counter, help).value(closed as f64);
+    }
+    if view.has("node_coarse_metrics") {
+        put_process(text, server);
+    }
+    if view.has("node_metrics") {
+        put_limits(text, server);
+    }
+}
+
+fn put_alarms(text: &mut Text, server: &Server) {
+    let is = |on: bool| f64::from(u8::from(on));
+    let help = "is 1 if free disk space watermark alarm is in effect";
+    text.family("alarms_free_disk_space_watermark", Gauge, help).value(is(server.broker.is_disk_full()));
+    let help = "is 1 if VM memory watermark alarm is in effect";
+    text.family("alarms_memory_used_watermark", Gauge, help).value(is(server.broker.is_short_of_memory()));
+    let full = server.registry.len() >= server.limits.max_connections;
+    let help = "is 1 if file descriptor limit alarm is in effect";
+    text.family("alarms_file_descriptor_limit", Gauge, help).value(is(full));
+}
+
+fn put_process(text: &mut Text, server: &Server) {
+    text.family("process_open_fds", Gauge, "Open file descriptors").value(node::files_open() as f64);
+    text.family("process_open_tcp_sockets", Gauge, "Open TCP sockets").value(server.registry.len() as f64);
+    text.family("process_resident_memory_bytes", Gauge, "Memory used in bytes").value(node::memory_used() as f64);
+    if let Some(free) = server.broker.disk_free() {
+        text.family("disk_space_available_bytes", Gauge, "Disk space available in bytes").value(free as f64);
+    }
+}
+
+fn put_limits(text: &mut Text, server: &Server) {
+    let limits = server.broker.limits();
+    text.family("process_max_fds", Gauge, "Open file descriptors limit").value(node::file_limit() as f64);
+    let sockets = server.limits.max_connections as f64;
+    text.family("process_max_tcp_sockets", Gauge, "Open TCP sockets limit").value(sockets);
+    let help = "Memory high watermark in bytes";
+    text.family("resident_memory_limit_bytes", Gauge, help).value(limits.max_memory as f64);
+    let help = "Free disk space low watermark in bytes";
+    text.family("disk_space_available_limit_bytes", Gauge, help).value(limits.min_free_disk as f64);
+}
+
+/// Writes what is told of everything together.
+pub fn put_totals(text: &mut Text, server: &Server) {
+    let start = server.started_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    let help = "Start time of the process since unix epoch in seconds";
+    text.family("process_start_time_seconds", Gauge, help).value(start);
+    let version = [("rabbitmq_version", node::RABBITMQ_VERSION), ("leveret_version", node::VERSION)];
+    text.family("build_info", Gauge, "Version info").sample(&version, 1.0);
+    let cluster = crate::http::cluster_name(server);
+    let identity = [("rabbitmq_node", node::name()), ("rabbitmq_cluster", &cluster)];
+    text.family("identity_info", Gauge, "Node & cluster identity info").sample(&identity, 1.0);
+    let whole = Whole::look(server);
+    whole.put_objects(text);
+    whole.put_messages(text);
+}
+
+/// All that is counted of the broker.
+struct Whole {
+    connections: usize,
+    open_channels: usize,
+    queues: usize,
+    consumers: usize,
+    /// Of queues with quorum semantics, and of all others, those that are gone included.
+    quorum: QueueCounters,
+    classic: QueueCounters,
+    routed: u64,
+    channels: ChannelTotals,
+}
+
+impl Whole {
+    fn look(server: &Server) -> Whole {
+        let connections = server.registry.connections();
+        let mut whole = Whole {
+            connections: connections.len(),
+            open_channels: connections.iter().map(|connection| connection.channels().len()).sum(),
+            queues: 0,
+            consumers: 0,
+            quorum: QueueCounters::default(),
+            classic: QueueCounters::default(),
+            routed: 0,
+            channels: server.registry.channel_totals(),
+        };
+        for vhost in server.broker.vhosts() {
+            let mut all = QueueCounters::default();
+            vhost.visit_queues(
+                |_| true,
+                |queue| {
+                    whole.queues += 1;
+                    whole.consumers += queue.consumers;
+                    let is_quorum =
+                        queue.arguments.as_table().get("x-queue-type").is_some_and(|it| it == "quorum".into());
+                    *(if is_quorum { &mut whole.quorum } else { &mut all }) += queue.counters;
+                },
+            );
+            whole.classic += all;
+            whole.routed += vhost.exchange_counters().published_out;
+        }
+        whole
+    }
+
+    fn put_objects(&self, text: &mut Text) {
+        let mut gauge = |name, value: usize, help| text.family(name, Gauge, help).value(value as f64);
+        gauge("connections", self.connections, "Connections currently open");
+        gauge("channels", self.open_channels, "Channels currently open");
+        gauge("consumers", self.consumers, "Consumers currently connected");
+        gauge("queues", self.queues, "Queues available");
+        let mut counter = |name, value: u64, help| text.family(name, Counter, help).value(value as f64);
+        counter("channels_opened_total", self.channels.opened, "Total number of channels opened");
+        counter("channels_closed_total", self.channels.closed, "Total number of channels closed");
+    }
+
+    /// RabbitMQ's global counters.
+    fn put_messages(&self, text: &mut Text) {
+        let ChannelTotals { counters, to_confirm, .. } = self.channels;
+        let consumers = "Current number of consumers";
+        text.family("global_consumers", Gauge, consumers).sample(&[PROTOCOL], self.consumers as f64);
+        let by_protocol: [(&'static str, u64, &str); 6] = [
+            ("global_messages_received_total", counters.publish, "Total number of messages received from publishers"),
+            (
+                "global_messages_received_confirm_total",
+                to_confirm,
+                "Total number of messages received from publishers expecting confirmations",
+            ),
+            ("global_messages_confirmed_total", counters.confirm, "Total number of messages confirmed to publishers"),
+            ("global_messages_routed_total", self.routed, "Total number of messages routed to queues or streams"),
+            (
+                "global_messages_unroutable_dropped_total",
+                counters.drop_unroutable,
+                "Total number of messages published as non-mandatory into an exchange and dropped as unroutable",
+            ),
+            (
+                "global_messages_unroutable_returned_total",
+                counters.return_unroutable,
+                "Total number of messages published as mandatory into an exchange and returned to the publisher as unroutable",
+            ),
+        ];
+        for (name, value, help) in by_protocol {
+            text.family(name, Counter, help).sample(&[PROTOCOL], value as f64);
+        }
+        for (name, of, help) in BY_TYPE {
+            let mut family = text.family(name, Counter, help);
+            family.sample(&[PROTOCOL, CLASSIC], of(&self.classic) as f64);
+            family.sample(&[PROTOCOL, QUORUM], of(&self.quorum) as f64);
+        }
+        for (name, of, help) in DEAD_LETTERED {
+            let mut family = text.family(name, Counter, help);
+            for (kind, counters) in [(CLASSIC, &self.classic), (QUORUM, &self.quorum)] {
+                // A letter is moved by one record of the log: it is never lost on its way.
+                let (moved, died) = (of(&counters.dead_lettered), of(&counters.died));
+                family.sample(&[kind, ("dead_letter_strategy", "at_least_once")], moved as f64);
+                family.sample(&[kind, ("dead_letter_strategy", "disabled")], died.saturating_sub(moved) as f64);
+            }
+        }
+    }
+}
+
+type Row<T> = (&'static str, fn(&T) -> u64, &'static str);
+
+/// By type of queue.
+const BY_TYPE: &[Row<QueueCounters>] = &[
+    ("global_messages_acknowledged_total", |it| it.acked, "Total number of messages acknowledged by consumers"),
+    ("global_messages_delivered_total", |it| it.handed_out(), "Total number of messages delivered to consumers"),
+    (
+        "global_messages_delivered_consume_auto_ack_total",
+        |it| it.delivered_no_ack,
+        "Total number of messages delivered to consumers using basic.consume with automatic acknowledgment",
+    ),
+    (
+        "global_messages_delivered_consume_manual_ack_total",
+        |it| it.delivered,
+        "Total number of messages delivered to consumers using basic.consume with manual acknowledgment",
+    ),
+    (
+        "global_messages_delivered_get_auto_ack_total",
+        |it| it.got_no_ack,
+        "Total number of messages delivered to consumers using basic.get with automatic acknowledgment",
+    ),
+    (
+        "global_messages_delivered_get_manual_ack_total",
+        |it| it.got,
+        "Total number of messages delivered to consumers using basic.get with manual acknowledgment",
+    ),
+    (
+        "global_messages_get_empty_total",
+        |it| it.get_empty,
+        "Total number of times basic.get operations fetched no message",
+    ),
+    ("global_messages_redelivered_total", |it| it.redelivered, "Total number of messages redelivered to consumers"),
+];
+
+/// By type of queue, and by what became of the messages.
+const DEAD_LETTERED: &[Row<Deaths>] = &[
+    (
+        "global_messages_dead_lettered_delivery_limit_total",
+        |it| it.delivery_limit,
+        "Total number of messages dead-lettered due to delivery-limit exceeded",
+    ),
+    (
+        "global_messages_dead_lettered_expired_total",
+        |it| it.expired,
+        "Total number of messages dead-lettered due to message TTL exceeded",
+    ),
+    (
+        "global_messages_dead_lettered_maxlen_total",
+        |it| it.max_length,
+        "Total number of messages dead-lettered due to overflow drop-head or reject-publish-dlx",
+    ),
+    (
+        "global_messages_dead_lettered_rejected_total",
+        |it| it.rejected,
+        "Total number of messages dead-lettered due to basic.reject or basic.nack",
+    ),
+];
