@@ -66,7 +66,12 @@ start();
 async function start() {
   api.whenLoggedOut(() => { leave(); askWho(); });
   listenForKeys({ menu: MENU.flatMap(([, entries]) => entries), theme: turnTheme, help: () => help(shortcuts()), pause: togglePause });
-  addEventListener("hashchange", () => { if (who) arrive(); });
+  addEventListener("hashchange", () => {
+    if (!who) return;
+    arrive();
+    // Where the focus was is gone, or is the menu: go on with the page.
+    if (document.activeElement === body || frame.side.contains(document.activeElement)) frame.main.focus({ preventScroll: true });
+  });
   document.addEventListener("visibilitychange", () => { if (on) document.hidden ? on.stop?.() : listen(); });
   if (!api.loggedIn()) return askWho();
   try {
@@ -167,7 +172,6 @@ function arrive() {
   show(frame.main, on.root);
   draw();
   listen();
-  if (document.activeElement === body || frame.side.contains(document.activeElement)) frame.main.focus({ preventScroll: true });
   scrollTo(0, 0);
 }
 

@@ -130,10 +130,7 @@ async function eachPage(judge) {
     for (const one of pages) {
       await report.run(`${one.name}, ${colorScheme}`, async () => {
         await visit(page, one);
-        if (one.named && !(await page.locator('main').innerText()).includes('<script>')) {
-          const svg = await page.locator('main svg').allTextContents();
-          if (!svg.join(' ').includes('<script>')) throw new Error('the hostile name is not on it');
-        }
+        if (one.named) await page.locator('main').getByText('<script>').first().waitFor({ state: 'attached' });
         if (await page.locator('main script').count() > 0) throw new Error('a name became a script');
         await screenshot(judge, page, `${one.name}-${colorScheme}`);
         await axeFindsNothing(page);
@@ -252,7 +249,7 @@ async function wholePath(page, url) {
   await addQueue(page, 'path.dead');
   await addQueue(page, 'path.work', { 'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': 'path.dead' });
   await page.getByRole('button', { name: 'Publish' }).click();
-  await page.getByRole('dialog').getByLabel('Body').fill('{"order": 4711}');
+  await page.getByRole('dialog').getByLabel('Body', { exact: true }).fill('{"order": 4711}');
   await page.getByRole('dialog').getByRole('button', { name: 'Publish' }).click();
   await page.getByText('Published.').waitFor();
   await page.getByRole('button', { name: 'Close', exact: true }).first().click();
