@@ -29,7 +29,7 @@ impl Broker {
     pub fn leveret(run: &Run, binary: &Path) -> Result<Broker> {
         let address = free_address()?;
         let mut command = Command::new(binary);
-        command.args(["serve", "--memory", "--http", "none", "--amqp", &address.to_string()]);
+        command.args(["serve", "--http", "none", "--memory", "--amqp", &address.to_string()]);
         let process = Process::start(run, &mut command)?;
         Broker { name: "Leveret", process, address, http: None, _epmd: None }.ready(Duration::from_secs(10))
     }

@@ -22,8 +22,8 @@ mod vhost;
 
 pub use browse::{Browse, Browsed, BrowsedMessage};
 pub(crate) use commit::commit;
-pub use moving::{MoveTo, Redriven};
 pub use entries::Stored;
+pub use moving::{MoveTo, Redriven};
 pub(crate) use park::park;
 pub use shared_queue::SharedQueue;
 pub use vhost::VirtualHost;

@@ -107,8 +107,8 @@ pub use channel::{Channel, ChannelStatus, Consume, Pulled, REPLY_TO, Settle};
 pub use client::{Client, ClientError, Confirm, Content, Message, Subscription, Transaction, Wait};
 pub use counters::{ChannelCounters, Deaths, ExchangeCounters, QueueCounters};
 pub use engine::{
-    Broker, Browse, Browsed, BrowsedMessage, Environment, MoveTo, QueueDeclare, QueueStatus, Redriven, SharedQueue, Stored,
-    VirtualHost,
+    Broker, Browse, Browsed, BrowsedMessage, Environment, MoveTo, QueueDeclare, QueueStatus, Redriven, SharedQueue,
+    Stored, VirtualHost,
 };
 pub use error::{Error, Result, Scope};
 pub use filter::{Filter, FilterError};
@@ -116,7 +116,7 @@ pub use limits::Limits;
 pub use listing::{BindingInfo, ConsumerInfo, ExchangeInfo, QueueInfo, QueueState};
 pub use log::{Damage, FileKind, FileReport, OpenError, QueueReport, Recovery, Report, Storage, Sync, check};
 pub use mailbox::{Event, Mailbox};
-pub use publisher::{Publish, Published};
+pub use publisher::{Publish, Published, routing_keys};
 pub use queue::{Delivery, MessageState};
 pub use routing::{Destination, ExchangeType};
 pub use session::{Blocking, Session};

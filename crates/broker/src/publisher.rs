@@ -594,10 +594,7 @@ impl Publisher {
     fn lookup(&mut self, publish: &Publish<'_>, headers: Table<'_>) -> Result<Routed<Arc<SharedQueue>>> {
         let (exchange, key) = decode_route(publish.route)
             .ok_or_else(|| Error::connection(502, "exchange or routing key is not UTF-8"))?;
-        let mut keys = vec![key];
-        for name in ["CC", "BCC"] {
-            extra_keys(headers, name, &mut keys)?;
-        }
+        let keys = routing_keys(key, headers)?;
         let (routed, generation) = self.vhost.route(exchange, &keys, &publish.properties)?;
         if generation != self.generation {
             self.forget_routes();
@@ -792,6 +789,18 @@ pub(crate) fn life(properties: &Properties<'_>) -> Result<Option<u64>> {
         (_, Err(_)) => format!("{{value_too_large, {digits}}}"),
     };
     Err(Error::precondition(format!("invalid expiration '{text}': {why}")))
+}
+
+/// All routing keys of a message with these headers: its own, and those for copies in CC and BCC.
+///
+/// # Errors
+/// 406 if one of the headers is no array of strings.
+pub fn routing_keys<'a>(key: &'a str, headers: Table<'a>) -> Result<Vec<&'a str>> {
+    let mut keys = vec![key];
+    for name in ["CC", "BCC"] {
+        extra_keys(headers, name, &mut keys)?;
+    }
+    Ok(keys)
 }
 
 /// The routing keys in a CC or BCC header, which is an array of strings.

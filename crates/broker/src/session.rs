@@ -122,10 +122,15 @@ impl Session {
         self.publisher.release_memory();
     }
 
+    /// A name as queues get that are declared without one; each is new.
+    pub fn generated_name(&self) -> String {
+        self.broker.random_name("amq.gen-")
+    }
+
     pub(crate) fn declare_queue(&mut self, declare: QueueDeclare<'_>) -> Result<QueueStatus> {
         match declare.name {
             "" => {
-                let name = self.broker.random_name("amq.gen-");
+                let name = self.generated_name();
                 self.vhost.declare_queue(QueueDeclare { name: &name, ..declare }, true, self.id)
             }
             _ => self.vhost.declare_queue(declare, false, self.id),

@@ -153,7 +153,9 @@ fn begin(
     opened: handshake::Opened,
     stop: &Stop,
 ) -> Pin<Box<impl Future<Output = std::io::Result<()>> + use<>>> {
-    let connection = Connection::new(stream, server.clone(), opened);
+    let mut connection = Connection::new(stream, server.clone(), opened);
+    // The user may have been deleted before the connection was listed.
+    connection.follow_users();
     // It may have opened just behind the broadcast of the end.
     if stop.borrow().is_some() {
         connection.session.mailbox().post(Event::Shutdown);

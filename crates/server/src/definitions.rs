@@ -172,7 +172,9 @@ mod tests {
         let shop = r#""vhosts": [{"name": "shop"}]"#;
         check(
             &format!(r#"{{"rabbit_version": "3.10", {ann}, {allow}, {shop}, "queues": []}}"#),
-            expect![[r#"[User { name: "ann", tags: [], .. }] [UserRights { user: "ann", vhost: "shop", permissions: Permissions { configure: "", write: "", read: ".*" } }] []"#]],
+            expect![[
+                r#"[User { name: "ann", tags: [], .. }] [UserRights { user: "ann", vhost: "shop", permissions: Permissions { configure: "", write: "", read: ".*" } }] []"#
+            ]],
         );
         check(&format!("{{{ann}, {allow}}}"), expect!["permission of 'ann': there is no virtual host 'shop'"]);
         check(&format!("{{{shop}, {allow}}}"), expect!["permission of 'ann' on 'shop': there is no user 'ann'"]);

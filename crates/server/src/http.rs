@@ -5,16 +5,21 @@
 
 mod access;
 mod answer;
+mod apps;
 mod bindings;
 mod call;
 mod channels;
 mod connections;
 mod consumers;
+mod costs;
+mod dead_letters;
 mod endpoint;
+mod events;
 mod exchanges;
 mod fields;
 mod fieldtable;
 mod health;
+mod history;
 mod listing;
 mod messages;
 mod node;
@@ -28,6 +33,8 @@ mod queues;
 mod rates;
 mod routes;
 mod stats;
+mod stream;
+mod tail;
 mod users;
 mod vhosts;
 
@@ -50,7 +57,7 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 /// How long the body of a request may take to arrive.
 const BODY_TIME: Duration = Duration::from_secs(30);
@@ -67,6 +74,10 @@ pub struct Api {
     /// For waiting in requests' threads.
     pub runtime: tokio::runtime::Handle,
     working: Semaphore,
+    /// Streams of events that can still be opened.
+    pub streams: Arc<Semaphore>,
+    /// True when the server stops.
+    pub stopping: watch::Sender<bool>,
     /// This very API, for requests about requests.
     router: OnceLock<Router>,
 }
@@ -74,11 +85,14 @@ pub struct Api {
 impl Api {
     /// The API of a server, in the runtime that this is called in.
     pub fn new(server: Arc<Server>) -> Arc<Api> {
+        let streams = server.limits.http_streams;
         let api = Arc::new(Api {
             server,
             rates: Arc::default(),
             runtime: tokio::runtime::Handle::current(),
             working: Semaphore::new(WORKING),
+            streams: Arc::new(Semaphore::new(streams)),
+            stopping: watch::Sender::new(false),
             router: OnceLock::new(),
         });
         // Nobody else has seen it yet.
@@ -89,6 +103,7 @@ impl Api {
     /// No request is begun any more.
     pub fn stop(&self) {
         self.working.close();
+        self.stopping.send_replace(true);
     }
 
     /// All its paths.
@@ -123,7 +138,7 @@ fn router(api: &Arc<Api>) -> Router {
         let other = move |request: Request| async move { other_method(request.method(), methods) };
         router = router.route(same_path[0].path, at_path.fallback(other));
     }
-    router.fallback(nothing_here).with_state(api.clone())
+    router.merge(crate::dashboard::routes()).fallback(nothing_here).with_state(api.clone())
 }
 
 /// As RabbitMQ lists them.

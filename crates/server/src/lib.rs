@@ -23,6 +23,7 @@
 
 mod amqp;
 mod auth;
+mod dashboard;
 pub mod definitions;
 mod http;
 mod limits;

@@ -25,6 +25,8 @@ pub struct ServerLimits {
     pub parked: usize,
     /// Connections for management at a time; others wait.
     pub max_http_connections: usize,
+    /// Streams of events for management at a time.
+    pub http_streams: usize,
     /// Bytes of the body of a request for management. The default is RabbitMQ's.
     pub http_body: usize,
 }
@@ -41,6 +43,7 @@ impl Default for ServerLimits {
             unfinished: 256 * 1024 * 1024,
             parked: 1024 * 1024,
             max_http_connections: 1000,
+            http_streams: 100,
             http_body: 20_000_000,
         }
     }

@@ -47,7 +47,8 @@ pub struct ServeArgs {
     http: String,
     #[command(flatten)]
     data: DataArgs,
-    /// Users, permissions and virtual hosts in RabbitMQ's JSON format. Without it: guest/guest, from this machine only
+    /// Users, permissions and virtual hosts in RabbitMQ's JSON format, added to those that are kept. A new broker
+    /// without users has guest with the password guest, from this machine only
     #[arg(long, value_name = "FILE")]
     definitions: Option<PathBuf>,
     /// Bytes of messages in memory above which publishers are blocked [default: 40 % of the machine's memory]
@@ -200,14 +201,11 @@ async fn close(broker: Broker) -> Result<()> {
 
 /// Listens until a signal comes or the log fails.
 async fn serve_clients(args: &ServeArgs, broker: &Broker) -> Result<()> {
-    let users = match &args.definitions {
-        Some(file) => {
-            let users = Users::new();
-            definitions::load(file, broker, &users)?;
-            users
-        }
-        None => Users::guest_only(),
-    };
+    let users = Users::open(broker)?;
+    if let Some(file) = &args.definitions {
+        definitions::load(file, broker, &users)?;
+    }
+    users.add_guest_at_first()?;
     let server = Server::new(broker.clone(), users, args.server_limits());
     // Before it listens: whoever sees that may send one.
     let mut signals = Signals::watch()?;

@@ -75,6 +75,16 @@ impl Server {
         }
         Ok(change)
     }
+
+    /// Deletes a virtual host with everything in it, and closes its connections as RabbitMQ does. Await
+    /// [`Broker::stored`] to know that it is durable. False if there is none of this name.
+    pub fn delete_vhost(&self, name: &str) -> bool {
+        let deleted = self.broker.delete_vhost(name);
+        if deleted {
+            self.users.forget_vhost(name);
+        }
+        deleted
+    }
 }
 
 /// What the connections of a user are told who is deleted: RabbitMQ's words.

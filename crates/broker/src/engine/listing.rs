@@ -88,6 +88,11 @@ impl VirtualHost {
         Some(ExchangeInfo { delayed, ..info })
     }
 
+    /// Whether there is an exchange of this name, and its type is `topic`.
+    pub fn is_topic_exchange(&self, name: &str) -> bool {
+        self.topology.read().exchange(name).is_ok_and(|exchange| exchange.type_name() == "topic")
+    }
+
     /// All bindings, in no order.
     pub fn bindings(&self) -> Vec<BindingInfo> {
         self.topology.read().bindings().collect()

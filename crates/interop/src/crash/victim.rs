@@ -86,7 +86,7 @@ impl Start {
         let log = File::options().create(true).append(true).open(&self.log);
         let log = log.with_context(|| format!("cannot write {}", self.log.display()))?;
         let mut command = Command::new(&self.leveret);
-        command.args(["serve", "--amqp", &format!("127.0.0.1:{}", self.port)]);
+        command.args(["serve", "--http", "none", "--amqp", &format!("127.0.0.1:{}", self.port)]);
         match &self.data {
             Some(data) => {
                 let Way { segment_size, sync, max_memory } = &self.way;

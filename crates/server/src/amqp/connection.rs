@@ -359,9 +359,16 @@ impl Connection {
         }
     }
 
-    /// What the user may do was changed, or somebody else's rights were.
+    /// Learns what the user may do now, if anybody's rights were changed. To be called once per batch.
+    #[inline]
+    pub(super) fn follow_users(&mut self) {
+        if !self.server.users.is_current(&self.access) {
+            self.look_up_access();
+        }
+    }
+
     #[cold]
-    pub(super) fn look_up_access(&mut self) {
+    fn look_up_access(&mut self) {
         self.may_publish_to.clear();
         match self.server.users.access(self.access.user(), self.access.vhost()) {
             Some(access) => self.access = access,

@@ -6,12 +6,13 @@
 use super::connection::{ChannelState, Connection, OpenChannel};
 use super::failure::Failure;
 use super::output;
-use crate::auth::Permission;
+use crate::auth::{Access, Permission};
 use leveret_broker::message::decode_route;
-use leveret_broker::{Error, Publish, Published};
+use leveret_broker::{Error, Publish, Published, Session, routing_keys};
 use leveret_wire::frame::{self, Frame};
 use leveret_wire::method::basic;
 use leveret_wire::properties::{ContentHeader, Properties};
+use leveret_wire::table::Table;
 
 /// Bodies up to this size are waited for in the read buffer; larger ones are put together as they come.
 const WAIT_FOR: u64 = 16 * 1024;
@@ -90,7 +91,8 @@ impl Connection {
             let name = std::str::from_utf8(&exchange[1..])
                 .map_err(|_| Failure::connection(502, "exchange name is not UTF-8", basic::Publish::ID))?;
             access.check(Permission::Write, "exchange", name).map_err(of_publish)?;
-            *may_publish_to = exchange.to_vec();
+            // Where routing keys matter, every message is looked at.
+            *may_publish_to = if access.has_topics(name) { Vec::new() } else { exchange.to_vec() };
         }
         self.gate.publishes = true;
         let max = session.limits().max_message_size;
@@ -99,7 +101,10 @@ impl Connection {
                 let properties = Properties::decode(encoded).map_err(Failure::wire)?;
                 let PublishFrame { route, mandatory, .. } = publish;
                 let publish = Publish { route, mandatory, properties, encoded, body };
-                check_user(&properties, access.user())?;
+                check_user(&properties, access)?;
+                if may_publish_to.is_empty() {
+                    check_topics(access, session, route, &properties)?;
+                }
                 open.mark(number, dirty);
                 let published = open.broker.publish(session, &publish).map_err(of_publish)?;
                 if published == Published::Unroutable && mandatory {
@@ -134,7 +139,8 @@ impl Connection {
             (none @ None, frame::HEADER) => {
                 let header = content_header(frame.payload, session.limits().max_message_size)?;
                 let properties = Properties::decode(header.properties).map_err(Failure::wire)?;
-                check_user(&properties, access.user())?;
+                check_user(&properties, access)?;
+                check_topics(access, session, &content.route, &properties)?;
                 let properties = header.properties.to_vec();
                 *none = Some(Header { properties, size: header.body_size, body: Vec::new() });
                 header.body_size == 0
@@ -241,15 +247,27 @@ fn content_header(payload: &[u8], max_size: u64) -> Result<ContentHeader<'_>, Fa
     Ok(header)
 }
 
-/// 406 for a `user_id` that is not the connection's user: it would be a forgery.
+/// 406 for a `user_id` that is not the connection's user: it would be a forgery, unless the user may do that.
 #[inline]
-fn check_user(properties: &Properties<'_>, user: &str) -> Result<(), Failure> {
+fn check_user(properties: &Properties<'_>, access: &Access) -> Result<(), Failure> {
     match properties.user_id {
-        Some(claimed) if claimed != user => Err(of_publish(Error::precondition(format!(
-            "user_id property set to '{claimed}' but authenticated user was '{user}'"
-        )))),
+        Some(claimed) if claimed != access.user() && !access.may_impersonate() => Err(of_publish(Error::precondition(
+            format!("user_id property set to '{claimed}' but authenticated user was '{}'", access.user()),
+        ))),
         _ => Ok(()),
     }
+}
+
+/// 403 for a routing key that the user may not use at a topic exchange, those of copies included.
+fn check_topics(access: &Access, session: &Session, route: &[u8], properties: &Properties<'_>) -> Result<(), Failure> {
+    // What is no route is refused where it is looked up.
+    let Some((exchange, key)) = decode_route(route) else { return Ok(()) };
+    if !access.has_topics(exchange) || !session.vhost().is_topic_exchange(exchange) {
+        return Ok(());
+    }
+    let keys = routing_keys(key, properties.headers.unwrap_or(Table::EMPTY)).map_err(of_publish)?;
+    let check = |key: &&str| access.check_topic(Permission::Write, exchange, key);
+    keys.iter().try_for_each(check).map_err(of_publish)
 }
 
 fn returned(

@@ -29,9 +29,7 @@ impl Connection {
             }
             return input.len();
         }
-        if !self.server.users.is_current(&self.access) {
-            self.look_up_access();
-        }
+        self.follow_users();
         let begin = Instant::now();
         let (mut at, mut flushed) = (0, 0);
         while self.state != State::Closed {

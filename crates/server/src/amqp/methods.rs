@@ -104,6 +104,15 @@ impl Context<'_> {
         self.access.check(permission, kind, name)
     }
 
+    /// Binding a topic exchange, or taking a binding away, also needs the right to its routing key.
+    fn check_source(&self, exchange: &str, key: &str) -> Result<()> {
+        self.check(Permission::Read, "exchange", exchange)?;
+        match self.access.has_topics(exchange) && self.session.vhost().is_topic_exchange(exchange) {
+            true => self.access.check_topic(Permission::Read, exchange, key),
+            false => Ok(()),
+        }
+    }
+
     /// The queue that a name stands for, checked for a permission.
     fn queue(&self, permission: Permission, name: &str) -> Result<String> {
         let name = self.channel.broker.resolve_queue(name)?;
@@ -173,8 +182,10 @@ impl Context<'_> {
         let status = if declare.passive {
             self.channel.broker.check_queue(self.session, &name)?
         } else {
-            if !name.is_empty() {
-                self.check(Permission::Configure, "queue", &name)?;
+            match name.is_empty() {
+                // The one that it will get is as good as this one for a pattern.
+                true => self.check(Permission::Configure, "queue", &self.session.generated_name())?,
+                false => self.check(Permission::Configure, "queue", &name)?,
             }
             if let Some(Value::LongString(_)) = declare.arguments.get("x-dead-letter-exchange") {
                 self.check_dead_letter(&name, declare.arguments)?;
@@ -206,7 +217,7 @@ impl Context<'_> {
     fn bind_queue(&mut self, bind: queue::Bind<'_>) -> Result<()> {
         let queue = self.queue(Permission::Write, bind.queue)?;
         let key = shortcut(bind.queue, bind.routing_key, &queue);
-        self.check(Permission::Read, "exchange", bind.exchange)?;
+        self.check_source(bind.exchange, key)?;
         let vhost = self.session.vhost().clone();
         vhost.bind_queue(&queue, bind.exchange, key, bind.arguments, self.session.id())?;
         self.answer(bind.no_wait, queue::BindOk)
@@ -215,7 +226,7 @@ impl Context<'_> {
     fn unbind_queue(&mut self, unbind: queue::Unbind<'_>) -> Result<()> {
         let queue = self.queue(Permission::Write, unbind.queue)?;
         let key = shortcut(unbind.queue, unbind.routing_key, &queue);
-        self.check(Permission::Read, "exchange", unbind.exchange)?;
+        self.check_source(unbind.exchange, key)?;
         // What was published before takes the route that was there.
         self.session.flush();
         let vhost = self.session.vhost().clone();
@@ -269,7 +280,7 @@ impl Context<'_> {
 
     fn bind_exchange(&mut self, bind: exchange::Bind<'_>) -> Result<()> {
         self.check(Permission::Write, "exchange", bind.destination)?;
-        self.check(Permission::Read, "exchange", bind.source)?;
+        self.check_source(bind.source, bind.routing_key)?;
         let vhost = self.session.vhost();
         vhost.bind_exchange(bind.destination, bind.source, bind.routing_key, bind.arguments)?;
         self.answer(bind.no_wait, exchange::BindOk)
@@ -277,7 +288,7 @@ impl Context<'_> {
 
     fn unbind_exchange(&mut self, unbind: exchange::Unbind<'_>) -> Result<()> {
         self.check(Permission::Write, "exchange", unbind.destination)?;
-        self.check(Permission::Read, "exchange", unbind.source)?;
+        self.check_source(unbind.source, unbind.routing_key)?;
         self.session.flush();
         let vhost = self.session.vhost();
         vhost.unbind_exchange(unbind.destination, unbind.source, unbind.routing_key, unbind.arguments)?;

@@ -198,12 +198,16 @@ fn parse_argon2id(text: &str) -> Option<Kind> {
     let is_whole = costs.next().is_none() && parts.next().is_none();
     let has_sizes = salt.len() <= SALT_MAX && (16..=OUTPUT_MAX).contains(&hash.len());
     let is_valid = is_affordable && is_whole && has_sizes && salt.len() >= argon2::MIN_SALT_LEN;
-    (is_valid && Params::new(memory_kib, passes, lanes, Some(hash.len())).is_ok())
-        .then_some(Kind::Argon2id { memory_kib, passes, lanes, salt, hash })
+    (is_valid && Params::new(memory_kib, passes, lanes, Some(hash.len())).is_ok()).then_some(Kind::Argon2id {
+        memory_kib,
+        passes,
+        lanes,
+        salt,
+        hash,
+    })
 }
 
-const GUEST: &str =
-    "$argon2id$v=19$m=7168,t=5,p=1$ApeXMwm6Z9t2qnGQ7abJ2g$0uglY2fTl0lQucaEGApqspZAi6Mlc9v730JzXFULfi8";
+const GUEST: &str = "$argon2id$v=19$m=7168,t=5,p=1$ApeXMwm6Z9t2qnGQ7abJ2g$0uglY2fTl0lQucaEGApqspZAi6Mlc9v730JzXFULfi8";
 
 #[cfg(test)]
 mod tests {

@@ -1,8 +1,10 @@
 //! All users: who may log in, and what they may do where. Changed while the broker runs.
 
 use super::pattern;
-use super::store::{Change, Store};
+use super::store::{self, Change, Store};
 use super::{Access, PasswordHash, Pattern, Permissions, TopicPermissions, Topics};
+use anyhow::Context;
+use leveret_broker::Broker;
 use parking_lot::{Mutex, RwLock};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -19,8 +21,12 @@ const NAME_MAX: usize = 255;
 /// Tags of a user.
 const TAGS_MAX: usize = 32;
 
-/// Users, permissions and topic permissions together, if nothing else bounds them: as many entries as a broker takes.
+/// Users; pairs of a user and a virtual host with permissions; such pairs with topic permissions. As many as there can be
+/// entries in a broker, which are bounded by its limits.
 const ALL_MAX: usize = 100_000;
+
+/// Exchanges for which a user has topic permissions in a virtual host.
+const TOPICS_MAX: usize = 1000;
 
 /// All users, their permissions and topic permissions.
 ///
@@ -173,6 +179,55 @@ impl Users {
         users
     }
 
+    /// Those that a broker keeps, for good if it is durable. A new broker has nobody; see [`Users::add_guest_at_first`].
+    ///
+    /// # Errors
+    /// If what is kept cannot be read, because another version has written it.
+    ///
+    /// # Panics
+    /// If the system has no randomness.
+    pub fn open(broker: &Broker) -> anyhow::Result<Users> {
+        let loaded = store::load(broker).context("cannot read the users that are kept in the data directory")?;
+        // What was loaded is not stored again.
+        let mut users = Users::new();
+        for (name, password, tags) in loaded.users {
+            let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
+            drop(users.set_user(&name, password, &tags)?);
+        }
+        let store = Store::Entries(broker.clone());
+        for (user, vhost, permissions) in loaded.permissions {
+            match users.set_permissions(&user, &vhost, permissions) {
+                // A crash in the middle of a deletion has left it.
+                Err(UserError::NoSuchUser(_)) => drop(store.delete_permissions(&user, &vhost)?),
+                set => drop(set?),
+            }
+        }
+        for (user, vhost, exchange, permissions) in loaded.topics {
+            match users.set_topic_permissions(&user, &vhost, &exchange, permissions) {
+                Err(UserError::NoSuchUser(_)) => drop(store.delete_topic_permissions(&user, &vhost, &exchange)?),
+                set => drop(set?),
+            }
+        }
+        users.changing = Mutex::new(store);
+        Ok(users)
+    }
+
+    /// At the first start of the broker that keeps them, and if there is nobody, does [`Users::add_guest`]: somebody
+    /// should be able to log in. Later it does nothing, even if all users were deleted.
+    ///
+    /// # Errors
+    /// As [`Users::set_user`].
+    pub fn add_guest_at_first(&self) -> Result<(), UserError> {
+        if self.changing.lock().is_set_up() {
+            return Ok(());
+        }
+        if self.state.read().users.is_empty() {
+            self.add_guest()?;
+        }
+        // Behind it: what a crash leaves half done is done again.
+        self.changing.lock().note_set_up()
+    }
+
     fn with(store: Store, state: State) -> Users {
         let mut secret = [0; 32];
         getrandom::fill(&mut secret).unwrap_or_else(|error| panic!("the system has no randomness: {error}"));
@@ -186,7 +241,12 @@ impl Users {
         }
     }
 
-    fn add_guest(&self) -> Result<(), UserError> {
+    /// Adds the user `guest` with password `guest`, who administrates, may do everything on `/`, and can log in from this
+    /// machine only.
+    ///
+    /// # Errors
+    /// As [`Users::set_user`].
+    pub fn add_guest(&self) -> Result<(), UserError> {
         drop(self.set_user("guest", PasswordHash::guest(), &["administrator"])?);
         drop(self.set_permissions("guest", "/", Permissions::all())?);
         Ok(())
@@ -218,8 +278,12 @@ impl Users {
         let tags: Box<[String]> = tags.iter().map(|tag| tag.to_string()).collect();
         let user = Arc::new(User { name: name.into(), password, tags, verified: Mutex::default() });
         let store = self.changing.lock();
-        let is_new = !self.state.read().users.contains_key(name);
-        self.check_room(is_new)?;
+        let is_new = {
+            let users = &self.state.read().users;
+            let is_new = !users.contains_key(name);
+            check_room(is_new, users.len(), ALL_MAX, "users")?;
+            is_new
+        };
         let change = store.set_user(&user)?;
         self.state.write().users.insert(user.name.clone(), user);
         self.changed();
@@ -233,60 +297,36 @@ impl Users {
     /// If the broker cannot keep it.
     pub fn delete_user(&self, name: &str) -> Result<Change, UserError> {
         let store = self.changing.lock();
-        let (mut permissions, mut topics) = (Vec::new(), Vec::new());
-        {
-            let state = self.state.read();
-            if !state.users.contains_key(name) {
-                return Ok(Change::none());
-            }
-            permissions.extend(state.permissions.keys().filter(|(user, _)| &**user == name).cloned());
-            topics.extend(state.topics.keys().filter(|(user, _)| &**user == name).cloned());
+        if self.user(name).is_none() {
+            return Ok(Change::none());
         }
-        let change = store.delete_user(name)?;
-        let change = self.forget(&store, &permissions, &topics, change)?;
-        self.state.write().users.remove(name);
+        let mut change = store.delete_user(name)?;
+        let mut state = self.state.write();
+        state.users.remove(name);
+        // If the broker crashes before these are gone, the next start deletes them.
+        for (user, vhost) in state.permissions.keys().filter(|(user, _)| &**user == name) {
+            change.join(store.delete_permissions(user, vhost)?);
+        }
+        for ((user, vhost), topics) in state.topics.iter().filter(|((user, _), _)| &**user == name) {
+            for exchange in topics.given.keys() {
+                change.join(store.delete_topic_permissions(user, vhost, exchange)?);
+            }
+        }
+        state.permissions.retain(|(user, _), _| &**user != name);
+        state.topics.retain(|(user, _), _| &**user != name);
+        drop(state);
         self.changed();
         Ok(change.telling(true))
     }
 
-    /// Deletes all permissions in a virtual host.
-    ///
-    /// # Errors
-    /// If the broker cannot keep it.
-    pub fn forget_vhost(&self, name: &str) -> Result<Change, UserError> {
-        let store = self.changing.lock();
-        let (mut permissions, mut topics) = (Vec::new(), Vec::new());
-        {
-            let state = self.state.read();
-            permissions.extend(state.permissions.keys().filter(|(_, vhost)| &**vhost == name).cloned());
-            topics.extend(state.topics.keys().filter(|(_, vhost)| &**vhost == name).cloned());
-        }
-        let happened = !permissions.is_empty() || !topics.is_empty();
-        let change = self.forget(&store, &permissions, &topics, Change::none())?;
+    /// A virtual host was deleted, and with it what is kept about it.
+    pub(crate) fn forget_vhost(&self, name: &str) {
+        let _alone = self.changing.lock();
+        let mut state = self.state.write();
+        state.permissions.retain(|(_, vhost), _| &**vhost != name);
+        state.topics.retain(|(_, vhost), _| &**vhost != name);
+        drop(state);
         self.changed();
-        Ok(change.telling(happened))
-    }
-
-    fn forget(
-        &self,
-        store: &Store,
-        permissions: &[Pair],
-        topics: &[Pair],
-        mut change: Change,
-    ) -> Result<Change, UserError> {
-        for (user, vhost) in permissions {
-            change.join(store.delete_permissions(user, vhost)?);
-            self.state.write().permissions.remove(&(user.clone(), vhost.clone()));
-        }
-        for pair in topics {
-            let exchanges: Vec<Arc<str>> =
-                self.state.read().topics.get(pair).map_or(Vec::new(), |topics| topics.given.keys().cloned().collect());
-            for exchange in exchanges {
-                change.join(store.delete_topic_permissions(&pair.0, &pair.1, &exchange)?);
-            }
-            self.state.write().topics.remove(pair);
-        }
-        Ok(change)
     }
 
     /// Opens a virtual host to a user, or changes what the user may do there. Whether there is such a virtual host is the
@@ -298,8 +338,12 @@ impl Users {
         check_name("virtual host", vhost)?;
         let store = self.changing.lock();
         let key = self.key(user, vhost)?;
-        let is_new = !self.state.read().permissions.contains_key(&key);
-        self.check_room(is_new)?;
+        let is_new = {
+            let permissions = &self.state.read().permissions;
+            let is_new = !permissions.contains_key(&key);
+            check_room(is_new, permissions.len(), ALL_MAX, "permissions")?;
+            is_new
+        };
         let change = store.set_permissions(user, vhost, &permissions)?;
         self.state.write().permissions.insert(key, Arc::new(permissions));
         self.changed();
@@ -342,9 +386,15 @@ impl Users {
         let expanded = expand(&permissions, user, vhost)?;
         let store = self.changing.lock();
         let key = self.key(user, vhost)?;
-        let is_new =
-            !self.state.read().topics.get(&key).is_some_and(|topics| topics.given.contains_key(exchange));
-        self.check_room(is_new)?;
+        let is_new = {
+            let topics = &self.state.read().topics;
+            let given = topics.get(&key).map(|topics| &topics.given);
+            check_room(given.is_none(), topics.len(), ALL_MAX, "users and virtual hosts with topic permissions")?;
+            let is_new = !given.is_some_and(|given| given.contains_key(exchange));
+            let of_user = "topic permissions of a user in a virtual host";
+            check_room(is_new, given.map_or(0, |given| given.len()), TOPICS_MAX, of_user)?;
+            is_new
+        };
         let change = store.set_topic_permissions(user, vhost, exchange, &permissions)?;
         self.state.write().topics.entry(key).or_default().insert(exchange, permissions, expanded);
         self.changed();
@@ -365,9 +415,12 @@ impl Users {
         let store = self.changing.lock();
         let key = (user.into(), vhost.into());
         let is_meant = |name: &Arc<str>| exchange.is_none_or(|exchange| exchange == &**name);
-        let exchanges: Vec<Arc<str>> = self.state.read().topics.get(&key).map_or(Vec::new(), |topics| {
-            topics.given.keys().filter(|name| is_meant(name)).cloned().collect()
-        });
+        let exchanges: Vec<Arc<str>> = self
+            .state
+            .read()
+            .topics
+            .get(&key)
+            .map_or(Vec::new(), |topics| topics.given.keys().filter(|name| is_meant(name)).cloned().collect());
         let mut change = Change::none();
         for exchange in &exchanges {
             change.join(store.delete_topic_permissions(user, vhost, exchange)?);
@@ -471,15 +524,6 @@ impl Users {
         }
     }
 
-    fn check_room(&self, is_new: bool) -> Result<(), UserError> {
-        let state = self.state.read();
-        let topics: usize = state.topics.values().map(|topics| topics.given.len()).sum();
-        match is_new && state.users.len() + state.permissions.len() + topics >= ALL_MAX {
-            true => Err(UserError::Limit(format!("there can be {ALL_MAX} users and permissions together"))),
-            false => Ok(()),
-        }
-    }
-
     fn changed(&self) {
         self.generation.fetch_add(1, Ordering::Release);
     }
@@ -530,6 +574,13 @@ fn expand(permissions: &TopicPermissions, user: &str, vhost: &str) -> Result<Top
         Pattern::new(&text).map_err(|why| UserError::Pattern(format!("{what}: '{text}' is no valid pattern: {why}")))
     };
     Ok(TopicPermissions { write: expand("write", &permissions.write)?, read: expand("read", &permissions.read)? })
+}
+
+fn check_room(is_new: bool, count: usize, max: usize, what: &str) -> Result<(), UserError> {
+    match is_new && count >= max {
+        true => Err(UserError::Limit(format!("there cannot be more than {max} {what}"))),
+        false => Ok(()),
+    }
 }
 
 fn check_name(what: &str, name: &str) -> Result<(), UserError> {

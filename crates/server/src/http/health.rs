@@ -6,7 +6,7 @@ use super::node;
 use super::queues::Desk;
 use crate::auth::Permission;
 use axum::http::StatusCode;
-use leveret_broker::{Broker, Content, QueueDeclare};
+use leveret_broker::{Broker, Content, QueueDeclare, QueueState};
 use serde_json::{Value, json};
 
 /// Alarms that are on now.
@@ -15,6 +15,36 @@ pub fn alarms(broker: &Broker) -> Vec<Value> {
     let memory = broker.is_short_of_memory().then(|| alarm("memory"));
     let disk = broker.is_disk_full().then(|| alarm("disk"));
     memory.into_iter().chain(disk).collect()
+}
+
+/// `GET /api/alarms`: what needs somebody now. Queues whose messages are damaged are among it.
+pub fn list_alarms(call: &Call) -> Answer {
+    let broker = &call.server().broker;
+    let mut alarms = Vec::new();
+    if broker.is_short_of_memory() {
+        let reason = format!("messages have {} of {} bytes", broker.memory_used(), broker.limits().max_memory);
+        alarms.push(json!({ "name": "memory", "node": node::name(), "reason": reason }));
+    }
+    if broker.is_disk_full() {
+        let reason = format!("less than {} bytes are free", broker.limits().min_free_disk);
+        alarms.push(json!({ "name": "disk", "node": node::name(), "reason": reason }));
+    }
+    if let Some(why) = broker.failure() {
+        alarms.push(json!({ "name": "log", "node": node::name(), "reason": why }));
+    }
+    for vhost in call.visible_vhosts() {
+        vhost.visit_queues(
+            |_| true,
+            |queue| {
+                if queue.state == QueueState::Damaged {
+                    let (vhost, queue) = (&**vhost.name(), &*queue.name);
+                    let reason = format!("messages of queue '{queue}' in vhost '{vhost}' are damaged on disk");
+                    alarms.push(json!({ "name": "damage", "vhost": vhost, "queue": queue, "reason": reason }));
+                }
+            },
+        );
+    }
+    ok(&Value::Array(alarms))
 }
 
 /// `GET /api/health/checks/alarms` and `.../local-alarms`: there is one node.

@@ -63,7 +63,7 @@ pub fn set(call: &Call) -> Answer {
         Some(_) => call.server().users.set_permissions(user, vhost, permissions).map_err(super::users::refuse)?,
     };
     let is_new = change.happened();
-    call.wait(change.durable())?.map_err(super::users::refuse)?;
+    call.wait(change.durable())??;
     put(is_new)
 }
 
@@ -80,7 +80,7 @@ pub fn pattern(body: &Body, field: &str) -> Result<Pattern, Refusal> {
 pub fn delete(call: &Call) -> Answer {
     find(call)?;
     let change = call.server().users.clear_permissions(call.part("user"), call.part("vhost"));
-    call.wait(change.map_err(super::users::refuse)?.durable())?.map_err(super::users::refuse)?;
+    call.wait(change.map_err(super::users::refuse)?.durable())??;
     done()
 }
 
@@ -141,7 +141,7 @@ pub fn set_topic(call: &Call) -> Answer {
     }
     let had = find_topics(call).is_ok();
     let change = call.server().users.set_topic_permissions(user, vhost, exchange, permissions);
-    call.wait(change.map_err(super::users::refuse)?.durable())?.map_err(super::users::refuse)?;
+    call.wait(change.map_err(super::users::refuse)?.durable())??;
     put(!had)
 }
 
@@ -150,7 +150,7 @@ pub fn delete_topics(call: &Call) -> Answer {
     for right in find_topics(call)? {
         let change =
             call.server().users.clear_topic_permissions(&right.user, &right.vhost, Some(&right.exchange));
-        call.wait(change.map_err(super::users::refuse)?.durable())?.map_err(super::users::refuse)?;
+        call.wait(change.map_err(super::users::refuse)?.durable())??;
     }
     done()
 }

@@ -6,8 +6,8 @@ mod collect;
 mod history;
 mod meter;
 
-pub use collect::{COUNTS, QUEUE_VALUES, Whole, counts_of, queue_values};
-pub use history::{Age, History, Span};
+pub use collect::{COUNTS, GAUGES, QUEUE_VALUES, Whole, counts_of, queue_values};
+pub use history::{Age, History, Range, Span};
 pub use meter::{Meter, Meters};
 
 use crate::server::Server;
@@ -116,24 +116,25 @@ impl Rates {
         self.state.lock().queues.rate(place)
     }
 
+    /// How the totals were, for a chart.
+    pub fn points(&self, range: Range) -> Vec<(u64, [u64; Whole::LEN])> {
+        self.state.lock().past.points(range)
+    }
+
     /// How a queue was. Its past is kept from the first time on that somebody asks.
     pub fn queue_past(&self, place: &Place, age: Age, values: [u64; QUEUE_VALUES]) -> Span<QUEUE_VALUES> {
         let now = super::now();
-        let mut state = self.state.lock();
-        if !state.histories.contains_key(place) {
-            if state.histories.len() >= HISTORIES_MAX {
-                let oldest = state.histories.iter().min_by_key(|(_, watched)| watched.asked_at);
-                if let Some(oldest) = oldest.map(|(place, _)| place.clone()) {
-                    state.histories.remove(&oldest);
-                }
-            }
-            let mut past = History::default();
-            past.add(now, values);
-            state.histories.insert(place.clone(), Watched { asked_at: now, past });
-        }
-        let watched = state.histories.entry(place.clone()).or_default();
-        watched.asked_at = now;
-        watched.past.span(age, now)
+        self.state.lock().watched(place, now, values).span(age, now)
+    }
+
+    /// How a queue was, for a chart.
+    pub fn queue_points(
+        &self,
+        place: &Place,
+        range: Range,
+        values: [u64; QUEUE_VALUES],
+    ) -> Vec<(u64, [u64; QUEUE_VALUES])> {
+        self.state.lock().watched(place, super::now(), values).points(range)
     }
 
     /// How fast messages go through an exchange: in, out, and nowhere.
@@ -154,5 +155,24 @@ impl Rates {
     /// How fast a channel's counters change.
     pub fn channel(&self, connection: u64, number: u16) -> [f32; COUNTS.len()] {
         self.state.lock().channels.rate(&(connection, number))
+    }
+}
+
+impl State {
+    /// The past of a queue in which somebody is interested now.
+    fn watched(&mut self, place: &Place, now: u64, values: [u64; QUEUE_VALUES]) -> &History<QUEUE_VALUES> {
+        if !self.histories.contains_key(place) && self.histories.len() >= HISTORIES_MAX {
+            let oldest = self.histories.iter().min_by_key(|(_, watched)| watched.asked_at);
+            if let Some(oldest) = oldest.map(|(place, _)| place.clone()) {
+                self.histories.remove(&oldest);
+            }
+        }
+        let watched = self.histories.entry(place.clone()).or_insert_with(|| {
+            let mut past = History::default();
+            past.add(now, values);
+            Watched { asked_at: now, past }
+        });
+        watched.asked_at = now;
+        &watched.past
     }
 }

@@ -5,8 +5,8 @@ use super::answer::Answer;
 use super::call::Call;
 use super::endpoint::{Endpoint, Field, Gives, Kind, PAGED, Param, SAMPLED, SORTED, may, need, param};
 use super::{
-    bindings, channels, connections, consumers, exchanges, health, messages, node, openapi, operations, overview,
-    permissions, queues, users, vhosts,
+    apps, bindings, channels, connections, consumers, costs, dead_letters, exchanges, health, history, messages, node,
+    openapi, operations, overview, permissions, queues, stream, tail, users, vhosts,
 };
 use axum::http::Method;
 
@@ -47,12 +47,21 @@ fn delete(path: &'static str, who: Who, run: Run, summary: &'static str) -> Endp
     Endpoint::new(Method::DELETE, path, who, run, Gives::Done, summary)
 }
 
+/// A range of the past.
+const RANGE: &[Param] = &[param("range", Kind::Text, "600, 3600 or 86400 seconds")];
+
 /// Parameters of a deletion.
 const IF_UNUSED: &[Param] = &[param("if-unused", Kind::Flag, "only without consumers or bindings")];
 const IF_EMPTY: &[Param] = &[param("if-empty", Kind::Flag, "only without messages")];
 
 fn about_the_broker() -> Vec<Endpoint> {
     const NAME: &[Field] = &[need("name", Kind::Text)];
+    const LIMIT: &[Param] = &[param("limit", Kind::Number(1, 10_000), "how many of those that cost most")];
+    const ONE_VHOST: &[Param] = &[param("vhost", Kind::Text, "only of this virtual host")];
+    const STREAM: &[Param] = &[
+        param("get", Kind::Texts, "path of what to get, with its parameters; up to 8 times"),
+        param("every", Kind::Number(1, 3600), "seconds between looks"),
+    ];
     use Gives::{List, Object};
     use Who::{Administrator, Anyone, Management, Monitoring};
     vec![
@@ -67,6 +76,14 @@ fn about_the_broker() -> Vec<Endpoint> {
         get("/api/nodes", Monitoring, node::list, List, "The nodes, of which there is one"),
         get("/api/nodes/{node}", Monitoring, node::get, Object, "The node"),
         get("/api/nodes/{node}/memory", Monitoring, node::memory, Object, "The node's memory"),
+        get("/api/history", Management, history::totals, Object, "How the broker was, for charts").query(RANGE),
+        get("/api/alarms", Management, health::list_alarms, List, "What needs somebody now"),
+        get("/api/costs", Management, costs::list, Object, "What queues and exchanges cost").query(LIMIT),
+        get("/api/apps", Management, apps::list, Object, "Topics and subscriptions of SDK applications, as a graph"),
+        get("/api/dead-letters", Management, dead_letters::list, List, "Queues of dead letters, and why they died")
+            .query(ONE_VHOST),
+        get("/api/stream", Management, stream::open, Gives::Events, "Things to get, told whenever they change")
+            .query(STREAM),
         get("/api/openapi.json", Management, openapi::document, Object, "This document"),
     ]
 }
@@ -115,6 +132,7 @@ fn about_exchanges() -> Vec<Endpoint> {
         may("internal", Kind::Flag),
         may("arguments", Kind::Object),
     ];
+    const KEY: &[Param] = &[param("key", Kind::Text, "pattern of routing keys; # without it")];
     const MESSAGE: &[Field] = &[
         need("routing_key", Kind::Text),
         need("properties", Kind::Object),
@@ -141,6 +159,8 @@ fn about_exchanges() -> Vec<Endpoint> {
             List,
             "Bindings to an exchange",
         ),
+        get("/api/exchanges/{vhost}/{name}/tail", Vhost, tail::open, Gives::Events, "What is published, as it comes")
+            .query(KEY),
         post("/api/exchanges/{vhost}/{name}/publish", Vhost, messages::publish, Object, "Publish a message")
             .body(MESSAGE),
     ]
@@ -188,6 +208,8 @@ fn about_queues() -> Vec<Endpoint> {
             .body(ACTION),
         post("/api/queues/{vhost}/{name}/get", Vhost, messages::get, List, "Get messages").body(GET),
         get("/api/queues/{vhost}/{name}/browse", Vhost, operations::browse, Object, "Look at messages").query(BROWSE),
+        get("/api/queues/{vhost}/{name}/history", Vhost, history::of_queue, Object, "How a queue was, for charts")
+            .query(RANGE),
         set("/api/queues/{vhost}/{name}/pause", Vhost, operations::pause, "Hand no messages out"),
         set("/api/queues/{vhost}/{name}/resume", Vhost, operations::resume, "Hand messages out again"),
         post("/api/queues/{vhost}/{name}/move", Vhost, operations::move_messages, Object, "Move messages").body(MOVE),

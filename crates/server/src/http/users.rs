@@ -54,7 +54,7 @@ pub fn set(call: &Call) -> Answer {
     let password = password(&body)?;
     let change = call.server().users.set_user(call.part("user"), password, &tags).map_err(refuse)?;
     let is_new = change.happened();
-    call.wait(change.durable())?.map_err(refuse)?;
+    call.wait(change.durable())??;
     put(is_new)
 }
 
@@ -84,7 +84,7 @@ pub fn delete(call: &Call) -> Answer {
     if !change.happened() {
         return Err(Refusal::missing());
     }
-    call.wait(change.durable())?.map_err(refuse)?;
+    call.wait(change.durable())??;
     done()
 }
 
@@ -98,7 +98,7 @@ pub fn delete_many(call: &Call) -> Answer {
     }
     for name in &names {
         let change = call.server().delete_user(name).map_err(refuse)?;
-        call.wait(change.durable())?.map_err(refuse)?;
+        call.wait(change.durable())??;
     }
     done()
 }

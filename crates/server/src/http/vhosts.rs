@@ -122,7 +122,7 @@ pub fn set(call: &Call) -> Answer {
         // As in RabbitMQ: who makes it may use it.
         let user = call.caller.name();
         let given = call.server().users.set_permissions(user, name, crate::auth::Permissions::all());
-        call.wait(given.map_err(super::users::refuse)?.durable())?.map_err(super::users::refuse)?;
+        call.wait(given.map_err(super::users::refuse)?.durable())??;
     }
     call.stored()?;
     put(is_new)
@@ -163,11 +163,9 @@ pub fn create(server: &Server, name: &str, metadata: &Metadata) -> Result<bool, 
 /// `DELETE /api/vhosts/{vhost}`
 pub fn delete(call: &Call) -> Answer {
     let name = call.part("vhost");
-    if !call.server().broker.delete_vhost(name) {
+    if !call.server().delete_vhost(name) {
         return Err(Refusal::missing());
     }
-    let change = call.server().users.forget_vhost(name).map_err(super::users::refuse)?;
-    call.wait(change.durable())?.map_err(super::users::refuse)?;
     call.stored()?;
     done()
 }

@@ -224,7 +224,7 @@ fn publishers_wait_when_the_disk_is_nearly_full() {
 
 /// How a start ends that fails: the last line, with the directory's path as DIR.
 fn failing(directory: &Directory, options: &[&str]) -> String {
-    let mut command = command(&["serve", "--amqp", "127.0.0.1:0", "--log", "error"]);
+    let mut command = command(&["serve", "--http", "none", "--amqp", "127.0.0.1:0", "--log", "error"]);
     let output = command.args(["--data-dir", directory.path()]).args(options).output().expect("the executable starts");
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{message}");
@@ -283,7 +283,7 @@ fn a_log_that_fails_ends_the_process_and_nothing_is_confirmed() {
     // No file may grow beyond 100 kB, and the signal for it is ignored: a write fails as on a broken disk.
     let script = "trap '' XFSZ; ulimit -f 200; exec \"$0\" \"$@\"";
     let mut shell = Command::new("sh");
-    let leveret = command(&["serve", "--amqp", "127.0.0.1:0", "--data-dir", directory.path()]);
+    let leveret = command(&["serve", "--http", "none", "--amqp", "127.0.0.1:0", "--data-dir", directory.path()]);
     shell.args(["-c", script]).arg(leveret.get_program()).args(leveret.get_args()).args(SMALL);
     let server = Server::spawn(shell.stderr(std::process::Stdio::piped()));
     let mut client = open(&server);

@@ -29,7 +29,7 @@ pub type Counts = [u64; COUNTS.len()];
 pub const QUEUE_VALUES: usize = COUNTS.len() + 4;
 
 /// What is measured of the whole broker beside [`COUNTS`], in the order of [`Whole::gauges`].
-pub const GAUGES: [&str; 12] = [
+pub const GAUGES: [&str; 15] = [
     "messages_ready",
     "messages_unacknowledged",
     "dead_lettered",
@@ -42,6 +42,9 @@ pub const GAUGES: [&str; 12] = [
     "disk_free",
     "recv_oct",
     "send_oct",
+    "disk",
+    "confirm_p50",
+    "confirm_p99",
 ];
 
 /// The whole broker.
@@ -49,7 +52,7 @@ pub const GAUGES: [&str; 12] = [
 pub struct Whole {
     /// Since the start.
     pub counts: Counts,
-    /// Now; the last two are bytes since the start.
+    /// Now. Octets are since the start, and latencies nanoseconds since the last look; 0 if there was none.
     pub gauges: [u64; GAUGES.len()],
 }
 

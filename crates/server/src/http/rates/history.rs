@@ -5,6 +5,33 @@ use std::collections::VecDeque;
 /// Seconds between points, and how many are kept: ten minutes (and a little), an hour, a day.
 const RINGS: [(u64, usize); 3] = [(5, 122), (30, 122), (300, 290)];
 
+/// Which of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Range {
+    /// Ten minutes.
+    Minutes,
+    /// An hour.
+    Hour,
+    /// A day.
+    Day,
+}
+
+impl Range {
+    /// How far it goes back, in seconds.
+    pub fn seconds(self) -> u64 {
+        match self {
+            Range::Minutes => 600,
+            Range::Hour => 3600,
+            Range::Day => 86_400,
+        }
+    }
+
+    /// Seconds between its points.
+    pub fn step(self) -> u64 {
+        RINGS[self as usize].0
+    }
+}
+
 /// Snapshots of numbers, at three distances.
 #[derive(Debug)]
 pub struct History<const N: usize>([VecDeque<Point<N>>; 3]);
@@ -50,6 +77,11 @@ impl<const N: usize> History<N> {
                 ring.push_back(Point { at: now, values });
             }
         }
+    }
+
+    /// The points of a range, the oldest first: when, in milliseconds since 1970, and what.
+    pub fn points(&self, range: Range) -> Vec<(u64, [u64; N])> {
+        self.0[range as usize].iter().map(|point| (point.at, point.values)).collect()
     }
 
     /// Samples at multiples of the step, as far back as there are any.
