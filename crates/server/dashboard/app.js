@@ -162,6 +162,7 @@ function drawMenu(active) {
 /** The page of the address. */
 function arrive() {
   leave();
+  for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
   const [path, search] = location.hash.replace(/^#\/?/, "").split("?");
   const [name, ...params] = path.split("/").map(decode);
   const entry = MENU.flatMap(([, entries]) => entries).find((entry) => entry[0] === (name || "overview"));
@@ -289,7 +290,10 @@ function draw() {
   let content;
   try {
     content = page.view(ctx);
+    on.drawn = true;
   } catch (error) {
+    // While other figures of the same page are on their way, those that are there stay.
+    if (error instanceof Pending && on.drawn) return;
     if (error instanceof Pending) content = h("div", { class: "waiting", "aria-busy": "true" }, h("span"), h("span"), h("span"));
     else if (error instanceof api.ApiError) content = failure(error);
     else throw error;

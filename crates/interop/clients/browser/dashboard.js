@@ -18,7 +18,7 @@ const PAGES = [
   ['overview', 'overview', ['Publish', 'Confirm latency', 'Memory', 'Since the start'], false],
   ['alarms', 'alarms', ['All is well', 'Health checks'], false],
   ['costs', 'costs', ['Processor', 'orders.mail'], true],
-  ['apps', 'apps', ['payments.ledger', 'Topics and subscriptions'], true],
+  ['apps', 'apps', ['ledger', 'is handled by', 'Topics and subscriptions'], true],
   ['queues', 'queues', ['orders.mail', 'Add a queue'], true],
   ['queue', `queue/%2F/${hostile}`, ['x-message-ttl', 'A message that waits for longer than 1 h expires', 'it has no effect here', 'orders'], true],
   ['exchanges', 'exchanges', ['amq.topic', 'orders'], true],
@@ -350,7 +350,7 @@ async function definitions(page) {
 async function lists(page) {
   await page.evaluate(() => { location.hash = '#/queues'; });
   await page.getByRole('searchbox').fill('path.');
-  await page.getByText(/2 of \d+ queues/).waitFor();
+  await page.getByText(/2 of [\d,]+ queues/).waitFor();
   await page.getByRole('button', { name: 'Name' }).click();
   await page.getByRole('button', { name: 'Name' }).click();
   await page.locator('th[aria-sort=descending]').waitFor();
