@@ -118,6 +118,22 @@ fn contradiction(arguments: Table<'_>) -> Option<(&'static str, String)> {
     if has("x-dead-letter-routing-key") && !has("x-dead-letter-exchange") {
         return Some(("x-dead-letter-routing-key", "routing_key_but_no_dlx_defined".to_string()));
     }
+    if let Some(refusal) = retry_contradiction(arguments) {
+        return Some(refusal);
+    }
+    if has("x-group-header") && matches!(arguments.get("x-single-active-consumer"), Some(Value::Bool(true))) {
+        let why = "it cannot be together with 'x-single-active-consumer', by which one consumer gets all messages";
+        return Some(("x-group-header", why.to_string()));
+    }
+    if has("x-group-prefetch") && !has("x-group-header") {
+        return Some(("x-group-prefetch", "it needs 'x-group-header'".to_string()));
+    }
+    without_deduplication(arguments, false)
+}
+
+/// The same, of those that say when messages are tried again.
+pub(crate) fn retry_contradiction(arguments: Table<'_>) -> Option<(&'static str, String)> {
+    let has = |key| arguments.get(key).is_some();
     let number = |key| arguments.get(key).and_then(|value| value.as_i64());
     let disabled = arguments.get("x-delayed-retry-type").is_some_and(|kind| kind.as_str() == Some("disabled"));
     let retry = ["x-delayed-retry-type", "x-delayed-retry-max", "x-delayed-retry-multiplier", "x-delayed-retry-jitter"];
@@ -130,14 +146,7 @@ fn contradiction(arguments: Table<'_>) -> Option<(&'static str, String)> {
     {
         return Some(("x-delayed-retry-max", format!("it is less than 'x-delayed-retry-min', which is {min}")));
     }
-    if has("x-group-header") && matches!(arguments.get("x-single-active-consumer"), Some(Value::Bool(true))) {
-        let why = "it cannot be together with 'x-single-active-consumer', by which one consumer gets all messages";
-        return Some(("x-group-header", why.to_string()));
-    }
-    if has("x-group-prefetch") && !has("x-group-header") {
-        return Some(("x-group-prefetch", "it needs 'x-group-header'".to_string()));
-    }
-    without_deduplication(arguments, false)
+    None
 }
 
 /// An argument about duplicates where they are not left out, and why it cannot hold.

@@ -12,7 +12,7 @@ pub use self::status::ChannelStatus;
 use self::transaction::Transaction;
 use crate::consumers::{ConsumerId, Identity, UNLIMITED};
 use crate::counters::ChannelCounters;
-use crate::engine::{QueueDeclare, QueueStatus, SharedQueue};
+use crate::engine::{Moment, QueueDeclare, QueueStatus, SharedQueue};
 use crate::error::{Error, Result};
 use crate::filter::Filter;
 use crate::mailbox::Event;
@@ -66,8 +66,8 @@ enum Mode {
 struct Confirms {
     published: u64,
     confirmed: u64,
-    /// Up to this tag, and what has to be durable before.
-    waiting: VecDeque<(u64, Waiting)>,
+    /// Up to this tag, what has to be durable before, and since when.
+    waiting: VecDeque<(u64, Waiting, Moment)>,
     /// Not confirmed, and not to be.
     refused: BTreeSet<u64>,
     /// Confirmed, and not counted yet.
@@ -431,7 +431,7 @@ impl Channel {
                 mailbox.post(event);
             }
         }
-        if dry && entry.queue.settings.drops() {
+        if dry && entry.queue.drops() {
             // What this consumer was to get did not count.
             entry.queue.drop_excess();
         }

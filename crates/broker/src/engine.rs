@@ -12,10 +12,13 @@ mod durable;
 mod entries;
 mod lease;
 mod listing;
+mod meters;
 mod moving;
 mod park;
 mod pause;
+mod policies;
 mod shared_queue;
+mod statistics;
 mod threads;
 mod timer;
 mod vhost;
@@ -23,6 +26,7 @@ mod vhost;
 pub use browse::{Browse, Browsed, BrowsedMessage};
 pub(crate) use commit::commit;
 pub use entries::Stored;
+pub(crate) use meters::{Meters, Moment};
 pub use moving::{MoveTo, Redriven};
 pub(crate) use park::park;
 pub use shared_queue::SharedQueue;
@@ -30,8 +34,10 @@ pub use vhost::VirtualHost;
 
 use self::dedup::SharedDedup;
 pub(crate) use self::durable::Durable;
+use self::meters::MeteredDisk;
 use self::threads::Threads;
 use self::timer::Timer;
+use crate::counters::{ExchangeCounters, QueueCounters};
 use crate::dedup::Seed;
 use crate::entries::Entries;
 use crate::limits::Limits;
@@ -41,6 +47,7 @@ use crate::message::Account;
 #[cfg(test)]
 use crate::queue::Queue;
 use crate::session::Session;
+use crate::statistics::RecoveryStatistics;
 use crate::topology::{SessionId, Topology};
 use leveret_wire::table::Table;
 use parking_lot::{Mutex, MutexGuard, RwLock};
@@ -49,9 +56,9 @@ use rustix::time::{ClockId, clock_gettime};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::Waker;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 /// What a broker does not know by itself. Tests pass counters.
 pub struct Environment {
@@ -108,7 +115,7 @@ struct Inner {
     account: Account,
     environment: Arc<Environment>,
     vhosts: RwLock<FxHashMap<Arc<str>, Arc<VirtualHost>>>,
-    entries: RwLock<Entries>,
+    entries: Arc<RwLock<Entries>>,
     sessions: Mutex<FxHashMap<SessionId, Listed>>,
     next_session: AtomicU64,
     blocked: AtomicBool,
@@ -122,6 +129,12 @@ struct Inner {
     threads: Mutex<Threads>,
     /// Messages that were confirmed.
     confirmed: AtomicU64,
+    meters: Arc<Meters>,
+    /// What was counted in virtual hosts that are gone.
+    retired: Mutex<(QueueCounters, ExchangeCounters)>,
+    /// Milliseconds since 1970.
+    started: u64,
+    recovery: OnceLock<RecoveryStatistics>,
 }
 
 /// A session, as the broker knows it.
@@ -162,6 +175,8 @@ impl Broker {
         let epoch = durable.as_ref().map_or(0, |durable| durable.store.log.epoch);
         // What is durable has hashes that are to be the same again.
         let seed = durable.as_ref().map_or_else(|| (environment.now)(), |durable| durable.store.log.id.id);
+        let meters = durable.as_ref().map_or_else(Arc::default, |durable| durable.store.log.meters.clone());
+        let started = (environment.now)();
         let inner = Arc::new_cyclic(|own| Inner {
             limits,
             seed: Seed(seed),
@@ -169,7 +184,7 @@ impl Broker {
             timer: Arc::new(Timer::new(times, epoch, environment.clone(), own.clone(), has_thread)),
             environment,
             vhosts: RwLock::default(),
-            entries: RwLock::default(),
+            entries: Arc::default(),
             sessions: Mutex::default(),
             next_session: AtomicU64::new(1),
             blocked: AtomicBool::new(false),
@@ -179,6 +194,10 @@ impl Broker {
             durable,
             threads: Mutex::default(),
             confirmed: AtomicU64::new(0),
+            meters,
+            retired: Mutex::default(),
+            started,
+            recovery: OnceLock::new(),
         });
         Broker { inner }
     }
@@ -234,16 +253,27 @@ impl Broker {
         environment: Environment,
         storage: Storage,
     ) -> std::result::Result<(Broker, Recovery), OpenError> {
-        let account = Account::default();
+        let (begun, account) = (Instant::now(), Account::default());
+        let (disk, meter) = MeteredDisk::new(storage.disk.clone());
+        let storage = Storage { disk, ..storage };
         let id = (environment.random)() as u64;
         let Recovered { store, contents, mut recovery, unnamed, missing } = recover(&storage, id, &account)?;
-        let durable = Arc::new(Durable::new(store, storage.accept_loss));
+        let durable = Arc::new(Durable::new(store, storage.accept_loss, meter));
         let broker = Broker::build(limits, environment, account, Some(durable));
         broker.restore(contents, &mut recovery, unnamed)?;
         if let Some(durable) = broker.durable().filter(|_| storage.accept_loss && !recovery.damage.is_empty()) {
             let settled = durable.store.settle(&*broker.inner, missing);
             settled.map_err(|source| OpenError::Io { what: "write what was accepted".to_string(), source })?;
         }
+        // It is new: nobody has set it.
+        let _ = broker.inner.recovery.set(RecoveryStatistics {
+            time: begun.elapsed(),
+            queues: recovery.queues,
+            messages: recovery.messages,
+            replayed: recovery.replayed,
+            torn: recovery.torn,
+            damaged: recovery.damage.len() as u64,
+        });
         Ok((broker, recovery))
     }
 
@@ -340,6 +370,8 @@ impl Broker {
             timer: self.inner.timer.clone(),
             durable: self.inner.durable.clone(),
             dedup: SharedDedup::new(name.clone(), self.inner.limits.max_producers, self.inner.seed),
+            entries: self.inner.entries.clone(),
+            policing: Mutex::default(),
             retired: Mutex::default(),
             closed: AtomicBool::new(false),
         });
@@ -359,7 +391,9 @@ impl Broker {
         let queues = vhost.close();
         entries.forget_vhost(name);
         drop((entries, vhosts));
+        let exchanges = vhost.exchange_counters();
         vhost.delete_all(&queues);
+        self.retire(vhost.queue_counters(), exchanges);
         let sessions = self.inner.sessions.lock();
         let of_it = |listed: &&Listed| listed.vhost.as_ref().is_some_and(|of| std::ptr::eq(of.as_ptr(), &*vhost));
         let told: Vec<_> = sessions.values().filter(of_it).map(|listed| listed.mailbox.clone()).collect();
@@ -420,6 +454,10 @@ impl Broker {
 
     pub(crate) fn durable(&self) -> Option<&Arc<Durable>> {
         self.inner.durable.as_ref()
+    }
+
+    pub(crate) fn meters(&self) -> &Meters {
+        &self.inner.meters
     }
 
     pub(crate) fn count_confirmed(&self, messages: u64) {
@@ -551,7 +589,9 @@ pub(crate) fn detached_queue(name: &str) -> Arc<SharedQueue> {
         auto_delete: false,
         id: 0,
         number: 0,
-        settings: crate::settings::Settings::from_arguments(Table::EMPTY),
+        settings: RwLock::new(Arc::new(crate::settings::Settings::new(Table::EMPTY, Default::default()))),
+        drops: AtomicBool::new(false),
+        leased: AtomicBool::new(false),
         used: AtomicU64::new(0),
         vhost: Weak::new(),
         environment: Arc::new(Environment::system()),

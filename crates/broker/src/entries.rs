@@ -66,6 +66,10 @@ impl Entries {
         self.bytes = self.bytes + added.unwrap_or(0) - old.map_or(0, |old| key.len() + old.len());
     }
 
+    pub(crate) fn len(&self) -> u64 {
+        self.count as u64
+    }
+
     pub(crate) fn get(&self, table: &str, key: &str) -> Option<&Arc<[u8]>> {
         self.tables.get(table)?.get(key)
     }

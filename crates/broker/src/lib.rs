@@ -91,6 +91,7 @@ pub mod message;
 #[cfg(feature = "mutants")]
 pub mod mutants;
 mod overflow;
+mod policy;
 mod publisher;
 mod queue;
 mod routing;
@@ -98,6 +99,7 @@ mod runs;
 mod segment;
 mod session;
 mod settings;
+mod statistics;
 mod times;
 mod topology;
 mod unacked;
@@ -116,10 +118,12 @@ pub use limits::Limits;
 pub use listing::{BindingInfo, ConsumerInfo, ExchangeInfo, QueueInfo, QueueState};
 pub use log::{Damage, FileKind, FileReport, OpenError, QueueReport, Recovery, Report, Storage, Sync, check};
 pub use mailbox::{Event, Mailbox};
+pub use policy::{Applied, ApplyTo, Policy, PolicyError, PolicyKind, has_effect as policy_has_effect};
 pub use publisher::{Publish, Published, routing_keys};
 pub use queue::{Delivery, MessageState};
 pub use routing::{Destination, ExchangeType};
 pub use session::{Blocking, Session};
+pub use statistics::{DiskStatistics, Distribution, FileUse, RecoveryStatistics, Statistics};
 pub use topology::{ExchangeDeclare, SessionId};
 
 pub use leveret_wire::properties::Properties;

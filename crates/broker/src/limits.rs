@@ -26,6 +26,8 @@ pub struct Limits {
     pub max_entry_size: usize,
     /// Bytes of all their keys and values.
     pub max_entries_bytes: usize,
+    /// Policies per virtual host, and as many of the operator: a new queue is compared with each.
+    pub max_policies: usize,
     /// Bytes of all messages in memory; above it publishers are blocked.
     pub max_memory: u64,
     /// Bytes that must be free on the disk of the data directory; with less, publishers are blocked. The default is
@@ -47,6 +49,7 @@ impl Default for Limits {
             max_entries: 100_000,
             max_entry_size: 64 * 1024,
             max_entries_bytes: 64 * 1024 * 1024,
+            max_policies: 1000,
             max_memory: 1024 * 1024 * 1024,
             min_free_disk: 50_000_000,
         }

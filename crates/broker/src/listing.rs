@@ -1,6 +1,7 @@
 //! What there is, as plain values for those who list it: queues, exchanges, bindings and consumers.
 
 use crate::counters::{ExchangeCounters, QueueCounters};
+use crate::policy::Applied;
 use crate::routing::Destination;
 use crate::topology::SessionId;
 use leveret_wire::table::FieldTable;
@@ -19,6 +20,8 @@ pub struct QueueInfo {
     pub owner: Option<SessionId>,
     /// As declared.
     pub arguments: FieldTable,
+    /// The policies that count for it.
+    pub policies: Applied,
     /// Whether it can be used.
     pub state: QueueState,
     /// Messages that wait for a consumer.
@@ -80,6 +83,8 @@ pub struct ExchangeInfo {
     pub internal: bool,
     /// As declared.
     pub arguments: FieldTable,
+    /// The policies that count for it.
+    pub policies: Applied,
     /// What happened since the broker was started.
     pub counters: ExchangeCounters,
     /// Messages that wait in it for their time; `None` if messages cannot.

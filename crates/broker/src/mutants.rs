@@ -29,6 +29,10 @@ pub enum Mutant {
     LeaseNotRenewed,
     /// Checkpoints leave out files of times.
     NoTimesFiles,
+    /// Checkpoints leave out entries.
+    NoEntries,
+    /// A virtual host's end is not recorded.
+    VhostStays,
     /// Queues in memory have the numbers of those before the start.
     SameNumbers,
 }

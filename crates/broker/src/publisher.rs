@@ -250,15 +250,16 @@ pub(crate) struct Appended {
 impl Route {
     pub(crate) fn new(queues: Box<[Arc<SharedQueue>]>) -> Route {
         let durable = queues.iter().any(|queue| queue.is_durable());
-        let special = queues.iter().any(|queue| queue.settings.is_special());
-        let refuses = queues.iter().any(|queue| queue.settings.refuses());
-        let delays = queues.iter().any(|queue| queue.settings.delays_for.is_some());
-        let guards = (0..).zip(&queues).filter_map(|(index, queue)| {
-            let rule = queue.settings.dedup.clone()?;
-            Some((Guard { point: Point::Queue(queue.number), rule }, Some(index)))
-        });
-        let guards = guards.collect();
-        Route { queues, durable, special, refuses, delays, guards, meter: None }
+        let (mut special, mut refuses, mut delays, mut guards) = (false, false, false, Vec::new());
+        for (index, queue) in (0..).zip(&queues) {
+            let settings = queue.settings();
+            special |= settings.is_special();
+            refuses |= settings.refuses();
+            delays |= settings.delays_for.is_some();
+            let guard = |rule| (Guard { point: Point::Queue(queue.number), rule }, Some(index));
+            guards.extend(settings.dedup.clone().map(guard));
+        }
+        Route { queues, durable, special, refuses, delays, guards: guards.into(), meter: None }
     }
 
     /// Through an exchange that may leave duplicates out, and counts.

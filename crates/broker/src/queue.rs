@@ -284,8 +284,8 @@ impl Queue {
 
     /// Counts what was taken; returns about how many bytes it has: a part of its block.
     fn settle_taken(&mut self, delivery: &Delivery, no_ack: bool) -> usize {
-        if let Some(bytes) = &mut self.bytes {
-            *bytes = bytes.saturating_sub(delivery.body_bytes());
+        if self.bytes.is_some() {
+            self.uncount(delivery.body_bytes());
         }
         self.count_taken(delivery, no_ack);
         if no_ack {

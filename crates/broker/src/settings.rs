@@ -1,13 +1,17 @@
-//! What a queue's arguments ask for beyond keeping messages, ready to be used.
+//! What a queue's arguments and policies ask for beyond keeping messages, ready to be used.
 
+use crate::arguments::TIME_MAX;
 use crate::dead_letter::Target;
 use crate::dedup::Rule;
-use leveret_wire::table::{Table, Value};
+use crate::policy::{Applied, with_prefix};
+use leveret_wire::table::{FieldTable, Table, Value};
 use std::sync::Arc;
 
-/// A queue's arguments that have an effect.
+/// A queue's arguments that have an effect, and its policies.
 #[derive(Debug)]
 pub(crate) struct Settings {
+    /// Policies that count beside the arguments, and are told of.
+    pub(crate) applied: Applied,
     /// Milliseconds after which a message expires.
     pub(crate) ttl: Option<u64>,
     /// Milliseconds without use after which the queue is deleted.
@@ -74,8 +78,17 @@ const RETRY_MAX: u64 = 24 * 60 * 60 * 1000;
 const QUORUM_DELIVERY_LIMIT: u64 = 20;
 
 impl Settings {
-    /// From arguments that [`crate::arguments::check_queue`] has accepted.
-    pub(crate) fn from_arguments(arguments: Table<'_>) -> Settings {
+    /// From arguments that [`crate::arguments::check_queue`] has accepted, and policies.
+    pub(crate) fn new(arguments: Table<'_>, applied: Applied) -> Settings {
+        let mut settings = match applied.is_none() {
+            true => Settings::from_arguments(arguments),
+            false => Settings::from_arguments(with_policies(arguments, &applied).as_table()),
+        };
+        settings.applied = applied;
+        settings
+    }
+
+    fn from_arguments(arguments: Table<'_>) -> Settings {
         let integer = |name| arguments.get(name).and_then(|value| value.as_i64());
         let number = |name| integer(name).and_then(|number| u64::try_from(number).ok());
         let quorum = arguments.get("x-queue-type").is_some_and(|kind| kind.as_str() == Some("quorum"));
@@ -89,9 +102,12 @@ impl Settings {
             None => quorum.then_some(QUORUM_DELIVERY_LIMIT),
             Some(limit) => u64::try_from(limit).ok(),
         };
+        // A policy may have any number, and what is so far away never comes.
+        let time = |name| number(name).map(|time| time.min(TIME_MAX as u64));
         Settings {
-            ttl: number("x-message-ttl"),
-            expires: number("x-expires"),
+            applied: Applied::default(),
+            ttl: time("x-message-ttl"),
+            expires: time("x-expires"),
             max_messages: number("x-max-length").unwrap_or(u64::MAX),
             max_bytes: number("x-max-length-bytes").unwrap_or(u64::MAX),
             overflow,
@@ -141,6 +157,25 @@ impl Settings {
     pub(crate) fn tells_count(&self) -> bool {
         self.delivery_limit.is_some() || self.quorum
     }
+}
+
+/// As if a queue had been declared with what its policies ask for: of a number in both the lower one counts, of what says
+/// when messages are tried again all that is said in one place, and otherwise what was declared (RabbitMQ's rules).
+fn with_policies(arguments: Table<'_>, applied: &Applied) -> FieldTable {
+    let (mut all, policies) = (FieldTable::from(arguments), with_prefix(applied.effective().as_table()));
+    let retries = arguments.get("x-delayed-retry-min").is_some();
+    for (key, value) in policies.as_table().iter() {
+        let counts = match (arguments.get(key).map(|declared| declared.as_i64()), value.as_i64()) {
+            _ if key.starts_with("x-delayed-retry-") && retries => continue,
+            (Some(Some(declared)), Some(asked)) if declared >= 0 => Value::I64(declared.min(asked)),
+            // A delivery limit of -1 is none.
+            (Some(Some(_)), Some(_)) | (None, _) => value,
+            (Some(_), _) => continue,
+        };
+        all.remove(key);
+        all.insert(key, counts);
+    }
+    all
 }
 
 impl Retry {

@@ -5,6 +5,7 @@
 
 use crate::arguments::{check_equal, check_exchange, check_flag};
 use crate::counters::{ExchangeCounters, ExchangeMeter};
+use crate::channel::REPLY_TO;
 use crate::dedup::{self, Guard, Known, Point, Rule};
 use crate::delay::{DELAYED_TYPE, INNER_TYPE, delay_of};
 use crate::error::{Error, Result};
@@ -12,6 +13,7 @@ use crate::filter::Filter;
 use crate::limits::Limits;
 use crate::listing::BindingInfo;
 use crate::log::{Bound, Change, QueueId};
+use crate::policy::{Applied, Compiled, Named, Policies, Policy, PolicyKind};
 use crate::routing::{Destination, ExchangeType, Filters, Router, Subject};
 use leveret_wire::properties::Properties;
 use leveret_wire::table::{FieldTable, Table, Value};
@@ -37,6 +39,7 @@ pub struct Topology<Q> {
     bound_to: FxHashMap<Destination, FxHashSet<Binding>>,
     bindings: usize,
     filters: Filters,
+    policies: Policies,
     generation: u64,
     /// The virtual host was deleted: there is nothing any more, and nothing comes.
     closed: bool,
@@ -74,6 +77,8 @@ pub struct QueueRecord<Q> {
     pub owner: Option<SessionId>,
     /// As declared, byte for byte.
     pub arguments: FieldTable,
+    /// Policies that count for it.
+    pub(crate) applied: Applied,
     /// What the engine keeps for it.
     pub handle: Q,
 }
@@ -98,7 +103,9 @@ pub struct Exchange {
     pub arguments: FieldTable,
     /// What is published to it.
     pub(crate) meter: Arc<ExchangeMeter>,
+    /// As declared, or as its policies say.
     alternate: Option<Arc<str>>,
+    pub(crate) applied: Applied,
     router: Router,
     bindings: FxHashSet<(Destination, Box<str>, FieldTable)>,
 }
@@ -158,6 +165,7 @@ impl<Q: Clone> Topology<Q> {
             bound_to: FxHashMap::default(),
             bindings: 0,
             filters: Filters::default(),
+            policies: Policies::default(),
             generation: 0,
             closed: false,
             journal: Vec::new(),
@@ -193,6 +201,11 @@ impl<Q: Clone> Topology<Q> {
     /// Lets every route be looked up anew.
     pub(crate) fn touch(&mut self) {
         self.generation += 1;
+    }
+
+    /// The policies that count for an exchange.
+    pub(crate) fn policies_of_exchange(&self, name: &str) -> Result<Applied> {
+        Ok(self.exchange(name)?.applied.clone())
     }
 
     /// What the log has to be told since the last call.
@@ -258,8 +271,13 @@ impl<Q: Clone> Topology<Q> {
         self.check_open().err().unwrap_or_else(|| Error::not_found(kind, name, &self.vhost))
     }
 
+    /// What it allows.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
     /// 320 if the virtual host was deleted.
-    fn check_open(&self) -> Result<()> {
+    pub(crate) fn check_open(&self) -> Result<()> {
         match self.closed {
             false => Ok(()),
             true => Err(Error::connection(320, format!("vhost '{}' is deleted", self.vhost))),
@@ -293,8 +311,9 @@ impl<Q: Clone> Topology<Q> {
         if self.exchanges.len() >= self.limits.max_exchanges {
             return Err(Error::limit("exchanges", "max_exchanges", self.limits.max_exchanges as u64));
         }
+        let applied = self.policies.resolve(&Named::Exchange(declare.name));
         let alternate = match declare.arguments.get("alternate-exchange") {
-            None => None,
+            None => alternate_of(&applied),
             Some(Value::LongString(name)) => Some(Arc::from(String::from_utf8_lossy(name).as_ref())),
             Some(_) => {
                 let text = "invalid arg 'alternate-exchange': expected a string that names an exchange";
@@ -306,7 +325,7 @@ impl<Q: Clone> Topology<Q> {
         let arguments = FieldTable::from(declare.arguments);
         let mut exchange =
             Exchange::new(kind, declare.durable, declare.auto_delete, declare.internal, arguments, alternate);
-        exchange.delayed = delayed;
+        (exchange.delayed, exchange.applied) = (delayed, applied);
         match (delayed, by_type) {
             (true, _) => exchange.type_name = DELAYED_TYPE,
             (_, true) => exchange.type_name = dedup::EXCHANGE_TYPE,
@@ -510,6 +529,56 @@ impl<Q: Clone> Topology<Q> {
         let before = self.queues.insert(queue.name.clone(), queue);
         assert!(before.is_none(), "the queue's name was free");
         Ok(())
+    }
+
+    /// The virtual host's policies.
+    pub(crate) fn policies(&self) -> &Policies {
+        &self.policies
+    }
+
+    /// The policies that would count for a queue.
+    pub(crate) fn policies_of_queue(&self, name: &str, arguments: Table<'_>) -> Applied {
+        match is_hidden(name) {
+            true => Applied::default(),
+            false => self.policies.resolve(&named_of(name, arguments)),
+        }
+    }
+
+    /// Sets a policy, or without one removes it. Exchanges follow at once; gives the queues that have to: what their names
+    /// lead to, their arguments, and the policies that count for them now.
+    pub(crate) fn set_policy(
+        &mut self,
+        kind: PolicyKind,
+        name: &str,
+        policy: Option<Arc<Compiled>>,
+    ) -> Vec<(Q, FieldTable, Applied)> {
+        let old = self.policies.set(kind, name, policy.clone()).map(|old| old.policy.clone());
+        let concerns = |applied: &Applied, named: &Named<'_>| {
+            old.as_ref().is_some_and(|old| applied.has(old))
+                || policy.as_ref().is_some_and(|policy| policy.is_for(named))
+        };
+        let mut changed = Vec::new();
+        for queue in self.queues.values_mut().filter(|queue| !is_hidden(&queue.name)) {
+            let named = named_of(&queue.name, queue.arguments.as_table());
+            if concerns(&queue.applied, &named) {
+                let applied = self.policies.resolve(&named);
+                if queue.applied != applied {
+                    queue.applied = applied.clone();
+                    changed.push((queue.handle.clone(), queue.arguments.clone(), applied));
+                }
+            }
+        }
+        for (name, exchange) in &mut self.exchanges {
+            let named = Named::Exchange(name);
+            if concerns(&exchange.applied, &named) {
+                exchange.applied = self.policies.resolve(&named);
+                if exchange.arguments.get("alternate-exchange").is_none() {
+                    exchange.alternate = alternate_of(&exchange.applied);
+                }
+            }
+        }
+        self.generation += 1;
+        changed
     }
 
     /// What all queues' names lead to.
@@ -733,6 +802,7 @@ impl Exchange {
             arguments,
             meter,
             alternate,
+            applied: Applied::default(),
             router,
             bindings,
         }
@@ -760,6 +830,22 @@ fn inner_type(arguments: Table<'_>) -> Result<ExchangeType> {
     inner.as_ref().and_then(Value::as_str).and_then(ExchangeType::from_name).ok_or_else(|| {
         Error::precondition(format!("Invalid argument, '{INNER_TYPE}' must be an existing exchange type"))
     })
+}
+
+/// The alternate exchange of policies.
+fn alternate_of(applied: &Applied) -> Option<Arc<str>> {
+    let of = |policy: &Arc<Policy>| policy.definition.get("alternate-exchange")?.as_str().map(Arc::from);
+    applied.policy.as_ref().and_then(of)
+}
+
+fn named_of<'a>(queue: &'a str, arguments: Table<'_>) -> Named<'a> {
+    let quorum = arguments.get("x-queue-type").is_some_and(|kind| kind.as_str() == Some("quorum"));
+    Named::Queue { name: queue, quorum }
+}
+
+/// Queues that the broker has for itself, which have no policies.
+fn is_hidden(queue: &str) -> bool {
+    queue.starts_with(DELAY_QUEUE) || queue.starts_with(REPLY_TO)
 }
 
 /// How the queues in which messages wait for an exchange are called, before its name.

@@ -13,6 +13,7 @@ mod connections;
 mod consumers;
 mod costs;
 mod dead_letters;
+mod definitions;
 mod endpoint;
 mod events;
 mod exchanges;
@@ -26,7 +27,9 @@ mod node;
 mod openapi;
 mod operations;
 mod overview;
+mod parameters;
 mod permissions;
+mod policies;
 mod port;
 mod query;
 mod queues;
@@ -46,6 +49,7 @@ use self::call::Call;
 use self::endpoint::Endpoint;
 use self::query::Query;
 use self::rates::Rates;
+use crate::auth::Users;
 use crate::server::Server;
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -54,6 +58,8 @@ use axum::extract::{ConnectInfo, RawPathParams, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter, on};
+use leveret_broker::Broker;
+use serde_json::{Map, Value};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -110,6 +116,18 @@ impl Api {
     pub fn router(&self) -> Router {
         self.router.get().cloned().unwrap_or_default()
     }
+}
+
+/// Takes definitions over; see [`crate::definitions::load`].
+///
+/// # Errors
+/// What is wrong, in words.
+pub fn apply_definitions(
+    broker: &Broker,
+    users: &Users,
+    definitions: &Map<String, Value>,
+) -> Result<Vec<String>, String> {
+    definitions::apply(broker, users, None, definitions).map_err(|refusal| refusal.reason)
 }
 
 /// Milliseconds since 1970. A clock before that is as good as one at it.

@@ -73,6 +73,9 @@ pub struct ServeArgs {
     /// Producers whose last sequence is remembered, per virtual host
     #[arg(long, value_name = "N", default_value_t = Limits::default().max_producers, help_heading = "Limits")]
     max_producers: usize,
+    /// Policies per virtual host, and as many of the operator
+    #[arg(long, value_name = "N", default_value_t = Limits::default().max_policies, help_heading = "Limits")]
+    max_policies: usize,
     /// Users, permissions, policies and the like, all together
     #[arg(long, value_name = "N", default_value_t = Limits::default().max_entries, help_heading = "Limits")]
     max_entries: usize,
@@ -138,6 +141,7 @@ impl ServeArgs {
             max_transaction_messages: self.max_transaction_messages,
             max_transaction_bytes: self.max_transaction_bytes,
             max_entries: self.max_entries,
+            max_policies: self.max_policies,
             max_entry_size: self.max_entry_size,
             max_entries_bytes: self.max_entries_bytes,
             max_memory: self.max_memory.unwrap_or_else(default_memory),
@@ -203,7 +207,9 @@ async fn close(broker: Broker) -> Result<()> {
 async fn serve_clients(args: &ServeArgs, broker: &Broker) -> Result<()> {
     let users = Users::open(broker)?;
     if let Some(file) = &args.definitions {
-        definitions::load(file, broker, &users)?;
+        for idle in definitions::load(file, broker, &users)? {
+            warn!("the definitions ask for something that has no effect in this version: {idle}");
+        }
     }
     users.add_guest_at_first()?;
     let server = Server::new(broker.clone(), users, args.server_limits());
@@ -236,7 +242,8 @@ async fn serve_clients(args: &ServeArgs, broker: &Broker) -> Result<()> {
     });
     let amqp = async {
         serve_amqp(listeners, server, stop).await;
-        drop(stopped.send(()));
+        // It has ended by itself if nobody hears this.
+        let _ = stopped.send(());
     };
     tokio::join!(amqp, managed);
     Ok(())

@@ -2,7 +2,7 @@
 
 use super::transaction::Transaction;
 use super::{Channel, Confirms, Mode, REPLY_TO};
-use crate::engine::commit;
+use crate::engine::{Moment, commit};
 use crate::error::{Error, Result};
 use crate::publisher::{Publish, Published, rewrite};
 use crate::session::Session;
@@ -190,20 +190,21 @@ impl Channel {
 
 impl Confirms {
     fn take(&mut self, session: &Session) -> Option<(u64, bool)> {
-        let noted = self.waiting.back().map_or(self.confirmed, |(tag, _)| *tag);
+        let noted = self.waiting.back().map_or(self.confirmed, |(tag, ..)| *tag);
         if noted != self.published {
             let waiting = session.publisher.waiting();
             if self.waiting.is_empty() && session.is_released(waiting) {
                 return self.confirm(self.published);
             }
             session.await_log(waiting);
-            self.waiting.push_back((self.published, waiting.clone()));
+            self.waiting.push_back((self.published, waiting.clone(), Moment::now()));
         }
-        let mut upto = None;
-        while let Some((tag, waiting)) = self.waiting.front()
+        let (mut upto, mut before) = (None, self.confirmed);
+        while let Some((tag, waiting, since)) = self.waiting.front()
             && session.is_released(waiting)
         {
-            upto = Some(*tag);
+            session.broker.meters().confirmed(*since, tag - before);
+            (upto, before) = (Some(*tag), *tag);
             self.waiting.pop_front();
         }
         upto.and_then(|tag| self.confirm(tag))

@@ -138,7 +138,7 @@ impl Outstanding {
     pub(crate) fn settle(&self, how: Settle, also: impl FnOnce(&mut Queue)) {
         let Outstanding { position, count, queue, .. } = self;
         match how {
-            Settle::Reject if queue.settings.dead_letters.is_some() => {
+            Settle::Reject if queue.settings().dead_letters.is_some() => {
                 queue.bury(&[(*position, *count)], Reason::Rejected);
                 queue.change(also);
             }

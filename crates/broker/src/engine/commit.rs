@@ -58,7 +58,7 @@ pub(crate) fn commit(
 ) -> Result<Option<Waiting>, (Error, Vec<Settled>)> {
     let mut letters = Vec::new();
     for Settled { run, how } in &settled {
-        if *how == Settle::Reject && run.queue.settings.dead_letters.is_some() {
+        if *how == Settle::Reject && run.queue.settings().dead_letters.is_some() {
             run.queue.letters_for_rejected(run.position, run.count, &mut letters);
         }
     }
@@ -68,7 +68,7 @@ pub(crate) fn commit(
         Err(error) => return Err((error, settled)),
     };
     for Settled { run, how } in &mut settled {
-        if *how == Settle::Reject && run.queue.settings.dead_letters.is_some() {
+        if *how == Settle::Reject && run.queue.settings().dead_letters.is_some() {
             // It is no acknowledgement of the client's.
             (*how, run.first_tag) = (Settle::Ack, 0);
         }

@@ -54,7 +54,7 @@ impl SharedQueue {
             also.take().into_iter().for_each(|also| also(queue));
         };
         let Some(vhost) = self.vhost.upgrade() else { return self.change(at_once) };
-        let rules = &self.settings;
+        let rules = self.settings();
         let is_plain = !rules.has_rules_for_returns() && !rules.counts_bytes();
         let is_done = |queue: &mut Queue| {
             let is_plain = is_plain && !queue.has_overdue();
@@ -70,7 +70,7 @@ impl SharedQueue {
         let how = Return { failed, now: vhost.timer().now(), chance: vhost.chance(), bytes };
         let mut dead = Vec::new();
         self.change(|queue| {
-            queue.come_back(position, count, &how, rules, &mut dead);
+            queue.come_back(position, count, &how, &rules, &mut dead);
             also.take().into_iter().for_each(|also| also(queue));
         });
         self.bury_all(&dead);
@@ -79,7 +79,7 @@ impl SharedQueue {
 
     /// What came back may be too much now.
     fn drop_returned_excess(self: &Arc<Self>) {
-        if self.settings.drops() {
+        if self.drops() {
             self.drop_excess();
         }
     }
@@ -87,13 +87,26 @@ impl SharedQueue {
     /// Of a queue as a start found it: lets happen what was left to be done, and counts what has to be counted.
     pub(super) fn settle_in(&self) {
         self.change(Queue::remind_overdue);
-        if self.settings.counts_bytes() {
-            let runs = self.state.lock().counted_runs();
+        if self.settings().counts_bytes() {
+            self.count_bytes();
+        }
+    }
+
+    /// Counts the bytes of what is ready or waits, as a queue with a limit for them has to. What comes and goes meanwhile
+    /// is counted by itself, except that what is gone before it was looked at counts too little: as long as there is
+    /// something like that it is tried again, a few times.
+    pub(super) fn count_bytes(&self) {
+        for _ in 0..3 {
+            let (runs, gone) = self.change(|queue| (queue.begin_bytes(), queue.gone()));
             let bytes = runs.iter().map(|(position, count)| self.body_bytes(*position, *count)).sum();
-            self.change(|queue| {
-                queue.set_bytes(bytes);
+            let settled = self.change(|queue| {
+                queue.end_bytes(bytes);
                 queue.release();
+                queue.gone() == gone
             });
+            if settled {
+                break;
+            }
         }
     }
 
@@ -166,8 +179,11 @@ impl SharedQueue {
 
     fn drop_own_excess(self: &Arc<Self>) {
         loop {
-            let mut excess = Vec::new();
-            let missing = self.change(|queue| queue.take_excess(&self.settings, &mut excess).err());
+            let (mut excess, settings) = (Vec::new(), self.settings());
+            if !settings.drops() {
+                return;
+            }
+            let missing = self.change(|queue| queue.take_excess(&settings, &mut excess).err());
             let runs: Vec<_> = excess.iter().map(|it| (it.position, u64::from(it.count))).collect();
             drop(excess);
             self.bury(&runs, Reason::MaxLength);
@@ -194,7 +210,7 @@ impl SharedQueue {
     }
 
     fn bury_all(self: &Arc<Self>, dead: &[Dead]) {
-        if self.settings.counts_bytes() {
+        if self.settings().counts_bytes() {
             let counted = dead.iter().filter(|dead| dead.counted);
             let bytes = counted.map(|dead| self.body_bytes(dead.position, dead.count)).sum();
             self.change(|queue| queue.uncount(bytes));
@@ -208,7 +224,7 @@ impl SharedQueue {
     /// Sends handed-out messages to the dead-letter exchange, and forgets them: both or neither, also after a crash.
     /// Without one, or where it has no queue for them, they are only forgotten (RabbitMQ's rule).
     pub(crate) fn bury(self: &Arc<Self>, runs: &[(u64, u64)], reason: Reason) {
-        match self.settings.dead_letters {
+        match self.settings().dead_letters {
             _ if runs.is_empty() => return,
             Some(_) => {
                 let mut sent = 0;
@@ -266,7 +282,8 @@ impl SharedQueue {
 
     /// True if some queue takes the letter.
     fn write_letter(&self, message: &Message<'_>, reason: Reason, runs: &mut Vec<Held>) -> bool {
-        let (Some(target), Some(vhost)) = (&self.settings.dead_letters, self.vhost.upgrade()) else { return false };
+        let settings = self.settings();
+        let (Some(target), Some(vhost)) = (&settings.dead_letters, self.vhost.upgrade()) else { return false };
         let letter = letter(message, &self.name, reason, target, vhost.seconds());
         let Some(route) = vhost.route_letter(target.exchange(), &letter) else { return false };
         let Letter { route: names, properties, .. } = &letter;

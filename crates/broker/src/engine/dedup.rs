@@ -55,7 +55,7 @@ impl VirtualHost {
 
     /// Keys of a queue's messages are remembered from now on, if it leaves duplicates out.
     pub(super) fn guard_queue(&self, queue: &super::SharedQueue) {
-        if let Some(rule) = &queue.settings.dedup {
+        if let Some(rule) = &queue.settings().dedup {
             let guard = Guard { point: Point::Queue(queue.number), rule: rule.clone() };
             self.dedup.lock().add(&guard, (queue.id != 0).then_some(Known::Queue(queue.id)));
         }

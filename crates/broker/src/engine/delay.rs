@@ -59,7 +59,7 @@ impl VirtualHost {
 impl SharedQueue {
     /// Messages in it wait for their time.
     pub(super) fn is_delay(&self) -> bool {
-        self.settings.delays_for.is_some()
+        self.settings().delays_for.is_some()
     }
 
     /// Routes messages that have waited, and forgets them here: both or neither.
@@ -70,7 +70,8 @@ impl SharedQueue {
     }
 
     fn route_delayed(&self, message: &Message<'_>, out: &mut Vec<Held>) {
-        let (Some(exchange), Some(vhost)) = (&self.settings.delays_for, self.vhost.upgrade()) else { return };
+        let settings = self.settings();
+        let (Some(exchange), Some(vhost)) = (&settings.delays_for, self.vhost.upgrade()) else { return };
         let mut properties =
             Properties::decode_stored(message.properties).expect("properties are checked before they are queued");
         let mut headers = properties.headers.map(FieldTable::from).unwrap_or_default();

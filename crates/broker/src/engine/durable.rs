@@ -1,5 +1,6 @@
 //! What a durable broker has beside one in memory: the store, and which queue has which id in it.
 
+use super::meters::DiskMeter;
 use super::{Broker, Inner, QueueDeclare, SharedQueue, VirtualHost};
 use crate::dedup::Point;
 use crate::error::Error;
@@ -33,12 +34,13 @@ pub(crate) struct Durable {
     overflow: Overflow,
     /// What is damaged is given up.
     accept_loss: bool,
+    pub(super) meter: Arc<DiskMeter>,
 }
 
 impl Durable {
-    pub(super) fn new(store: Store, accept_loss: bool) -> Durable {
+    pub(super) fn new(store: Store, accept_loss: bool, meter: Arc<DiskMeter>) -> Durable {
         let overflow = Overflow::new(store.files.disk.clone());
-        Durable { store, queues: RwLock::default(), reports: Mutex::default(), overflow, accept_loss }
+        Durable { store, queues: RwLock::default(), reports: Mutex::default(), overflow, accept_loss, meter }
     }
 
     /// Writes and syncs what is pending.
@@ -84,6 +86,10 @@ impl Durable {
     }
 
     pub(super) fn write_vhost_deleted(&self, name: &str) {
+        #[cfg(feature = "mutants")]
+        if crate::mutants::is_on(crate::mutants::Mutant::VhostStays) {
+            return;
+        }
         self.store.log.change(&Change::VhostDeleted(name));
         self.store.log.kick();
     }
@@ -151,6 +157,7 @@ impl Broker {
             self.create_vhost("/");
         }
         *self.inner.entries.write() = std::mem::take(&mut contents.entries);
+        self.inner.vhosts.read().values().for_each(|vhost| vhost.restore_policies());
         self.restore_exchanges(&mut contents)?;
         for ((vhost_name, name), found) in std::mem::take(&mut contents.queues) {
             let Some(vhost) = self.vhost(&vhost_name) else { continue };
@@ -177,14 +184,15 @@ impl Broker {
             let name: Arc<str> = name.as_str().into();
             let mut state = Queue::restore(vhost.account.clone(), found.id, restored);
             state.note_found((vhost.environment.now)());
-            let handle = vhost.share_queue(name.clone(), found.id, declare, state);
+            let applied = vhost.topology.read().policies_of_queue(&name, table);
+            let handle = vhost.share_queue(name.clone(), found.id, declare, applied.clone(), state);
             handle.damaged.store(damaged, Ordering::Relaxed);
             vhost.watch(&handle);
             if let Some(ring) = contents.seen.take_queue(found.id) {
                 vhost.dedup().lock().restore(Point::Queue(found.id), ring);
             }
             let (id, durable, owner) = (found.id, true, None);
-            let record = QueueRecord { name, id, durable, auto_delete, owner, arguments, handle };
+            let record = QueueRecord { name, id, durable, auto_delete, owner, arguments, applied, handle };
             let handle = record.handle.clone();
             vhost.restore(|topology| topology.insert_queue(record))?;
             if !damaged {

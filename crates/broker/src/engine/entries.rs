@@ -58,6 +58,10 @@ impl Broker {
 impl Inner {
     /// Says all entries, for a checkpoint.
     pub(super) fn say_entries(&self, say: &mut dyn FnMut(&Change<'_>) -> io::Result<()>) -> io::Result<()> {
+        #[cfg(feature = "mutants")]
+        if crate::mutants::is_on(crate::mutants::Mutant::NoEntries) {
+            return Ok(());
+        }
         let entries = self.entries.read();
         entries.iter().try_for_each(|(table, key, value)| say(&Change::Entry { table, key, value: Some(value) }))
     }

@@ -15,7 +15,7 @@ impl SharedQueue {
     /// It is used: declared, got from or consumed.
     #[inline]
     pub(crate) fn touch(&self) {
-        if self.settings.expires.is_some()
+        if self.leased.load(Ordering::Relaxed)
             && let Some(vhost) = self.vhost.upgrade()
         {
             self.used.store(vhost.timer().now(), Ordering::Relaxed);
@@ -23,14 +23,14 @@ impl SharedQueue {
     }
 
     fn renew_lease(&self) {
-        if let (Some(expires), Some(vhost)) = (self.settings.expires, self.vhost.upgrade()) {
+        if let (Some(expires), Some(vhost)) = (self.settings().expires, self.vhost.upgrade()) {
             vhost.timer().lease(self.used.load(Ordering::Relaxed) + expires, self.number);
         }
     }
 
     /// Deletes the queue if it was not used for as long as it may be; otherwise it is looked at again later.
     pub(super) fn end_lease(self: &Arc<Self>) {
-        let (Some(expires), Some(vhost)) = (self.settings.expires, self.vhost.upgrade()) else { return };
+        let (Some(expires), Some(vhost)) = (self.settings().expires, self.vhost.upgrade()) else { return };
         let deleted = vhost.delete_queue_if(self, |queue| {
             let now = vhost.timer().now();
             if !queue.consumers.is_empty() {

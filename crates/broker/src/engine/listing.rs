@@ -80,6 +80,7 @@ impl VirtualHost {
             auto_delete: exchange.auto_delete,
             internal: exchange.internal,
             arguments: exchange.arguments.clone(),
+            policies: exchange.applied.clone(),
             counters: exchange.meter.read(),
             delayed: None,
         };
@@ -130,7 +131,7 @@ fn is_listed(name: &str) -> bool {
 }
 
 fn info(record: QueueRecord<Arc<SharedQueue>>) -> QueueInfo {
-    let QueueRecord { name, durable, auto_delete, owner, arguments, handle, .. } = record;
+    let QueueRecord { name, durable, auto_delete, owner, arguments, applied: policies, handle, .. } = record;
     let damaged = handle.damaged.load(Ordering::Relaxed);
     let mut queue = handle.state.lock();
     let state = match queue.consumers.is_paused() {
@@ -145,6 +146,7 @@ fn info(record: QueueRecord<Arc<SharedQueue>>) -> QueueInfo {
         auto_delete,
         owner,
         arguments,
+        policies,
         state,
         ready: queue.ready(),
         unacked: queue.unacked(),

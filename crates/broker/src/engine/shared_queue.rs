@@ -8,9 +8,10 @@ use crate::log::{QueueId, is_damage};
 use crate::mailbox::Event;
 use crate::message::Block;
 use crate::overflow::Overflow;
+use crate::policy::Applied;
 use crate::queue::{Delivery, Missing, Queue, Wanted};
 use crate::settings::Settings;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -30,8 +31,11 @@ pub struct SharedQueue {
     pub(crate) id: QueueId,
     /// The broker's timer knows it by this: its id, if it has one.
     pub(crate) number: QueueId,
-    /// What its arguments ask for.
-    pub(crate) settings: Settings,
+    /// What its arguments and policies ask for.
+    pub(super) settings: RwLock<Arc<Settings>>,
+    /// Whether it drops its oldest messages, and ends without use: so by its settings, for whoever asks often.
+    pub(super) drops: AtomicBool,
+    pub(super) leased: AtomicBool,
     /// When it was used, in milliseconds since 1970; told only if it ends without use.
     pub(super) used: AtomicU64,
     pub(super) vhost: Weak<VirtualHost>,
@@ -43,6 +47,22 @@ pub struct SharedQueue {
 }
 
 impl SharedQueue {
+    /// What its arguments and policies ask for now.
+    pub(crate) fn settings(&self) -> Arc<Settings> {
+        self.settings.read().clone()
+    }
+
+    /// Its oldest messages are dropped when there are too many.
+    #[inline]
+    pub(crate) fn drops(&self) -> bool {
+        self.drops.load(Ordering::Relaxed)
+    }
+
+    /// The policies that count for it.
+    pub fn policies(&self) -> Applied {
+        self.settings.read().applied.clone()
+    }
+
     /// Changes the queue, lets it grant what became ready, and wakes who was granted something.
     pub(crate) fn change<R>(&self, change: impl FnOnce(&mut Queue) -> R) -> R {
         let mut wakes = Wakes::new();

@@ -8,10 +8,12 @@ use crate::arguments;
 use crate::counters::QueueCounters;
 use crate::dead_letter::Letter;
 use crate::dedup::Point;
+use crate::entries::Entries;
 use crate::error::{Error, Result};
 use crate::log::QueueId;
 use crate::mailbox::Event;
 use crate::message::Account;
+use crate::policy::Applied;
 use crate::publisher::Route;
 use crate::queue::Queue;
 use crate::routing::Destination;
@@ -43,6 +45,10 @@ pub struct VirtualHost {
     pub(super) dedup: SharedDedup,
     /// What was counted in queues that are gone.
     pub(super) retired: Mutex<QueueCounters>,
+    /// The broker's, for its policies.
+    pub(super) entries: Arc<RwLock<Entries>>,
+    /// One policy takes effect after the other.
+    pub(super) policing: Mutex<()>,
     /// It was deleted.
     pub(super) closed: AtomicBool,
 }
@@ -225,10 +231,11 @@ impl VirtualHost {
             Some(_) => Queue::durable(self.account.clone(), id),
             None => Queue::new(self.account.clone()),
         };
-        let handle = self.share_queue(name.clone(), id, declare, state);
+        let applied = topology.policies_of_queue(&name, declare.arguments);
+        let handle = self.share_queue(name.clone(), id, declare, applied.clone(), state);
         let (durable, auto_delete) = (declare.durable, declare.auto_delete);
         let arguments = FieldTable::from(declare.arguments);
-        let record = QueueRecord { name, id, durable, auto_delete, owner, arguments, handle: handle.clone() };
+        let record = QueueRecord { name, id, durable, auto_delete, owner, arguments, applied, handle: handle.clone() };
         topology.insert_queue(record)?;
         self.watch(&handle);
         Ok(handle)
@@ -240,9 +247,10 @@ impl VirtualHost {
         name: Arc<str>,
         id: QueueId,
         declare: QueueDeclare<'_>,
+        applied: Applied,
         mut state: Queue,
     ) -> Arc<SharedQueue> {
-        let settings = Settings::from_arguments(declare.arguments);
+        let settings = Settings::new(declare.arguments, applied);
         let number = if id == 0 { self.timer.next_number() } else { id };
         state.configure(number, &settings);
         Arc::new(SharedQueue {
@@ -250,7 +258,9 @@ impl VirtualHost {
             auto_delete: declare.auto_delete,
             id,
             number,
-            settings,
+            drops: AtomicBool::new(settings.drops()),
+            leased: AtomicBool::new(settings.expires.is_some()),
+            settings: RwLock::new(Arc::new(settings)),
             used: AtomicU64::new(0),
             vhost: self.own.clone(),
             environment: self.environment.clone(),
@@ -363,7 +373,7 @@ impl VirtualHost {
             let (ready, remains) = state.delete();
             Ok((ready, remains, state.consumers.drain()))
         })?;
-        if queue.settings.dedup.is_some() {
+        if queue.settings().dedup.is_some() {
             self.dedup.lock().remove(Point::Queue(queue.number));
         }
         if queue.is_durable() {

@@ -27,6 +27,8 @@ pub struct Report {
     pub files: Vec<FileReport>,
     /// Durable queues, by virtual host and name.
     pub queues: Vec<QueueReport>,
+    /// Entries beside topology: users, permissions, policies.
+    pub entries: u64,
     /// Bytes of the log that a start would replay.
     pub replayed: u64,
     /// Bytes at the end of the log that were never confirmed, and that a start would drop.
@@ -375,6 +377,7 @@ impl Checking<'_> {
         let Checking { scan, mut report, bytes } = self;
         let Scan { mut contents, unnamed, replayed, torn, damage, .. } = scan;
         (report.replayed, report.torn, report.damage) = (replayed, torn, damage);
+        report.entries = contents.entries.len();
         for ((vhost, name), found) in std::mem::take(&mut contents.queues) {
             let (restored, unknown) = contents.restore(found.id);
             let mut lost = restored.lost;

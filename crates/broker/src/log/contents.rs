@@ -12,6 +12,7 @@ use crate::entries::Entries;
 use crate::queue::{FileSpan, Restored};
 use crate::routing::Destination;
 use crate::runs::{Counts, Runs};
+use crate::settings::DELAYS_FOR;
 use crate::times::{self, Packed, Time, What};
 use leveret_wire::table::FieldTable;
 use std::borrow::Cow;
@@ -241,7 +242,8 @@ impl Contents {
     /// back since the others: only the last that was said counts, also before what is in files.
     pub(crate) fn take_times(&mut self) -> (Packed, Renewed) {
         let times = std::mem::take(&mut self.times);
-        let retries = |queue: &&QueueFound| queue.arguments.get("x-delayed-retry-min").is_some();
+        // By arguments or policies, which may have been others. Only what belongs to an exchange waits for another reason.
+        let retries = |queue: &&QueueFound| queue.arguments.get(DELAYS_FOR).is_none();
         let retries: BTreeSet<QueueId> = self.queues.values().filter(retries).map(|queue| queue.id).collect();
         let tries_again = |time: &Time| time.what == What::Wake && retries.contains(&time.queue);
         let mut again: Vec<Time> = times.iter().filter(tries_again).collect();

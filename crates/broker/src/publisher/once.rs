@@ -243,9 +243,9 @@ impl Route {
         if !self.refuses {
             return Vec::new();
         }
-        let refusing = (0..).zip(&self.queues).filter(|(_, queue)| queue.settings.refuses());
+        let refusing = (0..).zip(&self.queues).filter(|(_, queue)| queue.settings().refuses());
         let room = |(queue, shared): (u32, &Arc<SharedQueue>)| {
-            let (messages, bytes) = shared.change_quietly(|state| state.free(&shared.settings), wakes);
+            let (messages, bytes) = shared.change_quietly(|state| state.free(&shared.settings()), wakes);
             Room { queue, messages, bytes }
         };
         refusing.map(room).collect()
@@ -257,7 +257,7 @@ impl Route {
             return;
         }
         for (index, queue) in (0..).zip(&self.queues) {
-            if queue.settings.overflow == Overflow::RejectDeadLetter {
+            if queue.settings().overflow == Overflow::RejectDeadLetter {
                 let refused = run.kept(|number| buried.contains(&(number, index)));
                 if !refused.is_empty() {
                     queue.bury_refused(&refused);

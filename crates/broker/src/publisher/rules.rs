@@ -27,13 +27,13 @@ pub(crate) struct Lives<'a> {
 impl Lives<'_> {
     /// What is to happen to these messages in a queue, and when; `wanted` if somebody waits for them there.
     pub(crate) fn times(&self, queue: &SharedQueue, position: u64, count: u32, wanted: bool, out: &mut Vec<Time>) {
-        let (mut own, mut at) = (self.own.iter().peekable(), 0);
+        let (mut own, mut at, settings) = (self.own.iter().peekable(), 0, queue.settings());
         while at < count {
             let (own, until) = match own.next_if(|own| own.number == at) {
                 Some(own) => (Some(own), at + 1),
                 None => (None, own.peek().map_or(count, |own| own.number.min(count))),
             };
-            if let Some((due, what)) = self.time(&queue.settings, own, wanted) {
+            if let Some((due, what)) = self.time(&settings, own, wanted) {
                 let (position, count) = (position + u64::from(at), u64::from(until - at));
                 out.push(Time { due, what, queue: queue.number, position, count });
             }
@@ -85,17 +85,17 @@ impl Route {
     /// Drops what is too much in those of its queues that drop their oldest messages.
     pub(crate) fn drop_excess(&self) {
         if self.special {
-            self.queues.iter().filter(|queue| queue.settings.drops()).for_each(SharedQueue::drop_excess);
+            self.queues.iter().filter(|queue| queue.drops()).for_each(SharedQueue::drop_excess);
         }
     }
 
     /// Whether every queue that may refuse has room for a run, and what was meant for it before; 406 if not. `planned`
     /// has the bodies' lengths of that by the queues' numbers.
     pub(crate) fn check_room(&self, run: &Run, planned: &mut FxHashMap<QueueId, Vec<u64>>) -> Result<()> {
-        for queue in self.queues.iter().filter(|queue| queue.settings.refuses()) {
+        for queue in self.queues.iter().filter(|queue| queue.settings().refuses()) {
             let lengths = planned.entry(queue.number).or_default();
             lengths.extend(body_lengths(run.bytes(), run.count()));
-            let room = queue.change(|state| state.room(&queue.settings, lengths.iter().copied()));
+            let room = queue.change(|state| state.room(&queue.settings(), lengths.iter().copied()));
             if (room as usize) < lengths.len() {
                 let text = format!(
                     "queue '{}' is full and has no room for the transaction: nothing of it is done",
@@ -119,14 +119,14 @@ impl Route {
     ) -> Appended {
         let (mut appended, mut taken_by_all, mut wakes) = (Appended::default(), run.count(), Wakes::new());
         let (refusing, others): (Vec<_>, Vec<_>) =
-            self.queues.iter().cloned().partition(|queue| queue.settings.refuses());
+            self.queues.iter().cloned().partition(|queue| queue.settings().refuses());
         for queue in refusing {
-            let room = queue.change(|state| state.room(&queue.settings, body_lengths(run.bytes(), run.count())));
+            let room = queue.change(|state| state.room(&queue.settings(), body_lengths(run.bytes(), run.count())));
             taken_by_all = taken_by_all.min(room);
             if room < run.count() {
                 queue.count_refused(u64::from(run.count() - room));
             }
-            if room < run.count() && queue.settings.overflow == Overflow::RejectDeadLetter {
+            if room < run.count() && queue.settings().overflow == Overflow::RejectDeadLetter {
                 queue.bury_refused(&run.part(room, run.count() - room));
             }
             if room > 0 {

@@ -36,7 +36,25 @@ pub(crate) struct Return {
 /// about to be handed out.
 const ON_THEIR_WAY: u64 = 1024;
 
+/// While the bytes of a queue's bodies are counted, what goes is subtracted from this.
+const COUNTING: u64 = 1 << 62;
+
 impl Queue {
+    /// Takes other rules, as far as they can change: who gets which messages cannot. Where bytes are to be counted they are
+    /// already.
+    pub(crate) fn reconfigure(&mut self, rules: &Settings) {
+        self.bytes = self.bytes.filter(|_| rules.counts_bytes());
+        self.tells_count = rules.tells_count();
+    }
+
+    /// All messages, and those that will be seen, expire at a time if they did not before.
+    pub(crate) fn expire_all_at(&mut self, due: u64) {
+        if self.next > 0 {
+            let (what, queue, count) = (What::Expire, self.number, self.next);
+            self.times.push(Time { due, what, queue, position: 0, count });
+        }
+    }
+
     /// Gives it a name among times, and its rules.
     pub(crate) fn configure(&mut self, number: QueueId, rules: &Settings) {
         self.number = number;
@@ -59,7 +77,7 @@ impl Queue {
     }
 
     /// The runs of what is ready or waits, for whoever has to look at all of it.
-    pub(crate) fn counted_runs(&self) -> Vec<(u64, u64)> {
+    fn counted_runs(&self) -> Vec<(u64, u64)> {
         let mut runs: Vec<_> = self.requeued.iter().chain(self.waiting.iter()).collect();
         runs.extend(self.stored.iter().flat_map(|stored| stored.restored.iter()));
         runs.extend(self.lanes.iter().flat_map(|lanes| lanes.iter()));
@@ -253,16 +271,32 @@ impl Queue {
         }
     }
 
-    /// Settled messages that were counted among what is ready are no more.
+    /// Messages that were counted among what is ready are no more.
     pub(crate) fn uncount(&mut self, body_bytes: u64) {
+        let is_empty = self.ready() + self.waiting.len() == 0;
         if let Some(bytes) = &mut self.bytes {
-            *bytes = bytes.saturating_sub(body_bytes);
+            *bytes = match is_empty && *bytes < COUNTING / 2 {
+                // Whatever was missed while they were counted.
+                true => 0,
+                false => bytes.saturating_sub(body_bytes),
+            };
         }
     }
 
-    /// The bytes of the bodies of what is ready or waits, where they are counted, as they were found out otherwise.
-    pub(crate) fn set_bytes(&mut self, body_bytes: u64) {
-        self.bytes = self.bytes.map(|_| body_bytes);
+    /// The bytes of the bodies of what is ready or waits are counted from now on; gives the runs of what is to be added.
+    pub(crate) fn begin_bytes(&mut self) -> Vec<(u64, u64)> {
+        self.bytes = Some(COUNTING);
+        self.counted_runs()
+    }
+
+    /// Adds what was there when that began.
+    pub(crate) fn end_bytes(&mut self, body_bytes: u64) {
+        self.bytes = self.bytes.map(|bytes| (bytes + body_bytes).saturating_sub(COUNTING));
+    }
+
+    /// A number that changes with every message that is gone.
+    pub(crate) fn gone(&self) -> u64 {
+        self.next.wrapping_sub(self.ready() + self.waiting.len() + self.unacked)
     }
 
     /// How many of the next messages, whose bodies have these lengths, fit within the queue's limits. A queue that is

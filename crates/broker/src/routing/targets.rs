@@ -152,6 +152,7 @@ mod tests {
                     auto_delete,
                     owner: None,
                     arguments,
+                    applied: Default::default(),
                     handle: name,
                 };
                 topology.insert_queue(record).expect("a new queue");

@@ -16,16 +16,19 @@
 //! recover; confirm; tx; commit; rollback; unacked; memory; check-memory
 //! advance ms     lets so much time go by; set-clock ms     sets the time of day, which is another thing
 //! redrive q n
+//! policy name pattern [operator] [for apply-to] [priority n] key=value ...; no-policy name [operator]
+//! policies q; exchange-policies e     which count for it, and what they ask for together
 //! restart     (of a broker with a directory) kills it and starts another one; tend     what is behind the log is done
-//! purge q; delete q [if-unused] [if-empty]; delete-exchange e [if-unused]; close; disconnect
+//! and what `operate.rs` lists; purge q; delete q [if-unused] [if-empty]; delete-exchange e [if-unused]; close; disconnect
 //! ```
 
+use crate::operate;
 use expect_test::Expect;
 use leveret_broker::disk::Directory;
 use leveret_broker::message::{Message, encode_route};
 use leveret_broker::{
-    Broker, Channel, Consume, Delivery, Environment, Error, Event, ExchangeDeclare, Limits, Publish, Published,
-    QueueDeclare, QueueStatus, Redriven, Session, Settle, Storage,
+    Applied, ApplyTo, Broker, Channel, Consume, Delivery, Environment, Error, Event, ExchangeDeclare, Limits, Policy,
+    PolicyKind, Publish, Published, QueueDeclare, QueueStatus, Redriven, Session, Settle, Storage,
 };
 use leveret_wire::properties::Properties;
 use leveret_wire::table::{FieldArray, FieldTable, Value};
@@ -129,7 +132,7 @@ struct Open {
 }
 
 /// The words of a command behind its verb.
-struct Words<'a> {
+pub struct Words<'a> {
     positional: Vec<&'a str>,
     table: FieldTable,
 }
@@ -147,7 +150,7 @@ impl<'a> Words<'a> {
     }
 
     /// The next word; the empty string is written as two quotes.
-    fn next(&mut self) -> &'a str {
+    pub fn next(&mut self) -> &'a str {
         assert!(!self.positional.is_empty(), "the command needs another word");
         match self.positional.remove(0) {
             "''" => "",
@@ -155,7 +158,7 @@ impl<'a> Words<'a> {
         }
     }
 
-    fn number(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.next().parse().expect("a number")
     }
 
@@ -172,7 +175,8 @@ impl<'a> Words<'a> {
         Some(self.positional.remove(at))
     }
 
-    fn taken(&mut self, key: &str) -> Option<String> {
+    /// Removes an entry of the table, and gives its text.
+    pub fn taken(&mut self, key: &str) -> Option<String> {
         let value = self.table.get(key)?;
         let text = value.as_str().map(str::to_string).or(value.as_i64().map(|number| number.to_string()));
         self.table.remove(key);
@@ -356,17 +360,21 @@ fn deliveries(deliveries: &[Delivery], first_tag: u64) -> String {
             if let Some(properties) = &properties {
                 message.properties = properties;
             }
-            said.push(format!("{}({tag}){}", show(&message), if delivery.redelivered { "!" } else { "" }));
+            said.push(format!("{}({tag}){}", show_message(&message), if delivery.redelivered { "!" } else { "" }));
             (at, tag) = (next, tag + 1);
         }
     }
     said.join(" ")
 }
 
+fn show_message(message: &Message<'_>) -> String {
+    let properties = Properties::decode_stored(message.properties).expect("stored properties can be decoded");
+    show(&properties, message.body)
+}
+
 /// The body, with the headers and reply-to if there are any.
-fn show(message: &Message<'_>) -> String {
-    let mut said = String::from_utf8_lossy(message.body).into_owned();
-    let properties = Properties::decode(message.properties).expect("stored properties can be decoded");
+pub fn show(properties: &Properties<'_>, body: &[u8]) -> String {
+    let mut said = String::from_utf8_lossy(body).into_owned();
     if let Some(headers) = properties.headers {
         let headers: Vec<String> = headers.iter().filter_map(|(key, value)| header(key, value)).collect();
         write!(said, "[{}]", headers.join(", ")).expect("strings take everything");
@@ -404,6 +412,9 @@ fn show_death(death: &Value<'_>) -> String {
 
 impl Open {
     fn run(&mut self, session: &mut Session, verb: &str, mut words: Words<'_>) -> Result<String, Error> {
+        if let Some(said) = operate::run(session, &self.channel, verb, &mut words) {
+            return said;
+        }
         match verb {
             "declare" => return self.declare(session, words),
             "exchange" => exchange(session, words)?,
@@ -429,7 +440,7 @@ impl Open {
             "tx" => self.channel.select_transaction()?,
             "commit" => {
                 let mut returned = Vec::new();
-                self.channel.commit(session, |message| returned.push(format!("returned {}", show(&message))))?;
+                self.channel.commit(session, |message| returned.push(format!("returned {}", show_message(&message))))?;
                 return Ok(returned.join(", "));
             }
             "rollback" => self.channel.rollback()?,
@@ -443,6 +454,14 @@ impl Open {
                 let Redriven { moved, kept } = session.vhost().redrive(queue, max, session.id())?;
                 return Ok(format!("{moved} moved, {kept} kept"));
             }
+            "policy" => return Ok(set_policy(session, words)),
+            "no-policy" => {
+                let kind = kind(&mut words);
+                let deleted = session.vhost().delete_policy(kind, words.next());
+                return Ok(if deleted { "" } else { "there is none" }.to_string());
+            }
+            "policies" => return Ok(show_policies(&session.vhost().queue_policies(words.next())?)),
+            "exchange-policies" => return Ok(show_policies(&session.vhost().exchange_policies(words.next())?)),
             "delete-exchange" => {
                 let if_unused = words.flag("if-unused");
                 session.vhost().delete_exchange(words.next(), if_unused)?;
@@ -542,6 +561,38 @@ impl Open {
         let tag = words.number();
         self.channel.settle(tag, multiple, how)
     }
+}
+
+fn kind(words: &mut Words<'_>) -> PolicyKind {
+    if words.flag("operator") { PolicyKind::Operator } else { PolicyKind::User }
+}
+
+fn set_policy(session: &Session, mut words: Words<'_>) -> String {
+    let kind = kind(&mut words);
+    let apply_to = words.option("for").map_or(Ok(ApplyTo::All), ApplyTo::from_name);
+    let priority = words.option("priority").map_or(0, |priority| priority.parse().expect("a number"));
+    let (name, pattern) = (words.next().to_string(), words.next().to_string());
+    let definition = words.table;
+    let set = apply_to.and_then(|apply_to| {
+        session.vhost().set_policy(kind, Policy { name, pattern, apply_to, priority, definition })
+    });
+    match set {
+        Ok(true) => String::new(),
+        Ok(false) => "replaced".to_string(),
+        Err(error) => error.to_string(),
+    }
+}
+
+fn show_policies(applied: &Applied) -> String {
+    let names = [("policy", &applied.policy), ("operator", &applied.operator)];
+    let names = names.iter().filter_map(|(kind, policy)| Some(format!("{kind} {}", policy.as_ref()?.name)));
+    let effective = applied.effective();
+    let settings = effective.as_table().iter().map(|(key, value)| match value.as_str() {
+        Some(text) => format!("{key}={text}"),
+        None => format!("{key}={}", value.as_i64().expect("a number")),
+    });
+    let said: Vec<String> = names.chain(settings).collect();
+    if said.is_empty() { "none".to_string() } else { said.join(" ") }
 }
 
 fn exchange(session: &Session, mut words: Words<'_>) -> Result<(), Error> {

@@ -121,6 +121,13 @@ impl Bench {
         side.channel.delete_queue(&mut side.session, queue, false, false).expect("it is there");
     }
 
+    /// Forgets a virtual host that is to be deleted, with its queues.
+    pub fn delete_vhost(&mut self, vhost: &str) {
+        self.queues.retain(|(of, _), _| of != vhost);
+        self.sides.remove(vhost);
+        assert!(self.broker.delete_vhost(vhost), "it is there");
+    }
+
     pub fn publish_raw(
         &mut self,
         vhost: &str,

@@ -153,6 +153,7 @@ impl<'a> Line<'a> {
 /// - `exchange VHOST NAME TYPE [auto-delete] [internal] [KEY=VALUE ...]`
 /// - `queue VHOST NAME [auto-delete] [KEY=VALUE ...]`
 /// - `bind VHOST SOURCE KEY queue|exchange DESTINATION [KEY=VALUE ...]`
+/// - `entry VHOST TABLE KEY VALUE`, whatever the virtual host
 pub fn declare(bench: &mut Bench, line: &str) {
     let line = Line::new(line);
     bench.broker.create_vhost(line.word(1));
@@ -170,6 +171,10 @@ pub fn declare(bench: &mut Bench, line: &str) {
             vhost.bind_queue(line.word(5), line.word(2), line.word(3), arguments, side.session.id())
         }
         "bind" => vhost.bind_exchange(line.word(5), line.word(2), line.word(3), arguments),
+        "entry" => {
+            let value = Some(line.word(4).as_bytes());
+            bench.broker.set_entry(line.word(2), line.word(3), value).map(drop)
+        }
         other => panic!("'{other}' declares nothing"),
     };
     declared.expect("it can be declared");
@@ -180,7 +185,7 @@ pub fn declare(bench: &mut Bench, line: &str) {
 /// - `route VHOST EXCHANGE KEY [KEY=VALUE ...] to QUEUE ...`, with the pairs as headers
 /// - `again VHOST EXCHANGE KEY NUMBER to QUEUE ...`, which publishes message NUMBER: to nobody if it was there before
 /// - `expires VHOST QUEUE MILLISECONDS NUMBER`: so many messages have expired then
-/// - `absent VHOST exchange|queue NAME`
+/// - `absent VHOST exchange|queue NAME`, `absent VHOST entry TABLE KEY`, `absent VHOST vhost NAME`
 ///
 /// Leaves messages in the queues.
 pub fn check(bench: &mut Bench, text: &str, queues: &[(String, String)]) {
@@ -201,6 +206,12 @@ pub fn check(bench: &mut Bench, text: &str, queues: &[(String, String)]) {
     let side = bench.side(line.word(1));
     let (vhost, arguments) = (side.session.vhost().clone(), line.arguments.as_table());
     match (line.word(0), line.word(2)) {
+        ("entry", table) => {
+            let value = bench.broker.entry(table, line.word(3));
+            assert_eq!(value.as_deref(), Some(line.word(4).as_bytes()), "{text}");
+        }
+        ("absent", "entry") => assert_eq!(bench.broker.entry(line.word(3), line.word(4)), None, "{text}"),
+        ("absent", "vhost") => assert!(bench.broker.vhost(line.word(3)).is_none(), "it is there: {text}"),
         ("exchange", name) => {
             vhost.check_exchange(name).unwrap_or_else(|error| panic!("{text}: {error}"));
             vhost.declare_exchange(line.exchange(line.word(3))).unwrap_or_else(|error| panic!("{text}: {error}"));

@@ -41,13 +41,18 @@ bind / amq.direct heavy queue fan-3
 exchange tenant orders fanout
 queue tenant plain
 bind tenant orders - queue tenant-2
-queue tenant tenant-2";
+queue tenant tenant-2
+entry / user alice administrator
+entry / user bob none
+entry tenant limits:tenant queues 10";
 
 /// What is declared when all else is done, and in no checkpoint.
 const DECLARED_LATE: &str = "\
 exchange late orders fanout
 queue late plain
-bind late orders - queue plain";
+bind late orders - queue plain
+entry late user dora monitoring
+entry late limits:late queues 5";
 
 /// What is declared, and deleted again.
 const TEMPORARY: &str = "\
@@ -55,7 +60,12 @@ exchange / over direct
 queue / over
 bind / over - queue over
 bind / over - queue plain
-bind / amq.fanout - queue plain";
+bind / amq.fanout - queue plain
+exchange brief orders fanout
+queue brief plain
+bind brief orders - queue plain
+entry brief limits:brief queues 1
+entry / user carol none";
 
 /// What follows.
 const PROMISED: &str = "\
@@ -81,6 +91,9 @@ again / - numbered 910 to numbered
 absent / exchange over
 absent / queue over
 absent tenant queue gaps
+absent / entry user carol
+absent / entry limits:brief queues
+absent / vhost brief
 expires / brief 36000000 8";
 
 const FIRST: Sent = Sent { exchange: "first", key: "k", to: &["of-first"] };
@@ -150,6 +163,7 @@ fn change(bench: &mut Bench) {
     bench.publish("/", heavy, true, 276..279);
     bench.tend();
     bench.publish("/", Sent { exchange: "over", key: "", to: &["over", "plain"] }, true, 200..203);
+    bench.publish("brief", Sent { exchange: "orders", key: "", to: &["plain"] }, true, 205..208);
     bench.publish("/", direct(&["returned"]), true, 210..220);
     bench.take("/", "returned", 5);
     bench.settle("/", "returned", [211, 212, 213], Settle::Requeue);
@@ -206,6 +220,8 @@ fn end(bench: &mut Bench) -> Image {
     vhost.unbind_queue("plain", "amq.fanout", "", Default::default(), session).expect("it is bound");
     vhost.delete_exchange("over", false).expect("it is there");
     bench.delete_queue("/", "over");
+    bench.delete_vhost("brief");
+    let _ = bench.broker.set_entry("user", "carol", None).expect("it is nothing too large");
     bench.publish("/", FAN, true, 504..506);
     DECLARED_LATE.lines().for_each(|line| declare(bench, line));
     bench.take("/", "returned", 3);

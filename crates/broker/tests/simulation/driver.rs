@@ -12,6 +12,7 @@ use crate::judge::{Excuse, Found, judge};
 use crate::model::Model;
 use crate::random::Random;
 use crate::rules::World;
+use crate::side::{self, Side};
 use crate::sites::{SITES, weight};
 use leveret_broker::{Broker, Limits, OpenError, Recovery, Settle, Storage, Sync};
 use std::sync::Arc;
@@ -31,6 +32,8 @@ pub struct Plan {
     pub patience: u64,
     /// Faults, crashes and restarts by chance; otherwise the caller does that.
     pub faults: bool,
+    /// Without what is beside the virtual host: as the seed was before there was such a thing.
+    pub alone: bool,
     /// What follows every crash; otherwise that is left to chance.
     pub comeback: Option<Comeback>,
     /// Print what is done.
@@ -41,7 +44,7 @@ impl Plan {
     pub fn of_seed(seed: u64) -> Plan {
         let mut random = Random::new(seed ^ 0x706c_616e);
         let (operations, patience) = (random.between(600, 900) as u32, random.pick(&[2, 5, 15]));
-        Plan { seed, operations, patience, faults: true, comeback: None, trace: false }
+        Plan { seed, operations, patience, faults: true, alone: false, comeback: None, trace: false }
     }
 }
 
@@ -82,6 +85,8 @@ impl Sim {
         let queues = random.between(4, 5) as usize;
         let mut model = Model::new(plan.trace);
         model.world = World::of_seed(plan.seed, queues);
+        model.world.beside &= !plan.alone;
+        model.side = Side::new(plan.seed);
         Sim {
             plan,
             disk: SimDisk::new(plan.seed ^ 0x6469_736b),
@@ -192,7 +197,14 @@ impl Sim {
         self.model.moved_bytes = 0;
         self.operations += 1;
         self.disk.enter(Phase::Serve);
-        let done = if self.random.below(self.plan.patience) == 0 { self.work() } else { self.client() };
+        let done = match self.random.below(self.plan.patience) {
+            0 => self.work(),
+            _ if self.model.world.beside && self.model.side.is_due() => {
+                let broker = self.broker.as_ref().expect("a broker runs between two crashes");
+                side::operate(broker, &mut self.model)
+            }
+            _ => self.client(),
+        };
         self.note_fired();
         if self.disk.death().is_some() || self.stumbled {
             return self.crash(None);
@@ -339,6 +351,7 @@ impl Sim {
         self.model.finish_all();
         self.model.note_all_durable();
         self.conns.iter_mut().try_for_each(|conn| conn.take_answers(&mut self.model))?;
+        side::all_answered(&mut self.model)?;
         for conn in &self.conns {
             for chan in &conn.chans {
                 if !chan.published.is_empty() || chan.committing.is_some() {
@@ -528,6 +541,7 @@ impl Sim {
     fn drop_broker(&mut self) {
         self.disk.die(Fault::Kill);
         self.conns.clear();
+        self.model.side.forget_answers();
         self.broker = None;
         self.disk.disarm();
         self.disk.set_full(false);

@@ -46,7 +46,7 @@ fn fifty_scripts_survive_a_crash_at_every_call_of_the_disk() {
 fn plan(seed: u64, comeback: Comeback) -> Plan {
     let patience = if seed.is_multiple_of(2) { 2 } else { 3 };
     let trace = std::env::var("LEVERET_SIM_TRACE").is_ok_and(|script| script == seed.to_string());
-    Plan { seed, operations: OPERATIONS, patience, faults: false, comeback: Some(comeback), trace }
+    Plan { seed, operations: OPERATIONS, patience, faults: false, alone: false, comeback: Some(comeback), trace }
 }
 
 fn calls_of(seed: u64) -> u64 {

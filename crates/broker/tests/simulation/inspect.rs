@@ -7,6 +7,7 @@ use crate::history::History;
 use crate::judge::{Excuse, Found, FoundMessage, FoundQueue};
 use crate::model::Model;
 use crate::rules::Rules;
+use crate::side;
 use leveret_broker::message::{Message, encode_route};
 use leveret_broker::{Broker, Channel, Consume, Delivery, Error, Event, Publish, QueueDeclare, Recovery, Session};
 use leveret_wire::properties::Properties;
@@ -44,12 +45,14 @@ pub fn inspect(
     if damaged && broker.take_damage().iter().any(|text| text.contains(QUEUES[DELAY_QUEUE])) {
         look.found.excuse.queues.insert(DELAY_QUEUE);
     }
-    let Look { found, total, .. } = look;
-    if found.excuse.everything || !found.excuse.queues.is_empty() {
+    let Look { mut found, mut total, .. } = look;
+    let (messages, queues) = side::look(broker, model, &mut found)?;
+    total += messages;
+    if found.excuse.is_any() {
         return Ok(found);
     }
     expect_that(recovery.messages == total, || format!("{} messages reported, {total} found", recovery.messages))?;
-    let queues = found.queues.len() as u64;
+    let queues = queues + found.queues.len() as u64;
     // Of the exchange that delays and its queue only the first may have survived.
     let without = u64::from(found.queues.contains_key(&DELAY_QUEUE));
     expect_that((queues - without..=queues).contains(&recovery.queues), || {
@@ -63,6 +66,7 @@ fn excuse(recovery: &Recovery) -> Result<Excuse, String> {
     for damage in &recovery.damage {
         match &damage.queue {
             None => excuse.everything = true,
+            Some((vhost, _)) if vhost == "side" => excuse.side = true,
             Some((vhost, name)) => {
                 let index = QUEUES.iter().position(|known| known == name).filter(|_| vhost == "/");
                 excuse.queues.insert(index.ok_or_else(|| format!("damage in an unknown queue {name}"))?);

@@ -4,6 +4,7 @@
 use crate::content::{Address, Content, EXCHANGES, Id, QUEUES};
 use crate::groups::Waiting;
 use crate::model::{Binding, Entry, Event, Exchange, Model, Queue, Seq, State, UnitId};
+use crate::side::Thing;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a broker had after its start.
@@ -17,6 +18,12 @@ pub struct Found {
     pub excuse: Excuse,
     /// When the broker was started, as it saw that.
     pub now: u64,
+    /// What is beside the virtual host, if the other one is there, and if its queue is bound.
+    pub side: BTreeSet<Thing>,
+    pub has_side: bool,
+    pub is_bound_beside: bool,
+    /// The queue beside hands nothing out.
+    pub is_paused_beside: bool,
     /// A bit is another: an older checkpoint may know of times that have passed.
     pub flipped: bool,
 }
@@ -50,6 +57,14 @@ pub struct Excuse {
     pub everything: bool,
     /// Messages of these queues may be missing.
     pub queues: BTreeSet<usize>,
+    /// So may those beside.
+    pub side: bool,
+}
+
+impl Excuse {
+    pub fn is_any(&self) -> bool {
+        self.everything || !self.queues.is_empty() || self.side
+    }
 }
 
 /// Finds what contradicts the model.
@@ -65,7 +80,7 @@ pub fn judge(model: &Model, found: &Found) -> Result<(), String> {
         doubts: Vec::new(),
         unflagged: Vec::new(),
         flipped: found.flipped,
-        lenient: found.excuse.everything || !found.excuse.queues.is_empty(),
+        lenient: found.excuse.is_any(),
     };
     for queue in 0..QUEUES.len() {
         if found.excuse.everything || found.excuse.queues.contains(&queue) {
@@ -75,6 +90,7 @@ pub fn judge(model: &Model, found: &Found) -> Result<(), String> {
         }
     }
     if !found.excuse.everything {
+        trial.side(found)?;
         for exchange in 0..EXCHANGES.len() {
             trial.exchange(exchange, found.exchanges.get(&exchange).copied())?;
         }
@@ -163,7 +179,7 @@ impl Trial<'_> {
     }
 
     /// Something that is missing was made and then removed again, or was never durable.
-    fn is_absent(
+    pub fn is_absent(
         &mut self,
         made: Event,
         removed: Option<Event>,
@@ -181,7 +197,7 @@ impl Trial<'_> {
         }
     }
 
-    fn is_present(
+    pub fn is_present(
         &mut self,
         made: Event,
         removed: Option<Event>,
@@ -467,6 +483,7 @@ impl Model {
                 self.unclear |= waiting.is_some_and(|waiting| waiting.unclear);
             }
         }
+        self.side.adopt(found, settled);
         self.units.clear();
         self.outstanding.clear();
         self.confirmed.clear();

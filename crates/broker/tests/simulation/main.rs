@@ -25,4 +25,5 @@ mod mutants;
 mod random;
 mod rules;
 mod seeds;
+mod side;
 mod sites;

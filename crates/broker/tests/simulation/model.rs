@@ -9,6 +9,7 @@ use crate::groups::Holder;
 use crate::history::History;
 use crate::random::Random;
 use crate::rules::{Rules, World};
+use crate::side::Side;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Number of an operation.
@@ -184,6 +185,7 @@ pub struct Model {
     /// What the broker holds to be the time: milliseconds since 1970.
     pub now: u64,
     pub world: World,
+    pub side: Side,
     /// Copies by the number of what was published and their history, and what each was before.
     pub copies: BTreeMap<(Id, History), (Id, Id)>,
     /// What happens now may have happened earlier.
@@ -214,6 +216,7 @@ impl Model {
             moved_bytes: 0,
             now: 0,
             world: World::default(),
+            side: Side::new(0),
             copies: BTreeMap::new(),
             vague: false,
             confused: false,

@@ -24,6 +24,8 @@ fn every_mutant_is_caught() {
         Mutant::LeaseNotRenewed,
         Mutant::NoTimesFiles,
         Mutant::SameNumbers,
+        Mutant::NoEntries,
+        Mutant::VhostStays,
     ];
     let mut survivors = Vec::new();
     for mutant in mutants {

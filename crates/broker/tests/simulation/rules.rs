@@ -19,6 +19,8 @@ pub struct World {
     pub sorted: bool,
     /// Some queues end when nobody uses them.
     pub leases: bool,
+    /// There are entries, and another virtual host.
+    pub beside: bool,
     /// How many times are kept in memory, if not as many as usual.
     pub near_times: Option<usize>,
 }
@@ -33,6 +35,7 @@ impl World {
             world.limited[random.between(1, queues as u64 - 2) as usize] = true;
         }
         world.sorted = ruled && random.chance(50);
+        world.beside = Random::new(seed ^ 0x6265_7369).chance(40);
         world.leases = ruled && random.chance(50);
         if ruled && random.chance(80) {
             world.near_times = Some(random.pick(&[4, 8, 16, 64]));

@@ -8,8 +8,8 @@ use std::fs;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 /// Without `LEVERET_SIM_SEEDS`: what a debug build does in seconds.
@@ -30,7 +30,7 @@ fn what_was_confirmed_survives_and_nothing_else_appears() {
     let (first, count) = (number("LEVERET_SIM_FIRST", 1), number("LEVERET_SIM_SEEDS", FEW));
     let alone = std::env::var("LEVERET_SIM_TRACE").is_ok();
     if alone {
-        let coverage = run(Plan { trace: true, ..Plan::of_seed(first) });
+        let coverage = run(Plan { trace: true, ..plan(first) });
         coverage.unwrap_or_else(|error| panic!("seed {first}: {error}"));
         return;
     }
@@ -96,7 +96,7 @@ impl Outcome {
     fn of_chunk(seeds: &[u64]) -> Outcome {
         let mut outcome = Outcome { coverage: Coverage::default(), failures: Vec::new() };
         for &seed in seeds {
-            match run_guarded(Plan::of_seed(seed)) {
+            match run_guarded(plan(seed)) {
                 Ok(coverage) => outcome.coverage.add(&coverage),
                 Err(error) => outcome.failures.push((seed, error)),
             }
@@ -128,11 +128,26 @@ fn progress(next: &AtomicU64, over: &AtomicBool, count: u64) {
     }
 }
 
+/// What a seed is like; one of those that failed early as it was then.
+fn plan(seed: u64) -> Plan {
+    static EARLY_SEEDS: LazyLock<BTreeSet<u64>> = LazyLock::new(|| {
+        let text = fs::read_to_string(path()).unwrap_or_default();
+        text.split_once(EARLY).map(|(early, _)| seeds_in(early).collect()).unwrap_or_default()
+    });
+    Plan { alone: EARLY_SEEDS.contains(&seed), ..Plan::of_seed(seed) }
+}
+
+/// The line of the file behind the seeds that failed before there was anything beside the virtual host.
+const EARLY: &str = "# The seeds above are run without";
+
+fn seeds_in(text: &str) -> impl Iterator<Item = u64> {
+    let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
+    lines.filter_map(|line| line.parse().ok())
+}
+
 /// Seeds that failed once.
 fn kept() -> BTreeSet<u64> {
-    let text = fs::read_to_string(path()).unwrap_or_default();
-    let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
-    lines.filter_map(|line| line.parse().ok()).collect()
+    seeds_in(&fs::read_to_string(path()).unwrap_or_default()).collect()
 }
 
 fn keep(seeds: impl Iterator<Item = u64>) {

@@ -142,6 +142,8 @@ impl Connection {
             session.set_blocking(|write| tokio::task::block_in_place(write));
         }
         let entry = server.registry.enter(describe(&stream, &session, &opened));
+        let mut out = Vec::new();
+        frame::write_method(&mut out, 0, &connection::OpenOk.into());
         Connection {
             stream,
             entry,
@@ -152,7 +154,7 @@ impl Connection {
             channels: FxHashMap::default(),
             channel_max: opened.channel_max,
             frame_max: opened.frame_max,
-            out: Vec::new(),
+            out,
             written: 0,
             interrupted: !opened.rest.is_empty(),
             partial: opened.rest,
@@ -191,6 +193,9 @@ impl Connection {
     }
 
     async fn serve(&mut self) -> io::Result<()> {
+        // connection.open-ok, which is the end of the handshake.
+        self.write()?;
+        self.heart.begin();
         loop {
             // A client that keeps this task busy shares the thread with the others.
             tokio::task::coop::consume_budget().await;

@@ -1,4 +1,4 @@
-//! From the protocol header to connection.open-ok (specification, section 2.2.4). Bounded in bytes and time.
+//! From the protocol header to connection.open (specification, section 2.2.4). Bounded in bytes and time.
 
 use super::failure::Failure;
 use crate::auth::{Access, User};
@@ -70,7 +70,7 @@ impl Client {
     }
 }
 
-/// Runs the handshake. An error is for the log: the client has been told what it has to know.
+/// Runs the handshake up to connection.open-ok, which the connection itself says when it is listed. An error is for the log: the client has been told what it has to know.
 pub(super) async fn run(stream: &mut TcpStream, peer: SocketAddr, server: &Server) -> Result<Opened> {
     let mut io = Io { stream, buffer: Vec::new(), used: 0 };
     io.protocol_header().await?;
@@ -261,7 +261,6 @@ impl Io<'_> {
             let text = format!("access to vhost '{name}' refused for user '{}'", user.name());
             return self.fail(refuse(text)).await;
         };
-        self.write(&connection::OpenOk.into()).await?;
         Ok((access, vhost))
     }
 

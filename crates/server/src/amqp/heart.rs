@@ -41,6 +41,11 @@ impl Heart {
         self.heard = Instant::now();
     }
 
+    /// What was written up to now was before its time.
+    pub(super) fn begin(&mut self) {
+        self.wrote = false;
+    }
+
     /// The client took something of what we have for it.
     pub(super) fn wrote(&mut self) {
         self.wrote |= !std::mem::take(&mut self.beats);

@@ -116,22 +116,33 @@ impl Store {
         }
     }
 
+    /// Who runs the broker can read later what was changed; an application that has it inside has changed it itself.
+    fn log(&self, what: &str, user: &str, vhost: Option<&str>) {
+        if let Store::Entries(_) = self {
+            tracing::info!(user, vhost, "{what}");
+        }
+    }
+
     pub(super) fn set_user(&self, user: &User) -> Outcome<Change> {
         let (hash, algorithm) = (user.password().text(), user.password().algorithm().name().to_string());
+        self.log("user set", user.name(), None);
         self.set(USER, user.name(), Some(&UserValue { hash, algorithm, tags: user.tags().to_vec() }))
     }
 
     pub(super) fn delete_user(&self, name: &str) -> Outcome<Change> {
+        self.log("user deleted", name, None);
         self.delete(USER, name)
     }
 
     pub(super) fn set_permissions(&self, user: &str, vhost: &str, it: &Permissions) -> Outcome<Change> {
         let text = |pattern: &Pattern| pattern.text().to_string();
         let value = PermissionValue { configure: text(&it.configure), write: text(&it.write), read: text(&it.read) };
+        self.log("permissions set", user, Some(vhost));
         self.set(&of(PERMISSION, vhost), user, Some(&value))
     }
 
     pub(super) fn delete_permissions(&self, user: &str, vhost: &str) -> Outcome<Change> {
+        self.log("permissions cleared", user, Some(vhost));
         self.delete(&of(PERMISSION, vhost), user)
     }
 
@@ -143,10 +154,12 @@ impl Store {
         it: &TopicPermissions,
     ) -> Outcome<Change> {
         let value = TopicValue { write: it.write.text().to_string(), read: it.read.text().to_string() };
+        self.log("topic permissions set", user, Some(vhost));
         self.set(&of(TOPIC_PERMISSION, vhost), &topic_key(user, exchange), Some(&value))
     }
 
     pub(super) fn delete_topic_permissions(&self, user: &str, vhost: &str, exchange: &str) -> Outcome<Change> {
+        self.log("topic permissions cleared", user, Some(vhost));
         self.delete(&of(TOPIC_PERMISSION, vhost), &topic_key(user, exchange))
     }
 

@@ -37,7 +37,7 @@ pub struct Users {
     changing: Mutex<Store>,
     generation: AtomicU64,
     /// Passwords that are verified at a time: each keeps a processor busy.
-    verifying: Semaphore,
+    verifying: Arc<Semaphore>,
     /// What verified passwords are hashed with in memory, see [`User::verified`].
     secret: [u8; 32],
 }
@@ -236,7 +236,7 @@ impl Users {
             state: RwLock::new(state),
             changing: Mutex::new(store),
             generation: AtomicU64::new(1),
-            verifying: Semaphore::new(processors),
+            verifying: Arc::new(Semaphore::new(processors)),
             secret,
         }
     }
@@ -276,8 +276,10 @@ impl Users {
         }
         tags.iter().try_for_each(|tag| check_name("tag", tag))?;
         let tags: Box<[String]> = tags.iter().map(|tag| tag.to_string()).collect();
-        let user = Arc::new(User { name: name.into(), password, tags, verified: Mutex::default() });
         let store = self.changing.lock();
+        // Who has only got other tags need not show the password anew.
+        let verified = self.user(name).filter(|user| user.password == password).and_then(|user| *user.verified.lock());
+        let user = Arc::new(User { name: name.into(), password, tags, verified: Mutex::new(verified) });
         let is_new = {
             let users = &self.state.read().users;
             let is_new = !users.contains_key(name);
@@ -502,9 +504,14 @@ impl Users {
         if let Some(user) = user.as_ref().filter(|user| user.is_verified(&fast)) {
             return may_come_from(name, peer).then(|| user.clone());
         }
-        let Ok(_turn) = self.verifying.acquire().await else { return None };
+        let turn = self.verifying.clone().acquire_owned().await.ok()?;
         let (known, password) = (user.clone(), password.to_vec());
-        let is_right = tokio::task::spawn_blocking(move || verify(known.as_deref(), &password)).await;
+        let verify = move || {
+            // Its turn lasts until it is done, also if nobody waits for it any more.
+            let _turn = turn;
+            verify(known.as_deref(), &password)
+        };
+        let is_right = tokio::task::spawn_blocking(verify).await;
         let user = user.filter(|_| is_right.unwrap_or(false))?;
         *user.verified.lock() = Some(fast);
         may_come_from(name, peer).then_some(user)

@@ -76,6 +76,7 @@ fn as_text(report: &Report) -> String {
         out.push('\n');
     };
     line(format!("{messages} messages in {} durable queues", report.queues.len()));
+    line(format!("{} entries: users, permissions, policies and the like", report.entries));
     line(format!("a start replays {} bytes of the log", report.replayed));
     if report.torn > 0 {
         line(format!("the log ends in the middle of a write: {} bytes that were never confirmed", report.torn));
@@ -167,6 +168,7 @@ fn as_json(report: &Report) -> Value {
     json!({
         "files": files.collect::<Vec<_>>(),
         "queues": queues.collect::<Vec<_>>(),
+        "entries": report.entries,
         "replayed": report.replayed,
         "torn": report.torn,
         "damage": report.damage.iter().map(damage).collect::<Vec<_>>(),
@@ -201,6 +203,7 @@ mod tests {
                 file("0000000a.checkpoint", FileKind::Checkpoint, 3),
             ],
             queues: vec![queue("hostile\u{1b}[2J", 0, 0), queue("orders", 1000, 5)],
+            entries: 3,
             replayed: 4096,
             torn: 512,
             damage: vec![damage(4096, Some("orders"), Some((17, 5))), damage(8192, None, None)],
@@ -220,6 +223,7 @@ mod tests {
             /      orders                1000  40000     5
 
             1000 messages in 2 durable queues
+            3 entries: users, permissions, policies and the like
             a start replays 4096 bytes of the log
             the log ends in the middle of a write: 512 bytes that were never confirmed
             a start makes good: 100 bytes of 00000007.log at 0
@@ -254,6 +258,7 @@ mod tests {
                   "vhost": null
                 }
               ],
+              "entries": 3,
               "files": [
                 {
                   "bytes": 33554432,

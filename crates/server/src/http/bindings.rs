@@ -164,7 +164,7 @@ fn find(call: &Call, vhost: &Arc<VirtualHost>) -> Result<Listed, Refusal> {
     let wanted = call.part("properties");
     let mut found = listed(vhost, between_these(call, vhost)).into_iter();
     // The key as it is told, or decoded once more than it was encoded.
-    let is_it = |it: &Listed| it.properties_key == wanted || unquote(&it.properties_key) == wanted;
+    let is_it = |it: &Listed| it.properties_key == wanted || wanted != "~" && unquote(&it.properties_key) == wanted;
     found.find(is_it).ok_or_else(Refusal::missing)
 }
 

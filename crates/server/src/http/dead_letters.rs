@@ -4,7 +4,7 @@ use super::answer::{Answer, ok};
 use super::call::Call;
 use crate::auth::Permission;
 use leveret_broker::table::FieldTable;
-use leveret_broker::{Browse, Destination, VirtualHost};
+use leveret_broker::{Browse, Destination, QueueInfo, VirtualHost};
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -36,10 +36,17 @@ pub fn list(call: &Call) -> Answer {
     ok(&Value::Array(rows))
 }
 
-/// Where a queue's arguments or policies send what dies in it: exchange and key.
+/// Where a queue's arguments send what dies in it: exchange and key.
 fn sends_to(arguments: &FieldTable) -> Option<(String, Option<String>)> {
     let text = |key: &str| arguments.get(key).as_ref().and_then(|value| value.as_str()).map(str::to_string);
     Some((text("x-dead-letter-exchange")?, text("x-dead-letter-routing-key")))
+}
+
+/// The same in its policies, whose names have no `x-`.
+fn by_policy(queue: &QueueInfo) -> Option<(String, Option<String>)> {
+    let effective = queue.policies.effective();
+    let text = |key: &str| effective.get(key).as_ref().and_then(|value| value.as_str()).map(str::to_string);
+    Some((text("dead-letter-exchange")?, text("dead-letter-routing-key")))
 }
 
 /// The queues that dead letters can get to, by name.
@@ -48,7 +55,7 @@ fn buried_in(vhost: &VirtualHost) -> Vec<Arc<str>> {
     let mut found: BTreeMap<Arc<str>, ()> = BTreeMap::new();
     vhost.visit_queues(
         |_| true,
-        |queue| match sends_to(&queue.arguments) {
+        |queue| match sends_to(&queue.arguments).or_else(|| by_policy(&queue)) {
             Some((exchange, Some(key))) if exchange.is_empty() => drop(found.insert(key.into(), ())),
             Some((exchange, _)) if !exchange.is_empty() => drop(exchanges.insert(exchange.into())),
             _ => {}

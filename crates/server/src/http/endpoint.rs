@@ -83,6 +83,8 @@ pub enum Gives {
     Made,
     /// 204.
     Done,
+    /// 204, or 200 and an object that says what has no effect.
+    Imported,
     /// 200 and an object, or 503 and one.
     Health,
     /// 200 and events, for as long as the client listens.

@@ -64,6 +64,10 @@ fn fill(call: &Call, listed: &Listed, fields: &mut Fields<'_>) {
     fields.put("auto_delete", exchange.auto_delete);
     fields.put("internal", exchange.internal);
     fields.put_with("arguments", || fieldtable::to_json(exchange.arguments.as_table()));
+    fields.put("user_who_performed_action", call.caller.name());
+    if let Some(policy) = &exchange.policies.policy {
+        fields.put("policy", policy.name.as_str());
+    }
     let counters = exchange.counters;
     if fields.wants("message_stats") && counters.published_in > 0 {
         let rates = call.api.rates.exchange(&(listed.vhost.clone(), exchange.name.clone()));

@@ -109,6 +109,11 @@ fn show(server: &Server, columns: &Columns) -> Value {
     fields.put_with("disk_free", || broker.disk_free());
     fields.put("disk_free_alarm", broker.is_disk_full());
     fields.put("net_ticktime", 60);
+    if let Some(disk) = broker.statistics().disk {
+        fields.put("write_amplification", disk.write_amplification());
+        fields.put("recovery_seconds", disk.recovery.time.as_secs_f64());
+        fields.put("log_pending", disk.pending);
+    }
     let (opened, closed) = server.registry.churn();
     fields.put("connection_created", opened);
     fields.put("connection_closed", closed);

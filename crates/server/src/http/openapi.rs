@@ -133,6 +133,7 @@ fn responses(endpoint: &Endpoint) -> Value {
             "headers": { "location": { "description": "Where", "schema": { "type": "string" } } },
         } }),
         Gives::Done => json!({ "204": { "description": "Done" } }),
+        Gives::Imported => json!({ "200": good(object()), "204": { "description": "Done" } }),
         Gives::Health => json!({ "200": good(object()) }),
         Gives::Events => json!({ "200": {
             "description": "Events, until one of both ends it",
@@ -145,10 +146,35 @@ fn responses(endpoint: &Endpoint) -> Value {
     responses["400"] = refused("Something in the request is wrong; the reason names it");
     responses["401"] = refused("Not logged in, or not allowed to");
     responses["404"] = refused("It does not exist");
+    if endpoint.summary == routes::NOT_SUPPORTED {
+        responses["501"] = refused("It is not built");
+    }
     responses["413"] = refused("The body is too large");
     responses["503"] = match endpoint.gives {
         Gives::Health => json!({ "description": "It is not healthy, and why", "content": content(object()) }),
         _ => refused("It cannot be done now"),
     };
     responses
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_route_is_described_once() {
+        let all = routes::all();
+        let document = describe(&all);
+        let ids: BTreeSet<String> = all.iter().map(operation_id).collect();
+        assert_eq!(ids.len(), all.len(), "ids are unique");
+        for endpoint in &all {
+            let operation = &document["paths"][endpoint.path][endpoint.method.as_str().to_lowercase()];
+            assert_eq!(operation["operationId"], operation_id(endpoint), "{} {}", endpoint.method, endpoint.path);
+            assert_eq!(
+                operation["parameters"].as_array().map(Vec::len),
+                Some(names_in(endpoint.path).count() + endpoint.query.len())
+            );
+        }
+    }
 }

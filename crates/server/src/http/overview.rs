@@ -3,14 +3,14 @@
 use super::answer::{Answer, Refusal, done, ok};
 use super::call::Call;
 use super::fields::{Columns, Fields};
+use super::parameters;
 use super::node::{self, RABBITMQ_VERSION, VERSION};
 use super::rates::{COUNTS, Whole};
 use super::stats::{OF_ALL, Past, Wanted, put_lengths, put_message_stats};
 use crate::server::Server;
 use serde_json::{Value, json};
 
-/// The table of durable entries for the broker's own settings, and the key of its name.
-const SETTINGS: &str = "global_parameter";
+/// The parameter that is the broker's name.
 const CLUSTER_NAME: &str = "cluster_name";
 
 /// `GET /api/overview`
@@ -134,7 +134,7 @@ pub fn contexts(server: &Server) -> Vec<Value> {
 
 /// What the broker is called; the node's name, unless it was given another.
 pub fn cluster_name(server: &Server) -> String {
-    let set = server.broker.entry(SETTINGS, CLUSTER_NAME);
+    let set = server.broker.entry(parameters::GLOBAL, CLUSTER_NAME);
     let name = set.and_then(|value| serde_json::from_slice::<String>(&value).ok());
     name.unwrap_or_else(|| node::name().to_string())
 }
@@ -149,7 +149,7 @@ pub fn set_cluster_name(call: &Call) -> Answer {
     let body = call.body()?;
     let name = body.need_text("name")?;
     let value = serde_json::to_vec(name).map_err(|error| Refusal::bad(error.to_string()))?;
-    drop(call.server().broker.set_entry(SETTINGS, CLUSTER_NAME, Some(&value))?);
+    drop(call.server().broker.set_entry(parameters::GLOBAL, CLUSTER_NAME, Some(&value))?);
     call.stored()?;
     done()
 }

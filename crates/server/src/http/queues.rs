@@ -101,7 +101,10 @@ impl View<'_> {
         if let Some(owner) = queue.owner {
             fields.put_with("owner_pid_details", || self.owner(owner));
         }
-        self.fill_policies(listed, fields);
+        let policies = &queue.policies;
+        fields.put("policy", policies.policy.as_ref().map(|policy| policy.name.as_str()));
+        fields.put("operator_policy", policies.operator.as_ref().map(|policy| policy.name.as_str()));
+        fields.put_with("effective_policy_definition", || fieldtable::to_json(policies.effective().as_table()));
         match (self.plain, self.totals) {
             (false, _) => self.fill_counted(listed, fields),
             (true, true) => {
@@ -111,12 +114,6 @@ impl View<'_> {
             }
             (true, false) => {}
         }
-    }
-
-    fn fill_policies(&self, _listed: &Listed, fields: &mut Fields<'_>) {
-        fields.put("policy", Value::Null);
-        fields.put("operator_policy", Value::Null);
-        fields.put("effective_policy_definition", json!({}));
     }
 
     fn fill_counted(&self, listed: &Listed, fields: &mut Fields<'_>) {

@@ -11,6 +11,7 @@ pub use history::{Age, History, Range, Span};
 pub use meter::{Meter, Meters};
 
 use crate::server::Server;
+use leveret_broker::Distribution;
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
@@ -38,6 +39,8 @@ pub type Place = (Arc<str>, Arc<str>);
 #[derive(Debug, Default)]
 pub struct Rates {
     state: Mutex<State>,
+    /// How long confirms took, up to the last look.
+    confirms: Mutex<Distribution>,
 }
 
 #[derive(Debug, Default)]
@@ -79,8 +82,8 @@ impl Rates {
     /// Looks at the totals, and with `full` at everything.
     pub fn look(&self, server: &Server, full: bool) {
         let now = super::now();
-        // No lock of ours is held while the broker is asked.
-        let looked = collect::look(server);
+        // Nobody who asks waits for this lock.
+        let looked = collect::look(server, &mut self.confirms.lock());
         let mut state = self.state.lock();
         state.totals.update(now, looked.whole.values());
         state.past.add(now, looked.whole.values());

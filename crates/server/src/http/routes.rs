@@ -5,8 +5,8 @@ use super::answer::Answer;
 use super::call::Call;
 use super::endpoint::{Endpoint, Field, Gives, Kind, PAGED, Param, SAMPLED, SORTED, may, need, param};
 use super::{
-    apps, bindings, channels, connections, consumers, costs, dead_letters, exchanges, health, history, messages, node,
-    openapi, operations, overview, permissions, queues, stream, tail, users, vhosts,
+    apps, bindings, channels, connections, consumers, costs, dead_letters, definitions, exchanges, health, history,
+    messages, node, openapi, operations, overview, parameters, permissions, policies, queues, stream, tail, users, vhosts,
 };
 use axum::http::Method;
 
@@ -20,9 +20,15 @@ pub fn all() -> Vec<Endpoint> {
     all.extend(about_bindings());
     all.extend(about_connections());
     all.extend(about_users());
+    all.extend(about_policies());
+    all.extend(about_parameters());
+    all.extend(about_definitions());
     all.extend(about_health());
     all
 }
+
+/// What endpoints are for that are known and not built.
+pub const NOT_SUPPORTED: &str = "Not supported by this version";
 
 type Run = fn(&Call) -> Answer;
 
@@ -328,6 +334,111 @@ fn about_users() -> Vec<Endpoint> {
             permissions::delete_topics,
             "Let a user use all routing keys of an exchange again",
         ),
+    ]
+}
+
+fn about_policies() -> Vec<Endpoint> {
+    use Gives::{List, Object};
+    use Who::{Administrator, Management, Policymaker, Vhost};
+    const OPERATOR: &str = "/api/operator-policies/{vhost}/{name}";
+    const FIELDS: &[Field] = &[
+        need("pattern", Kind::Text),
+        need("definition", Kind::Object),
+        may("priority", Kind::Number(i64::MIN, i64::MAX)),
+        may("apply-to", Kind::Text),
+    ];
+    vec![
+        get("/api/policies", Management, policies::list, List, "Policies of all virtual hosts"),
+        get("/api/policies/{vhost}", Vhost, policies::list_in, List, "Policies of a virtual host"),
+        get("/api/policies/{vhost}/{name}", Vhost, policies::get, Object, "A policy"),
+        set("/api/policies/{vhost}/{name}", Policymaker, policies::set, "Make or change a policy").body(FIELDS),
+        delete("/api/policies/{vhost}/{name}", Policymaker, policies::delete, "Delete a policy"),
+        get("/api/operator-policies", Management, policies::list_operator, List, "The operator's policies"),
+        get("/api/operator-policies/{vhost}", Vhost, policies::list_operator_in, List, "The operator's policies there"),
+        get(OPERATOR, Administrator, policies::get_operator, Object, "A policy of the operator"),
+        set(OPERATOR, Administrator, policies::set_operator, "Make or change a policy of the operator").body(FIELDS),
+        delete(OPERATOR, Administrator, policies::delete_operator, "Delete a policy of the operator"),
+    ]
+}
+
+fn about_parameters() -> Vec<Endpoint> {
+    use Gives::{List, Object};
+    use Who::{Administrator, Management, Parameters, Policymaker, Vhost};
+    const ONE: &str = "/api/parameters/{component}/{vhost}/{name}";
+    const VALUE: &[Field] = &[need("value", Kind::Any)];
+    vec![
+        get("/api/parameters", Parameters, parameters::list, List, "Parameters, the operator's policies among them"),
+        get("/api/parameters/{component}", Parameters, parameters::list_of, List, "Parameters of a component"),
+        get(
+            "/api/parameters/{component}/{vhost}",
+            Policymaker,
+            parameters::list_in,
+            List,
+            "Parameters of a component in a virtual host",
+        ),
+        get(ONE, Policymaker, parameters::get, Object, "A parameter"),
+        set(ONE, Policymaker, parameters::set, "Set a parameter").body(VALUE),
+        delete(ONE, Policymaker, parameters::delete, "Remove a parameter"),
+        get("/api/global-parameters", Parameters, parameters::list_global, List, "Parameters of the broker"),
+        get("/api/global-parameters/{name}", Parameters, parameters::get_global, Object, "A parameter of the broker"),
+        set("/api/global-parameters/{name}", Administrator, parameters::set_global, "Set a parameter of the broker")
+            .body(VALUE),
+        delete(
+            "/api/global-parameters/{name}",
+            Administrator,
+            parameters::delete_global,
+            "Remove a parameter of the broker",
+        ),
+        get("/api/vhost-limits", Management, parameters::list_vhost_limits, List, "Limits that were imported"),
+        get("/api/vhost-limits/{vhost}", Vhost, parameters::get_vhost_limits, List, "Limits that were imported"),
+        set("/api/vhost-limits/{vhost}/{name}", Administrator, parameters::set_limit, NOT_SUPPORTED),
+        delete(
+            "/api/vhost-limits/{vhost}/{name}",
+            Administrator,
+            parameters::delete_vhost_limit,
+            "Forget a limit that was imported",
+        ),
+        get("/api/user-limits", Management, parameters::list_user_limits, List, "Limits that were imported"),
+        get("/api/user-limits/{user}", Management, parameters::list_user_limits, List, "Limits that were imported"),
+        set("/api/user-limits/{user}/{name}", Administrator, parameters::set_limit, NOT_SUPPORTED),
+        delete(
+            "/api/user-limits/{user}/{name}",
+            Administrator,
+            parameters::delete_user_limit,
+            "Forget a limit that was imported",
+        ),
+    ]
+}
+
+fn about_definitions() -> Vec<Endpoint> {
+    use Gives::{Imported, Object};
+    use Who::Administrator;
+    const DOWNLOAD: &[Param] = &[param("download", Kind::Text, "name of the file for a browser to save it as")];
+    const LISTS: &[Field] = &[
+        may("users", Kind::Objects),
+        may("vhosts", Kind::Objects),
+        may("permissions", Kind::Objects),
+        may("topic_permissions", Kind::Objects),
+        may("parameters", Kind::Objects),
+        may("global_parameters", Kind::Objects),
+        may("policies", Kind::Objects),
+        may("queues", Kind::Objects),
+        may("exchanges", Kind::Objects),
+        may("bindings", Kind::Objects),
+    ];
+    vec![
+        get("/api/definitions", Administrator, definitions::export_all, Object, "All definitions").query(DOWNLOAD),
+        post("/api/definitions", Administrator, definitions::import_all, Imported, "Take definitions over").body(LISTS),
+        get("/api/definitions/{vhost}", Administrator, definitions::export_vhost, Object, "Those of a virtual host")
+            .query(DOWNLOAD),
+        post(
+            "/api/definitions/{vhost}",
+            Administrator,
+            definitions::import_vhost,
+            Imported,
+            "Take definitions over into a virtual host",
+        )
+        .body(LISTS),
     ]
 }
 

@@ -55,6 +55,9 @@ fn age(query: &Query, seconds: &str, step: &str) -> Result<Option<Age>, Refusal>
 /// Which of [`COUNTS`] a queue has.
 pub const OF_QUEUE: &[usize] = &[0, 4, 5, 6, 7, 8, 9, 10, 11];
 
+/// Which of [`COUNTS`] a virtual host has: confirms are counted for the broker and its channels.
+pub const OF_VHOST: &[usize] = &[0, 3, 4, 5, 6, 7, 8, 9, 10, 11];
+
 /// Which of [`COUNTS`] everything else has.
 pub const OF_ALL: &[usize] = &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11];
 

@@ -4,8 +4,10 @@ use super::answer::{Answer, Refusal, done, ok, put};
 use super::call::{Body, Call, expected};
 use super::fields::Fields;
 use super::listing::List;
+use super::parameters;
 use crate::auth::{HashAlgorithm, PasswordHash, User, UserError};
-use serde_json::{Value, json};
+use leveret_broker::Broker;
+use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
 /// `GET /api/users`
@@ -23,7 +25,7 @@ pub fn without_permissions(call: &Call) -> Answer {
 
 fn answer(call: &Call, items: Vec<Arc<User>>) -> Answer {
     let fill = |user: &Arc<User>, fields: &mut Fields<'_>| {
-        let Value::Object(map) = show(user) else { return };
+        let Value::Object(map) = show(&call.server().broker, user) else { return };
         map.into_iter().for_each(|(field, value)| fields.put(&field, value));
     };
     List { items, name: |user: &Arc<User>| user.name(), fill }.answer_whole(&call.query)
@@ -32,17 +34,17 @@ fn answer(call: &Call, items: Vec<Arc<User>>) -> Answer {
 /// `GET /api/users/{user}`
 pub fn get(call: &Call) -> Answer {
     let user = call.server().users.user(call.part("user")).ok_or_else(Refusal::missing)?;
-    ok(&show(&user))
+    ok(&show(&call.server().broker, &user))
 }
 
 /// As RabbitMQ shows and exports a user.
-pub fn show(user: &User) -> Value {
+pub fn show(broker: &Broker, user: &User) -> Value {
     json!({
         "name": user.name(),
         "password_hash": user.password().text(),
         "hashing_algorithm": user.password().algorithm().name(),
         "tags": user.tags(),
-        "limits": {},
+        "limits": parameters::limits_of_user(broker, user.name()),
     })
 }
 
@@ -84,6 +86,7 @@ pub fn delete(call: &Call) -> Answer {
     if !change.happened() {
         return Err(Refusal::missing());
     }
+    parameters::keep_limits_of_user(&call.server().broker, call.part("user"), &Map::new())?;
     call.wait(change.durable())??;
     done()
 }

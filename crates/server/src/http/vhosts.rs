@@ -6,8 +6,7 @@ use super::fields::{Columns, Fields};
 use super::listing::List;
 use super::node;
 use super::rates::COUNTS;
-use super::stats::{OF_ALL, Past, Wanted, put_lengths, put_message_stats, round};
-use crate::server::Server;
+use super::stats::{OF_VHOST, Past, put_lengths, put_message_stats, round};
 use leveret_broker::{Broker, VirtualHost};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -57,12 +56,11 @@ impl Metadata {
 
 /// `GET /api/vhosts`
 pub fn list(call: &Call) -> Answer {
-    let wanted = Wanted::of(&call.query)?;
     let items = match call.caller.is_monitor() {
         true => call.server().broker.vhosts(),
         false => call.visible_vhosts(),
     };
-    let fill = |vhost: &Arc<VirtualHost>, fields: &mut Fields<'_>| fill(call, &wanted, vhost, fields);
+    let fill = |vhost: &Arc<VirtualHost>, fields: &mut Fields<'_>| fill(call, vhost, fields);
     List { items, name: |vhost: &Arc<VirtualHost>| &**vhost.name(), fill }.answer(&call.query)
 }
 
@@ -71,11 +69,11 @@ pub fn get(call: &Call) -> Answer {
     let vhost = call.vhost()?;
     let columns = Columns::of(&call.query);
     let mut fields = Fields::new(&columns);
-    fill(call, &Wanted::of(&call.query)?, &vhost, &mut fields);
+    fill(call, &vhost, &mut fields);
     ok(&fields.finish())
 }
 
-fn fill(call: &Call, _wanted: &Wanted, vhost: &Arc<VirtualHost>, fields: &mut Fields<'_>) {
+fn fill(call: &Call, vhost: &Arc<VirtualHost>, fields: &mut Fields<'_>) {
     fields.put("name", &**vhost.name());
     let metadata = Metadata::of(&call.server().broker, vhost.name());
     let queue_type = metadata.default_queue_type.as_deref().unwrap_or("undefined");
@@ -88,7 +86,7 @@ fn fill(call: &Call, _wanted: &Wanted, vhost: &Arc<VirtualHost>, fields: &mut Fi
     let meter = call.api.rates.vhost(vhost.name());
     if meter.values.iter().any(|value| *value > 0) {
         let past = Past::<0>::new(None);
-        put_message_stats(fields, &meter.values, &meter.rates, OF_ALL, &past);
+        put_message_stats(fields, &meter.values, &meter.rates, OF_VHOST, &past);
         let at = COUNTS.len();
         put_lengths(fields, (meter.values[at], meter.values[at + 1]), &meter.rates, at, &past);
     }
@@ -117,7 +115,7 @@ fn fill_traffic(call: &Call, vhost: &VirtualHost, fields: &mut Fields<'_>) {
 pub fn set(call: &Call) -> Answer {
     let name = call.part("vhost");
     let metadata = asked(call)?;
-    let is_new = create(call.server(), name, &metadata)?;
+    let is_new = create(&call.server().broker, name, &metadata)?;
     if is_new {
         // As in RabbitMQ: who makes it may use it.
         let user = call.caller.name();
@@ -147,15 +145,15 @@ fn asked(call: &Call) -> Result<Metadata, Refusal> {
 ///
 /// # Errors
 /// 400 if the name cannot be one, or if there is too much to keep.
-pub fn create(server: &Server, name: &str, metadata: &Metadata) -> Result<bool, Refusal> {
+pub fn create(broker: &Broker, name: &str, metadata: &Metadata) -> Result<bool, Refusal> {
     if name.is_empty() || name.len() > 255 {
         let reason = format!("vhost: expected a name of 1 to 255 bytes, got one of {}", name.len());
         return Err(Refusal::bad(reason));
     }
-    let is_new = server.broker.create_vhost(name);
+    let is_new = broker.create_vhost(name);
     // What every virtual host has need not be kept.
-    if !is_new || *metadata != Metadata::default() {
-        metadata.keep(&server.broker, name)?;
+    if *metadata != Metadata::of(broker, name) {
+        metadata.keep(broker, name)?;
     }
     Ok(is_new)
 }

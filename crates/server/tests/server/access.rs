@@ -1,7 +1,7 @@
 //! Users, virtual hosts and permissions from a definitions file; guest from this machine only.
 
 use crate::client::{Client, Login, publish};
-use crate::server::{Server, command};
+use crate::server::{Directory, Server, command};
 use base64::Engine;
 use leveret_wire::method::{Method, basic, connection, exchange, queue};
 use leveret_wire::table::FieldTable;
@@ -187,4 +187,29 @@ fn definitions_that_cannot_be_used_are_explained() {
         assert_eq!(output.status.code(), Some(1), "{message}");
         assert!(message.contains(expected) && message.contains(file.path()), "{message}");
     }
+}
+
+#[test]
+fn users_of_a_definitions_file_are_kept_in_the_data_directory() {
+    let (file, directory) = (definitions(), Directory::new("kept-definitions"));
+    let ann = Login { user: "ann", password: "secret", vhost: "shop", ..Login::default() };
+    let server = Server::on_disk(&directory, &["--definitions", file.path()]);
+    drop(Client::open_as(&server, &ann));
+    server.stop();
+    // Also by a process that is killed.
+    for kill in [true, false] {
+        let server = Server::on_disk(&directory, &[]);
+        drop(Client::open_as(&server, &ann));
+        let mut guest = Client::started(server.address);
+        guest.send(&Login::default().start_ok());
+        guest.expect_end();
+        if kill { server.kill() } else { server.stop() }
+    }
+    // A file that comes later adds to them, and changes those that it names.
+    let text = format!(r#"{{"users": [{{"name": "ann", "password_hash": "{}", "tags": "a,b"}}]}}"#, hash("changed"));
+    let later = File::new("later.json", &text);
+    let server = Server::on_disk(&directory, &["--definitions", later.path()]);
+    drop(Client::open_as(&server, &Login { password: "changed", ..ann }));
+    drop(Client::open_as(&server, &Login { user: "bob", password: "hidden", ..Login::default() }));
+    server.stop();
 }

@@ -2,7 +2,7 @@
 
 use super::Place;
 use crate::server::Server;
-use leveret_broker::{ChannelCounters, QueueCounters, QueueInfo};
+use leveret_broker::{ChannelCounters, Distribution, QueueCounters, QueueInfo};
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
 
@@ -127,8 +127,16 @@ fn lengths_and_deaths(ready: u64, unacked: u64, counters: &QueueCounters) -> [u6
     [ready, unacked, counters.dead_lettered.total(), counters.died.expired]
 }
 
-/// Asks the broker and the connections.
-pub fn look(server: &Server) -> Looked {
+/// What has been added to a distribution.
+fn since(before: &Distribution, now: &Distribution) -> Distribution {
+    let earlier = |at: usize| before.buckets.get(at).copied().unwrap_or(0);
+    let added = now.buckets.iter().enumerate().map(|(at, count)| count.saturating_sub(earlier(at)));
+    let buckets: Vec<u64> = added.collect();
+    Distribution { count: buckets.iter().sum(), buckets, sum: now.sum.saturating_sub(before.sum) }
+}
+
+/// Asks the broker and the connections. `confirms` are those up to the last time.
+pub fn look(server: &Server, confirms: &mut Distribution) -> Looked {
     let mut looked = Looked::default();
     let whole = &mut looked.whole;
     let mut consumers = 0;
@@ -184,6 +192,15 @@ pub fn look(server: &Server) -> Looked {
     let connections = looked.connections.len() as u64;
     whole.gauges[4..8].copy_from_slice(&[connections, channels, consumers, looked.queues.len() as u64]);
     whole.gauges[8] = super::super::node::memory_used();
-    whole.gauges[9] = server.broker.disk_free().unwrap_or(0);
+    let statistics = server.broker.statistics();
+    if let Some(disk) = &statistics.disk {
+        whole.gauges[9] = disk.free.unwrap_or(0);
+        whole.gauges[12] = disk.files.iter().map(|files| files.bytes).sum();
+    }
+    let lately = since(confirms, &statistics.confirm_latency);
+    let nanoseconds = |part| lately.quantile(part).map_or(0, |time| time.as_nanos() as u64);
+    whole.gauges[13] = nanoseconds(0.5);
+    whole.gauges[14] = nanoseconds(0.99);
+    *confirms = statistics.confirm_latency;
     looked
 }
