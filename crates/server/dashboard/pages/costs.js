@@ -2,7 +2,7 @@
 
 import { h } from "../dom.js";
 import { bytes, number, percent } from "../format.js";
-import { broken, card, sorted, table, to } from "../table.js";
+import { broken, card, exchangeName, sorted, table, to } from "../table.js";
 
 export default function costs(ctx) {
   return {
@@ -14,7 +14,7 @@ export default function costs(ctx) {
       return [
         h("p", { class: "muted lead" }, "Bytes in and out since the start, bytes that wait, and the share of the time that the broker spends on queues, measured by samples."),
         card("Queues", costTable(ctx, "Queues", mine(queues), (row) => h("a", { href: to.queue(row.vhost, row.name) }, broken(row.name)))),
-        card("Topics and other exchanges", costTable(ctx, "Topics", mine(topics), (row) => h("a", { href: to.exchange(row.vhost, row.name) }, broken(row.name)))),
+        card("Topics and other exchanges", costTable(ctx, "Topics", mine(topics), (row) => h("a", { href: to.exchange(row.vhost, row.name) }, broken(exchangeName(row.name))))),
       ];
     },
   };
