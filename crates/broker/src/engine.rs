@@ -25,9 +25,9 @@ mod vhost;
 
 pub use browse::{Browse, Browsed, BrowsedMessage};
 pub(crate) use commit::commit;
+pub use entries::Stored;
 pub(crate) use meters::{Meters, Moment};
 pub use moving::{MoveTo, Redriven};
-pub use entries::Stored;
 pub(crate) use park::park;
 pub use shared_queue::SharedQueue;
 pub use vhost::VirtualHost;

@@ -549,8 +549,7 @@ impl Trial<'_> {
         let vhosts: Vec<&Fact> = side.facts.iter().filter(|fact| matches!(fact.thing, Thing::Vhost(_))).collect();
         let bindings: Vec<&Fact> = side.facts.iter().filter(|fact| matches!(fact.thing, Thing::Binding(_))).collect();
         let pauses: Vec<&Fact> = side.facts.iter().filter(|fact| matches!(fact.thing, Thing::Paused(_))).collect();
-        let several =
-            [(found.has_side, vhosts), (found.is_bound_beside, bindings), (found.is_paused_beside, pauses)];
+        let several = [(found.has_side, vhosts), (found.is_bound_beside, bindings), (found.is_paused_beside, pauses)];
         for (is_there, facts) in several {
             match facts[..] {
                 [] if is_there => return Err("beside is something that never was".to_string()),
