@@ -202,7 +202,8 @@ fn browsing_tells_what_waits_for_its_next_attempt() {
 
 #[test]
 fn browsing_reads_what_is_on_the_disk() {
-    let many: Vec<String> = (0..200).map(|number| format!("publish persistent q {}{number}", "x".repeat(2000))).collect();
+    let many: Vec<String> =
+        (0..200).map(|number| format!("publish persistent q {}{number}", "x".repeat(2000))).collect();
     let script = format!(
         "declare q durable; {}; tend; restart; tend; browse q offset=3 count=2 body=1; browse q contains=x77 body=1
          browse q offset=2 count=1 contains=x19 body=1; get q no-ack; get q; browse q count=2 body=1; browse q bytes=9000 count=99 body=1

@@ -8,6 +8,7 @@ mod entries;
 mod example;
 mod executor;
 mod publishing;
+mod statistics;
 mod threads;
 mod topology;
 mod transactions;
