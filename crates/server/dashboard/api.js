@@ -1,6 +1,10 @@
 // The management API: requests as the person who is logged in, and answers that keep coming.
 
 const SESSION = "leveret.session";
+/** The reason of a 401 that says that name and password are not right; others are for lack of a tag. */
+const UNKNOWN = "Login failed";
+/** Without the browser's own credentials, so that it does not ask for them itself. */
+const FETCH = { cache: "no-store", credentials: "omit" };
 /** Seconds between two looks. */
 const EVERY = 2;
 
@@ -71,7 +75,7 @@ async function request(method, path, body, signal, quiet, more) {
   const text = body === undefined ? undefined : typeof body === "string" ? body : JSON.stringify(body);
   let response;
   try {
-    response = await fetch(path, { method, headers, body: text, signal, cache: "no-store" });
+    response = await fetch(path, { ...FETCH, method, headers, body: text, signal });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new ApiError(0, "the broker does not answer");
@@ -84,7 +88,7 @@ async function request(method, path, body, signal, quiet, more) {
     // An answer that is no JSON is its own reason.
   }
   if (response.ok) return value;
-  if (response.status === 401 && !quiet && value?.reason !== "Not management user") logout();
+  if (response.status === 401 && !quiet && value?.reason === UNKNOWN) logout();
   throw new ApiError(response.status, reason(response, value));
 }
 
@@ -129,7 +133,7 @@ async function stream(paths, answered, state, signal) {
   let response;
   try {
     const headers = { authorization, accept: "text/event-stream" };
-    response = await fetch(`/api/stream?${query}`, { headers, signal, cache: "no-store" });
+    response = await fetch(`/api/stream?${query}`, { ...FETCH, headers, signal });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     return "ended";
@@ -150,20 +154,24 @@ async function stream(paths, answered, state, signal) {
 
 async function poll(paths, answered, state, signal) {
   for (;;) {
-    const asked = paths.map(async (path) => {
-      try {
-        answered(path, 200, await get(path, { signal }));
-        return true;
-      } catch (error) {
-        if (error.name === "AbortError") throw error;
-        if (error.status !== 0) answered(path, error.status, { reason: error.reason });
-        return error.status !== 0;
-      }
-    });
-    const reached = await Promise.all(asked);
-    state(reached.every(Boolean) ? "polling" : "lost");
+    state(await look(paths, answered, signal) ? "polling" : "lost");
     await pause(EVERY, signal);
   }
+}
+
+/** Answers to these GETs once; false if the broker could not be reached. */
+export async function look(paths, answered, signal) {
+  const reached = await Promise.all(paths.map(async (path) => {
+    try {
+      answered(path, 200, await get(path, { signal }));
+      return true;
+    } catch (error) {
+      if (error.name === "AbortError") throw error;
+      if (error.status !== 0) answered(path, error.status, { reason: error.reason });
+      return error.status !== 0;
+    }
+  }));
+  return reached.every(Boolean);
 }
 
 /** The server-sent events of a body, each parsed from its data. */
@@ -184,7 +192,7 @@ export async function* events(body) {
 
 /** A stream of events of its own, for as long as `signal` lets it. */
 export async function open(path, signal) {
-  const response = await fetch(path, { headers: { authorization, accept: "text/event-stream" }, signal, cache: "no-store" });
+  const response = await fetch(path, { ...FETCH, headers: { authorization, accept: "text/event-stream" }, signal });
   if (response.status === 401) logout();
   if (!response.ok) {
     const value = await response.json().catch(() => null);

@@ -66,7 +66,12 @@ start();
 async function start() {
   api.whenLoggedOut(() => { leave(); askWho(); });
   listenForKeys({ menu: MENU.flatMap(([, entries]) => entries), theme: turnTheme, help: () => help(shortcuts()), pause: togglePause });
-  addEventListener("hashchange", () => { if (who) arrive(); });
+  addEventListener("hashchange", () => {
+    if (!who) return;
+    arrive();
+    // Where the focus was is gone, or is the menu: go on with the page.
+    if (document.activeElement === body || frame.side.contains(document.activeElement)) frame.main.focus({ preventScroll: true });
+  });
   document.addEventListener("visibilitychange", () => { if (on) document.hidden ? on.stop?.() : listen(); });
   if (!api.loggedIn()) return askWho();
   try {
@@ -157,6 +162,7 @@ function drawMenu(active) {
 /** The page of the address. */
 function arrive() {
   leave();
+  for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
   const [path, search] = location.hash.replace(/^#\/?/, "").split("?");
   const [name, ...params] = path.split("/").map(decode);
   const entry = MENU.flatMap(([, entries]) => entries).find((entry) => entry[0] === (name || "overview"));
@@ -167,7 +173,6 @@ function arrive() {
   show(frame.main, on.root);
   draw();
   listen();
-  if (document.activeElement === body || frame.side.contains(document.activeElement)) frame.main.focus({ preventScroll: true });
   scrollTo(0, 0);
 }
 
@@ -248,12 +253,19 @@ function context(params, query) {
 function listen() {
   const mine = on;
   mine.stop?.();
-  if (paused || document.hidden) return state(paused ? "paused" : "lost");
+  if (document.hidden) return;
   const paths = [...new Set([...mine.page.gets(), "/api/alarms"])];
-  mine.stop = api.watch(paths, (path, status, answer) => {
+  const answered = (path, status, answer) => {
     mine.answers.set(path, { status, body: answer });
     if (on === mine) drawSoon();
-  }, (now) => { if (on === mine) state(now); });
+  };
+  if (paused) {
+    state("paused");
+    // What is asked for by hand comes all the same.
+    api.look(paths, answered);
+    return;
+  }
+  mine.stop = api.watch(paths, answered, (now) => { if (on === mine) state(now); });
 }
 
 function togglePause() {
@@ -285,7 +297,10 @@ function draw() {
   let content;
   try {
     content = page.view(ctx);
+    on.drawn = true;
   } catch (error) {
+    // While other figures of the same page are on their way, those that are there stay.
+    if (error instanceof Pending && on.drawn) return;
     if (error instanceof Pending) content = h("div", { class: "waiting", "aria-busy": "true" }, h("span"), h("span"), h("span"));
     else if (error instanceof api.ApiError) content = failure(error);
     else throw error;

@@ -1,11 +1,13 @@
 // Charts over time, drawn by uPlot (vendor/uplot.js, which defines `uPlot`).
 
 import { h, s, show } from "./dom.js";
-import { bytes, clock } from "./format.js";
+import { bytes, clock, number } from "./format.js";
 
 /* global uPlot */
 
 const HEIGHT = 170;
+/** Steps between the lines of an axis in pieces, which have no halves. */
+const WHOLE = Array.from({ length: 15 }, (_, power) => [1, 2, 5].map((step) => step * 10 ** power)).flat();
 /** Steps between the lines of an axis in bytes. */
 const POWERS = Array.from({ length: 50 }, (_, power) => 2 ** power);
 
@@ -27,37 +29,48 @@ export function chart({ title, series, format }) {
     if (at === undefined) canvas.setAttribute("aria-label", `${title}: ${series.map(({ label }, index) => `${label} ${format(values[index] ?? NaN)}`).join(", ")}`);
   };
   const table = () => [data.at.map((at) => at / 1000), ...series.map(({ name }) => data.values[name] ?? data.at.map(() => null))];
+  // All of the time that was chosen, so that a broker that has just started is at the right.
+  const window = () => {
+    const end = (data.at.at(-1) ?? Date.now()) / 1000;
+    return [end - data.seconds, end];
+  };
   const build = () => {
     plot?.destroy();
     plot = null;
     if (!data || canvas.clientWidth === 0) return;
-    plot = new uPlot(options(series, format, canvas, (at) => say(at)), table(), canvas);
+    plot = new uPlot(options(series, format, canvas, window, (at) => say(at)), table(), canvas);
   };
-  new ResizeObserver(() => {
+  const sized = new ResizeObserver(() => {
     if (!plot) build();
     else if (Math.abs(plot.width - canvas.clientWidth) > 1) plot.setSize({ width: canvas.clientWidth, height: HEIGHT });
-  }).observe(canvas);
+  });
+  sized.observe(canvas);
   const onTheme = () => { if (canvas.isConnected) build(); };
   document.addEventListener("theme", onTheme);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", onTheme);
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  dark.addEventListener("change", onTheme);
   say();
   return {
     element,
-    /** Points: `at` in milliseconds, `values` a list for each series. */
-    set(at, values) {
-      data = { at, values };
+    /** Points of so many seconds: `at` in milliseconds, `values` a list for each series. */
+    set({ at, values, range: seconds }) {
+      data = { at, values, seconds };
       if (plot) plot.setData(table());
       else build();
       say();
     },
     end() {
       document.removeEventListener("theme", onTheme);
+      dark.removeEventListener("change", onTheme);
+      sized.disconnect();
       plot?.destroy();
     },
   };
 }
 
-function options(series, format, canvas, hover) {
+const steps = new Map([[bytes, POWERS], [number, WHOLE]]);
+
+function options(series, format, canvas, window, hover) {
   const color = (name) => colorOf(canvas, name);
   const [line, ink] = [color("line"), color("muted")];
   const axis = { stroke: ink, grid: { stroke: line, width: 1 }, ticks: { show: false }, font: "11px system-ui, sans-serif" };
@@ -68,10 +81,10 @@ function options(series, format, canvas, hover) {
     legend: { show: false },
     cursor: { points: { size: 6 }, drag: { x: false, y: false }, sync: { key: "leveret" } },
     // From nothing on, and never flat on the floor.
-    scales: { y: { range: (_, __, most) => [0, most > 0 ? most * 1.1 : 1] } },
+    scales: { x: { range: window }, y: { range: (_, __, most) => [0, most > 0 ? most * 1.1 : 1] } },
     axes: [
       { ...axis, values: (_, splits) => splits.map((at) => clock(at * 1000).slice(0, 5)), space: 60, size: 28 },
-      { ...axis, values: (_, splits) => splits.map((value) => value === 0 ? "0" : format(value)), size: 68, space: 36, ...(format === bytes ? { incrs: POWERS } : {}) },
+      { ...axis, values: (_, splits) => splits.map((value) => value === 0 ? "0" : format(value)), size: 68, space: 36, ...(steps.has(format) ? { incrs: steps.get(format) } : {}) },
     ],
     series: [{}, ...series.map(({ label, color: name }) => ({
       label, stroke: color(name), width: 2, fill: series.length === 1 ? `color-mix(in srgb, ${color(name)} 14%, transparent)` : undefined,

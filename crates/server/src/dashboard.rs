@@ -162,8 +162,18 @@ mod tests {
     /// The policy would stop most of this in browsers that know it; it must not be there at all.
     #[test]
     fn no_script_makes_markup_or_code_of_text() {
-        let forbidden = ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function",
-            "DOMParser", "srcdoc", "http://", "https://"];
+        let forbidden = [
+            "innerHTML",
+            "outerHTML",
+            "insertAdjacentHTML",
+            "document.write",
+            "eval(",
+            "new Function",
+            "DOMParser",
+            "srcdoc",
+            "http://",
+            "https://",
+        ];
         for (path, text) in scripts() {
             for word in forbidden {
                 let namespace = text.replace("http://www.w3.org/2000/svg", "");

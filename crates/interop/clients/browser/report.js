@@ -1,7 +1,7 @@
 'use strict';
 // The lines that judges print, each situation with a time limit.
 
-const SECONDS = 60;
+const SECONDS = 120;
 
 class Report {
   constructor(client) {

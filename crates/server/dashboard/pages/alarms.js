@@ -16,7 +16,7 @@ const CHECKS = [
 const KNOWN = {
   memory: ["Memory is short", "Publishers are stopped until it is not. Consume or purge what waits, or start the broker with a higher memory limit."],
   disk: ["Disk is short", "Publishers are stopped until there is room again. Free space on the disk of the data directory, or consume what waits."],
-  damaged_queue: ["A queue is damaged", "Its file doesn't hold what was written. The queue is closed, the others are served; `leveret check` says what is lost."],
+  log: ["The log cannot be written", "Nothing is confirmed any more. See what is wrong with the disk, then start the broker again: what was confirmed is there."],
   damage: ["A queue is damaged", "Its file doesn't hold what was written. The queue is closed, the others are served; `leveret check` says what is lost."],
 };
 

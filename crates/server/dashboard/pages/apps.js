@@ -1,32 +1,35 @@
-// Applications that use the SDK: who publishes to which topic, and who handles what of it.
+// Applications that use the SDK: topics, their subscriptions, and who handles them.
 
 import { h } from "../dom.js";
 import { number, rate } from "../format.js";
 import { graph } from "../graph.js";
 import { card, table, to } from "../table.js";
 
-const COLUMN = { app: 0, publisher: 0, topic: 1, subscription: 2, dead: 3, consumer: 3 };
+const COLUMN = { topic: 0, subscription: 1, dead: 2, consumer: 2 };
 
 export default function apps(ctx) {
   return {
     title: "Applications",
     gets: () => ["/api/apps"],
     view() {
-      const { nodes, edges } = ctx.need("/api/apps");
+      const { nodes, edges, truncated } = ctx.need("/api/apps");
+      const byId = new Map(nodes.map((node) => [node.id, node]));
       const mine = nodes.filter(({ vhost }) => ctx.vhost === null || vhost === undefined || vhost === ctx.vhost);
+      const shown = new Set(mine.map(({ id }) => id));
       if (mine.length === 0) {
         return h("div", { class: "empty" }, h("p", null, "No application has a topic here."),
           h("p", { class: "muted" }, "A program with the crate leveret shows up as soon as it publishes to a topic or subscribes to one."));
       }
       return [
-        card("Topics and subscriptions", graph({ label: "Topics and subscriptions", columns: ["Applications", "Topics", "Subscriptions", "Handlers and dead letters"],
+        truncated ? h("p", { class: "notice" }, "There are more than can be shown. Choose a virtual host.") : null,
+        card("Topics and subscriptions", graph({ label: "Topics and subscriptions", columns: ["Topics", "Subscriptions", "Handlers and dead letters"],
           nodes: mine.map((node) => ({ id: node.id, column: COLUMN[node.kind] ?? 0, title: node.name, below: below(node), kind: node.kind, href: link(node) })),
           edges: edges.map((edge) => ({ from: edge.from, to: edge.to, label: edge.rate > 0 ? rate(edge.rate) : edge.filter, flow: edge.rate })) })),
         card("The same as a list", table({
-          caption: "Topics and subscriptions", rows: edges, key: (edge) => `${edge.from} ${edge.to}`,
+          caption: "Topics and subscriptions", rows: edges.filter(({ from }) => shown.has(from)), key: (edge) => `${edge.from} ${edge.to}`,
           columns: [
-            { title: "From", head: true, cell: (edge) => name(nodes, edge.from) },
-            { title: "To", cell: (edge) => name(nodes, edge.to) },
+            { title: "From", head: true, cell: (edge) => name(byId, edge.from) },
+            { title: "To", cell: (edge) => name(byId, edge.to) },
             { title: "What", wide: true, cell: (edge) => edge.kind ?? "–" },
             { title: "Per second", num: true, cell: (edge) => rate(edge.rate ?? NaN) },
           ],
@@ -36,8 +39,8 @@ export default function apps(ctx) {
   };
 }
 
-function name(nodes, id) {
-  const node = nodes.find((node) => node.id === id);
+function name(byId, id) {
+  const node = byId.get(id);
   if (!node) return id;
   const href = link(node);
   return href ? h("a", { href }, node.name) : node.name;

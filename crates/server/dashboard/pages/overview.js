@@ -29,7 +29,7 @@ export default function overview(ctx) {
       const [node] = ctx.body("/api/nodes") ?? [];
       if (past && past !== shown) {
         shown = past;
-        for (const one of Object.values(charts)) one.set(past.at, past.values);
+        for (const one of Object.values(charts)) one.set(past);
       }
       return [
         alarmList(ctx.body("/api/alarms"), true),

@@ -33,7 +33,7 @@ export default function queue(ctx) {
       const past = ctx.body(history());
       if (past && past !== shown) {
         shown = past;
-        for (const one of Object.values(charts)) one.set(past.at, past.values);
+        for (const one of Object.values(charts)) one.set(past);
       }
       const unbind = (binding) => ctx.act(() => remove(`/api/bindings/${part(vhost)}/e/${part(binding.source)}/q/${part(name)}/${part(binding.properties_key)}`), "Unbound.");
       return [

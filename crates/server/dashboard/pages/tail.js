@@ -5,6 +5,8 @@ import { h } from "../dom.js";
 import { clock, number } from "../format.js";
 import { message } from "../messages.js";
 
+/** Milliseconds between two looks of the page at what has come. */
+const DRAWN = 250;
 /** Messages that are kept on the page. */
 const KEPT = 200;
 
@@ -45,7 +47,7 @@ export default function tail(ctx) {
   const soon = () => {
     if (due) return;
     due = true;
-    requestAnimationFrame(() => { due = false; ctx.draw(); });
+    setTimeout(() => { due = false; ctx.draw(); }, DRAWN);
   };
   const submit = (event) => {
     event.preventDefault();
