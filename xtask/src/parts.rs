@@ -1,4 +1,4 @@
-//! Runs a table of parts one after the other, keeps what each printed in a log of its own, and says what became of it.
+//! Runs tables of parts, keeps what each printed in a log of its own, and says what became of it.
 //! `cargo xtask test` and `cargo xtask soak` are two such tables.
 
 use std::collections::BTreeSet;
@@ -10,7 +10,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-/// A row of the table: what it is called on the command line, what it is for, and what it does.
+/// A row of a table: what it is called on the command line, what it is for, and what it does.
+#[derive(Clone, Copy)]
 pub struct Part {
     pub name: &'static str,
     pub about: &'static str,
@@ -30,6 +31,9 @@ impl Outcome {
     }
 }
 
+/// What parts start: the broker, and what judges it.
+const BINARIES: [&str; 4] = ["leveret", "judge", "crash", "sdk"];
+
 /// What a part works with.
 pub struct Run {
     /// The repository's root.
@@ -42,50 +46,71 @@ pub struct Run {
     log_path: PathBuf,
 }
 
-/// Runs the parts named in `only`, or all of `parts`. Under CI=true what is missing is installed, and what still has to
-/// be skipped is a failure: a green run there means that everything ran.
+/// Runs the parts named in `only`, or all: lanes side by side, the parts of a lane one after the other. Under CI=true what
+/// is missing is installed, and what still has to be skipped is a failure: a green run there means that everything ran.
 ///
 /// The last line that is printed counts them; the exit code says whether one failed.
-pub fn run(task: &str, parts: &[Part], only: &[String], install: bool) -> Result<ExitCode> {
+pub fn run(task: &str, lanes: &[&[Part]], only: &[String], install: bool) -> Result<ExitCode> {
     let ci = std::env::var("CI").is_ok_and(|value| value == "true");
-    let parts = selected(parts, only)?;
+    check_names(lanes, only)?;
     let logs = target()?.join(format!("xtask-{task}"));
     fs::create_dir_all(&logs).with_context(|| format!("cannot create {}", logs.display()))?;
-    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
-    for part in parts {
+    let install = install || ci;
+    let counts: Vec<Result<Counts>> = std::thread::scope(|scope| {
+        let lanes: Vec<_> = lanes.iter().map(|lane| scope.spawn(|| run_lane(lane, only, &logs, install, ci))).collect();
+        lanes.into_iter().map(|lane| lane.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    });
+    let mut total = Counts::default();
+    for lane in counts {
+        let Counts { passed, failed, skipped } = lane?;
+        total =
+            Counts { passed: total.passed + passed, failed: total.failed + failed, skipped: total.skipped + skipped };
+    }
+    let Counts { passed, failed, skipped } = total;
+    println!("{passed} passed, {failed} failed, {skipped} skipped");
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What became of parts.
+#[derive(Default)]
+struct Counts {
+    passed: usize,
+    failed: usize,
+    skipped: usize,
+}
+
+fn run_lane(lane: &[Part], only: &[String], logs: &Path, install: bool, ci: bool) -> Result<Counts> {
+    let mut counts = Counts::default();
+    for part in selected(lane, only) {
         let path = logs.join(format!("{}.log", part.name));
         let log = create(&path)?;
-        let run = Run { root: crate::root(), target: target()?, install: install || ci, log, log_path: path.clone() };
-        print!("{:<10} ", part.name);
-        std::io::stdout().flush()?;
+        let run = Run { root: crate::root(), target: target()?, install, log, log_path: path.clone() };
         let start = Instant::now();
         let outcome = (part.run)(&run);
-        let seconds = start.elapsed().as_secs_f64();
+        let begin = format!("{:<10} {:>7.1} s ", part.name, start.elapsed().as_secs_f64());
+        // Another lane says what it has to say before this or behind it.
+        let _whole = std::io::stdout().lock();
         match outcome {
             Ok(Outcome::Passed) => {
-                println!("{seconds:>7.1} s  ok");
-                passed += 1;
+                println!("{begin} ok");
+                counts.passed += 1;
             }
             Ok(Outcome::Missing(missing)) => {
-                println!(
-                    "{seconds:>7.1} s  {}",
-                    if ci { "FAILED: under CI=true nothing may be skipped" } else { "ok but" }
-                );
+                println!("{begin} {}", if ci { "FAILED: under CI=true nothing may be skipped" } else { "ok but" });
                 for (name, why) in &missing {
                     println!("skipped: {name}: {why}");
                 }
-                skipped += missing.len();
-                failed += usize::from(ci);
+                counts.skipped += missing.len();
+                counts.failed += usize::from(ci);
             }
             Err(error) => {
-                println!("{seconds:>7.1} s  FAILED: {error:#}");
+                println!("{begin} FAILED: {error:#}");
                 print_tail(&path)?;
-                failed += 1;
+                counts.failed += 1;
             }
         }
     }
-    println!("{passed} passed, {failed} failed, {skipped} skipped");
-    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(counts)
 }
 
 impl Run {
@@ -137,10 +162,16 @@ impl Run {
         Ok(path)
     }
 
-    /// A release build of a binary. The profile is the one that is shipped and measured, and the only one that parts
-    /// which start processes use, so that nothing is built in one more profile.
-    pub fn release_binary(&self, package: &str, binary: &str) -> Result<PathBuf> {
-        self.cargo(&["build", "--release", "--package", package, "--bin", binary])?;
+    /// A release build of one of [`BINARIES`]. The profile is the one that is shipped and measured, and the only one that
+    /// parts which start processes use, so that nothing is built in one more profile.
+    ///
+    /// All are built at once, and always all: what the packages share has the features that they need together, and is
+    /// built once.
+    pub fn release_binary(&self, binary: &str) -> Result<PathBuf> {
+        assert!(BINARIES.contains(&binary), "{binary} is not among the binaries that are built");
+        let binaries = BINARIES.iter().flat_map(|binary| ["--bin", binary]);
+        let packages = ["build", "--release", "--package", "leveret-server", "--package", "leveret-interop"];
+        self.cargo(&packages.into_iter().chain(binaries).collect::<Vec<_>>())?;
         Ok(self.target.join("release").join(binary))
     }
 }
@@ -156,12 +187,18 @@ pub fn target() -> Result<PathBuf> {
     Ok(PathBuf::from(metadata["target_directory"].as_str().unwrap_or("target")))
 }
 
-fn selected<'a>(parts: &'a [Part], only: &[String]) -> Result<Vec<&'a Part>> {
-    if let Some(unknown) = only.iter().find(|name| !parts.iter().any(|part| part.name == name.as_str())) {
-        let known: Vec<String> = parts.iter().map(|part| format!("  {:<10} {}", part.name, part.about)).collect();
+/// An error that lists all parts, if one of `only` is none of them.
+fn check_names(lanes: &[&[Part]], only: &[String]) -> Result<()> {
+    let mut parts = lanes.iter().copied().flatten();
+    if let Some(unknown) = only.iter().find(|name| !parts.clone().any(|part| part.name == name.as_str())) {
+        let known: Vec<String> = parts.by_ref().map(|part| format!("  {:<10} {}", part.name, part.about)).collect();
         bail!("there is no part `{unknown}`; the parts are\n{}", known.join("\n"));
     }
-    Ok(parts.iter().filter(|part| only.is_empty() || only.iter().any(|name| name == part.name)).collect())
+    Ok(())
+}
+
+fn selected<'a>(lane: &'a [Part], only: &[String]) -> impl Iterator<Item = &'a Part> {
+    lane.iter().filter(|part| only.is_empty() || only.iter().any(|name| name == part.name))
 }
 
 /// Each once, although a program that judged two brokers said it twice.
@@ -206,9 +243,10 @@ mod tests {
     ];
 
     fn names(only: &[&str]) -> Result<Vec<&'static str>> {
+        const LANES: [&[Part]; 2] = [&[PARTS[0]], &[PARTS[1]]];
         let only: Vec<String> = only.iter().map(|name| name.to_string()).collect();
-        let parts: &'static [Part] = Box::leak(Box::new(PARTS));
-        Ok(selected(parts, &only)?.iter().map(|part| part.name).collect())
+        check_names(&LANES, &only)?;
+        Ok(LANES.iter().flat_map(|lane| selected(lane, &only)).map(|part| part.name).collect())
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub struct SoakArgs {
 }
 
 pub fn run(args: &SoakArgs) -> Result<ExitCode> {
-    parts::run("soak", PARTS, &args.part, false)
+    parts::run("soak", &[PARTS], &args.part, false)
 }
 
 fn fuzz_wire(run: &Run) -> Result<Outcome> {

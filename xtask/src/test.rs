@@ -11,22 +11,27 @@ use crate::readme;
 use crate::servers::{Broker, in_path, rabbitmq_binary};
 use crate::sim;
 
-/// In the order in which they are cheapest to fail. Cargo builds three sets of artifacts, once each: checked (clippy
-/// and docs share it), debug (unit) and release (build and everything that starts a process).
-const PARTS: &[Part] = &[
+/// Each lane in the order in which its parts are cheapest to fail. Cargo builds three sets of artifacts, once each, and each
+/// set in one lane: the lanes run side by side and don't wait for each other. Here is what is checked (clippy and docs
+/// share it) and debug (unit).
+const CHECKED: &[Part] = &[
     Part { name: "fmt", about: "the source is formatted", run: fmt },
     Part { name: "clippy", about: "no lint warns", run: clippy },
     Part { name: "codegen", about: "generated files are up to date", run: codegen },
     Part { name: "unit", about: "the crates' own tests, doc tests and tidy", run: unit },
     Part { name: "docs", about: "rustdoc has no warning", run: docs },
+];
+
+/// Release: the build and everything that starts a process.
+const RELEASED: &[Part] = &[
     Part { name: "build", about: "release builds of leveret, judge, crash and sdk", run: build },
-    Part { name: "sim", about: "10 000 runs on a simulated disk that fails, and every mutant", run: simulation },
     Part { name: "readme", about: "the README's session prints what the README shows", run: readme_session },
     Part { name: "interop", about: "foreign clients against Leveret", run: interop },
     Part { name: "crash", about: "twenty times kill -9 under load, and what is left", run: crash },
     Part { name: "compare", about: "the same scripts on RabbitMQ beside it", run: compare },
     Part { name: "sdk", about: "the SDK over AMQP, beside Go and Python, and while everything is killed", run: sdk },
     Part { name: "browser", about: "the dashboard in Chromium: each page, a whole path, axe", run: browser::run },
+    Part { name: "sim", about: "14 000 runs on a simulated disk that fails, and every mutant", run: simulation },
 ];
 
 /// Features that are off unless a program asks for them.
@@ -51,7 +56,7 @@ pub struct TestArgs {
 pub fn run(args: &TestArgs) -> Result<ExitCode> {
     let quick = QUICK.map(str::to_string);
     let only = if args.quick { &quick[..] } else { &args.part[..] };
-    parts::run("test", PARTS, only, args.install)
+    parts::run("test", &[CHECKED, RELEASED], only, args.install)
 }
 
 fn fmt(run: &Run) -> Result<Outcome> {
@@ -99,10 +104,7 @@ fn docs(run: &Run) -> Result<Outcome> {
 }
 
 fn build(run: &Run) -> Result<Outcome> {
-    run.release_binary("leveret-server", "leveret")?;
-    run.release_binary("leveret-interop", "judge")?;
-    run.release_binary("leveret-interop", "crash")?;
-    run.release_binary("leveret-interop", "sdk")?;
+    run.release_binary("leveret")?;
     Ok(Outcome::Passed)
 }
 
@@ -116,7 +118,7 @@ fn simulation(run: &Run) -> Result<Outcome> {
 }
 
 fn readme_session(run: &Run) -> Result<Outcome> {
-    let binary = run.release_binary("leveret-server", "leveret")?;
+    let binary = run.release_binary("leveret")?;
     let broker = Broker::leveret(run, &binary)?;
     readme::check(run, &binary, &broker.url())?;
     broker.stop()?;
@@ -124,7 +126,7 @@ fn readme_session(run: &Run) -> Result<Outcome> {
 }
 
 fn interop(run: &Run) -> Result<Outcome> {
-    let binary = run.release_binary("leveret-server", "leveret")?;
+    let binary = run.release_binary("leveret")?;
     let broker = Broker::leveret(run, &binary)?;
     run.command(judge(run)?.args(["--url", &broker.url()]).arg("--leveret-binary").arg(binary))?;
     broker.stop()?;
@@ -140,15 +142,15 @@ fn crash(run: &Run) -> Result<Outcome> {
 
 /// Kills Leveret again and again, with its data below the target directory.
 pub fn kill(run: &Run, arguments: &[&str]) -> Result<()> {
-    let leveret = run.release_binary("leveret-server", "leveret")?;
-    let crash = run.release_binary("leveret-interop", "crash")?;
+    let leveret = run.release_binary("leveret")?;
+    let crash = run.release_binary("crash")?;
     let data = run.fresh_directory("crash")?.join("data");
     run.command(Command::new(crash).arg("--leveret").arg(leveret).arg("--data-dir").arg(data).args(arguments))
 }
 
 /// First on Leveret, then on RabbitMQ where it is installed.
 fn sdk(run: &Run) -> Result<Outcome> {
-    let binary = run.release_binary("leveret-server", "leveret")?;
+    let binary = run.release_binary("leveret")?;
     let broker = Broker::leveret(run, &binary)?;
     run.command(sdk_command(run)?.args(["judge", "--url", &broker.url()]))?;
     broker.stop()?;
@@ -167,14 +169,14 @@ fn sdk(run: &Run) -> Result<Outcome> {
 }
 
 fn sdk_command(run: &Run) -> Result<Command> {
-    let mut command = Command::new(run.release_binary("leveret-interop", "sdk")?);
+    let mut command = Command::new(run.release_binary("sdk")?);
     command.current_dir(&run.root).env("CARGO_TARGET_DIR", &run.target);
     Ok(command)
 }
 
 /// Kills Leveret, its connections and channels with the SDK on both sides.
 pub fn chaos(run: &Run, arguments: &[&str]) -> Result<()> {
-    let leveret = run.release_binary("leveret-server", "leveret")?;
+    let leveret = run.release_binary("leveret")?;
     let data = run.fresh_directory("sdk-chaos")?;
     run.command(
         sdk_command(run)?.arg("chaos").arg("--leveret").arg(leveret).arg("--data-dir").arg(data).args(arguments),
@@ -190,7 +192,7 @@ fn compare(run: &Run) -> Result<Outcome> {
         install_package(run, "rabbitmq-server")?;
     }
     let rabbitmq = rabbitmq_binary().context("the package rabbitmq-server has no start script")?;
-    let binary = run.release_binary("leveret-server", "leveret")?;
+    let binary = run.release_binary("leveret")?;
     let leveret = Broker::leveret(run, &binary)?;
     let rabbitmq = Broker::rabbitmq(run, &rabbitmq)?;
     let brokers = ["compare", "--leveret", &leveret.url(), "--rabbitmq", &rabbitmq.url()];
@@ -202,7 +204,7 @@ fn compare(run: &Run) -> Result<Outcome> {
 
 /// It installs the clients below the target directory, which it must be told if cargo's configuration moved it.
 fn judge(run: &Run) -> Result<Command> {
-    let mut judge = Command::new(run.release_binary("leveret-interop", "judge")?);
+    let mut judge = Command::new(run.release_binary("judge")?);
     judge.current_dir(&run.root).env("CARGO_TARGET_DIR", &run.target);
     Ok(judge)
 }
