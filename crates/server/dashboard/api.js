@@ -154,20 +154,24 @@ async function stream(paths, answered, state, signal) {
 
 async function poll(paths, answered, state, signal) {
   for (;;) {
-    const asked = paths.map(async (path) => {
-      try {
-        answered(path, 200, await get(path, { signal }));
-        return true;
-      } catch (error) {
-        if (error.name === "AbortError") throw error;
-        if (error.status !== 0) answered(path, error.status, { reason: error.reason });
-        return error.status !== 0;
-      }
-    });
-    const reached = await Promise.all(asked);
-    state(reached.every(Boolean) ? "polling" : "lost");
+    state(await look(paths, answered, signal) ? "polling" : "lost");
     await pause(EVERY, signal);
   }
+}
+
+/** Answers to these GETs once; false if the broker could not be reached. */
+export async function look(paths, answered, signal) {
+  const reached = await Promise.all(paths.map(async (path) => {
+    try {
+      answered(path, 200, await get(path, { signal }));
+      return true;
+    } catch (error) {
+      if (error.name === "AbortError") throw error;
+      if (error.status !== 0) answered(path, error.status, { reason: error.reason });
+      return error.status !== 0;
+    }
+  }));
+  return reached.every(Boolean);
 }
 
 /** The server-sent events of a body, each parsed from its data. */

@@ -253,12 +253,19 @@ function context(params, query) {
 function listen() {
   const mine = on;
   mine.stop?.();
-  if (paused || document.hidden) return state(paused ? "paused" : "lost");
+  if (document.hidden) return;
   const paths = [...new Set([...mine.page.gets(), "/api/alarms"])];
-  mine.stop = api.watch(paths, (path, status, answer) => {
+  const answered = (path, status, answer) => {
     mine.answers.set(path, { status, body: answer });
     if (on === mine) drawSoon();
-  }, (now) => { if (on === mine) state(now); });
+  };
+  if (paused) {
+    state("paused");
+    // What is asked for by hand comes all the same.
+    api.look(paths, answered);
+    return;
+  }
+  mine.stop = api.watch(paths, answered, (now) => { if (on === mine) state(now); });
 }
 
 function togglePause() {

@@ -40,13 +40,15 @@ export function chart({ title, series, format }) {
     if (!data || canvas.clientWidth === 0) return;
     plot = new uPlot(options(series, format, canvas, window, (at) => say(at)), table(), canvas);
   };
-  new ResizeObserver(() => {
+  const sized = new ResizeObserver(() => {
     if (!plot) build();
     else if (Math.abs(plot.width - canvas.clientWidth) > 1) plot.setSize({ width: canvas.clientWidth, height: HEIGHT });
-  }).observe(canvas);
+  });
+  sized.observe(canvas);
   const onTheme = () => { if (canvas.isConnected) build(); };
   document.addEventListener("theme", onTheme);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", onTheme);
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  dark.addEventListener("change", onTheme);
   say();
   return {
     element,
@@ -59,6 +61,8 @@ export function chart({ title, series, format }) {
     },
     end() {
       document.removeEventListener("theme", onTheme);
+      dark.removeEventListener("change", onTheme);
+      sized.disconnect();
       plot?.destroy();
     },
   };

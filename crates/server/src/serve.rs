@@ -109,6 +109,16 @@ pub struct ServeArgs {
     /// Bytes that wait for one client's socket before nothing more is delivered to it
     #[arg(long, value_name = "BYTES", default_value_t = ServerLimits::default().output, help_heading = "Limits")]
     max_output_bytes: usize,
+    /// Connections for management at a time
+    #[arg(long, value_name = "N", default_value_t = ServerLimits::default().max_http_connections,
+          help_heading = "Limits")]
+    max_http_connections: usize,
+    /// Streams of events for management at a time
+    #[arg(long, value_name = "N", default_value_t = ServerLimits::default().http_streams, help_heading = "Limits")]
+    max_http_streams: usize,
+    /// Bytes of the body of one request for management
+    #[arg(long, value_name = "BYTES", default_value_t = ServerLimits::default().http_body, help_heading = "Limits")]
+    max_http_body: usize,
     /// Seconds from accepting a connection to its being open
     #[arg(long, value_name = "SECONDS", default_value_t = ServerLimits::default().handshake.as_secs(),
           help_heading = "Limits", value_parser = clap::value_parser!(u64).range(1..=600))]
@@ -163,7 +173,9 @@ impl ServeArgs {
             output: self.max_output_bytes,
             unfinished: self.max_unfinished_bytes,
             parked: self.max_parked_bytes,
-            ..ServerLimits::default()
+            max_http_connections: self.max_http_connections,
+            http_streams: self.max_http_streams,
+            http_body: self.max_http_body,
         }
     }
 }

@@ -170,6 +170,8 @@ async function doings(judge) {
   const page = await open(browser, origin);
   await report.run('a wrong password is said', async () => {
     await page.goto(`${origin}/`);
+    await page.getByRole('button', { name: 'Log in' }).waitFor();
+    await axeFindsNothing(page);
     await page.fill('input[name=name]', 'guest');
     await page.fill('input[name=password]', 'wrong');
     await page.keyboard.press('Enter');

@@ -12,7 +12,7 @@ export default function costs(ctx) {
       const { queues = [], topics = [] } = ctx.need("/api/costs");
       const mine = (rows) => ctx.vhost === null ? rows : rows.filter(({ vhost }) => vhost === ctx.vhost);
       return [
-        h("p", { class: "muted lead" }, "Bytes in and out since the start, bytes that wait, and the share of the time that the broker spends on queues, measured by samples."),
+        h("p", { class: "muted lead" }, "Bytes in and out since the start, bytes that wait, and the share of the time that the broker spends on queues, measured by samples. Those that cost most are listed."),
         card("Queues", costTable(ctx, "Queues", mine(queues), (row) => h("a", { href: to.queue(row.vhost, row.name) }, broken(row.name)))),
         card("Topics and other exchanges", costTable(ctx, "Topics", mine(topics), (row) => h("a", { href: to.exchange(row.vhost, row.name) }, broken(exchangeName(row.name))))),
       ];

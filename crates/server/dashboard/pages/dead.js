@@ -60,6 +60,7 @@ export default function dead(ctx) {
 function origins(row) {
   const list = row.reasons ?? [];
   if (list.length === 0) return h("span", { class: "muted" }, row.messages === 0 ? "empty" : "they say nothing of it");
-  return list.map(({ reason, queue, count: amount }) => h("div", { class: "origin", key: JSON.stringify([reason, queue]) },
-    tag(reason, "warn", REASONS[reason]), ` ${number(amount)} from `, h("a", { href: to.queue(row.vhost, queue) }, queue)));
+  const some = row.sampled < row.messages ? h("small", { class: "muted block" }, `of the first ${number(row.sampled)}`) : null;
+  return [list.map(({ reason, queue, count: amount }) => h("div", { class: "origin", key: JSON.stringify([reason, queue]) },
+    tag(reason, "warn", REASONS[reason]), ` ${number(amount)} from `, h("a", { href: to.queue(row.vhost, queue) }, queue))), some];
 }

@@ -93,7 +93,8 @@ export function exchange(ctx) {
       name === "" ? null : h("button", { type: "button", onclick: bind }, "Bind"),
       name === "" || name.startsWith("amq.") ? null : h("button", { type: "button", class: "danger", onclick: destroy }, "Delete"),
     ],
-    gets: () => [path, outgoing, incoming],
+    // The default exchange has a binding for every queue, which need not be told.
+    gets: () => name === "" ? [path] : [path, outgoing, incoming],
     view() {
       const row = ctx.need(path);
       const out = ctx.body(outgoing) ?? [];
@@ -101,7 +102,7 @@ export function exchange(ctx) {
       const unbind = (binding) => ctx.act(() => remove(bindingPath(vhost, binding)), "Unbound.");
       return [
         figures([["Type", row.type], ["In", perSecond("publish_in")(row), number(row.message_stats?.publish_in ?? 0)], ["Out", perSecond("publish_out")(row), number(row.message_stats?.publish_out ?? 0)],
-          ["Bindings", number(out.length)]]),
+          name === "" ? null : ["Bindings", number(out.length)]]),
         card("Where it leads", out.length + into.length === 0
           ? h("p", { class: "empty" }, name === "" ? "Every queue is bound to it by its own name." : "Nothing is bound to it: what is published to it goes nowhere.")
           : picture(row, vhost, out, into)),
@@ -110,7 +111,7 @@ export function exchange(ctx) {
             ["Internal", row.internal ? "yes" : "no"], ["Policy", row.policy],
             ["Live tail", name === "" ? null : h("a", { href: `#/tail?vhost=${part(vhost)}&exchange=${part(name)}` }, "Watch what is published")]])),
           Object.keys(row.arguments ?? {}).length > 0 ? card("Arguments", argumentsList(row.arguments, explainExchange)) : null),
-        card("Bindings", bindingTable(vhost, [...out, ...into], unbind)),
+        name === "" ? null : card("Bindings", bindingTable(vhost, [...out, ...into], unbind)),
       ];
     },
   };

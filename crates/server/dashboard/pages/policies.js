@@ -19,7 +19,7 @@ export default function policies(ctx) {
       { name: "vhost", label: "Virtual host", kind: "select", options: found ? [found.vhost] : ctx.vhosts(), value: found?.vhost ?? ctx.vhost ?? ctx.vhosts()[0] },
       found ? null : { name: "name", label: "Name", required: true, autofocus: true },
       { name: "pattern", label: "Pattern", required: true, value: found?.pattern ?? "", hint: "A regular expression that may match a part of the name: ^orders\\. is what begins so." },
-      { name: "apply-to", label: "Applies to", kind: "select", value: found?.["apply-to"] ?? "queues", options: kind === "policies" ? ["queues", "exchanges", "all"] : ["queues"] },
+      { name: "apply-to", label: "Applies to", kind: "select", value: found?.["apply-to"] ?? "queues", options: kind === "policies" ? ["queues", "exchanges", "all", "classic_queues", "quorum_queues"] : ["queues", "classic_queues", "quorum_queues"] },
       { name: "priority", label: "Priority", kind: "number", value: found?.priority ?? 0 },
       { name: "definition", label: "Definition", kind: "map", value: found?.definition, ...policyKeys },
     ].filter(Boolean),

@@ -164,6 +164,11 @@ pub fn auth(_: &Call) -> Answer {
     ok(&json!({ "enable_uaa": false, "oauth_enabled": false, "uaa_client_id": "", "uaa_location": "" }))
 }
 
+/// `POST /api/rebalance/queues`: on one node they are where they can be.
+pub fn rebalance(_: &Call) -> Answer {
+    done()
+}
+
 /// `GET /api/extensions`: what RabbitMQ's plugins add to its pages. Ours has none.
 pub fn extensions(_: &Call) -> Answer {
     ok(&Value::Array(Vec::new()))

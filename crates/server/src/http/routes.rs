@@ -83,6 +83,13 @@ fn about_the_broker() -> Vec<Endpoint> {
         get("/api/auth", Anyone, overview::auth, Object, "How to log in"),
         get("/api/extensions", Management, overview::extensions, List, "What extends RabbitMQ's pages: nothing"),
         get("/api/feature-flags", Administrator, overview::feature_flags, List, "What can be done"),
+        post(
+            "/api/rebalance/queues",
+            Administrator,
+            overview::rebalance,
+            Gives::Done,
+            "Spread queues over the nodes, of which there is one",
+        ),
         get("/api/nodes", Monitoring, node::list, List, "The nodes, of which there is one"),
         get("/api/nodes/{node}", Monitoring, node::get, Object, "The node"),
         get("/api/nodes/{node}/memory", Monitoring, node::memory, Object, "The node's memory"),

@@ -5,7 +5,7 @@ use expect_test::Expect;
 use leveret_broker::{Broker, Client};
 use leveret_server::{Server, ServerLimits, Users, serve_amqp, serve_http};
 use serde_json::Value;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -160,8 +160,14 @@ impl Drop for Api {
 fn read(socket: &mut impl BufRead, is_head: bool) -> Answer {
     let (status, headers) = read_head(socket);
     let mut body = Vec::new();
-    if !is_head {
-        socket.read_to_end(&mut body).expect("a body");
+    let length = headers.iter().find(|(name, _)| name == "content-length").and_then(|(_, length)| length.parse().ok());
+    match length {
+        _ if is_head => {}
+        Some(length) => {
+            body.resize(length, 0);
+            socket.read_exact(&mut body).expect("a body");
+        }
+        None => drop(socket.read_to_end(&mut body).expect("a body")),
     }
     Answer { status, headers, body: String::from_utf8(body).expect("text") }
 }
