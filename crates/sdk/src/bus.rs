@@ -3,7 +3,7 @@
 use crate::dead::Dead;
 use crate::driver::{Backlog, Driver, Receiver, Reply, SubscriptionSpec, TopicSpec, require};
 use crate::error::{Error, PublishError, Result};
-use crate::message::{MessageId, Outgoing};
+use crate::message::Outgoing;
 use crate::meters::Published;
 use crate::subscription::Subscription;
 use crate::topic::Topic;
@@ -146,25 +146,22 @@ impl Bus {
         self.driver().declare_subscription(spec).await
     }
 
-    pub(crate) async fn publish(&self, messages: Vec<Outgoing>) -> Result<Vec<MessageId>, PublishError> {
-        if messages.is_empty() {
-            return Ok(Vec::new());
-        }
-        self.check(&messages)?;
+    /// Publishes messages to their topic, which is the same for all.
+    pub(crate) async fn publish(&self, messages: &[Outgoing]) -> Result<(), PublishError> {
+        let Some(first) = messages.first() else { return Ok(()) };
+        debug_assert!(messages.iter().all(|message| message.topic == first.topic), "they are counted together");
+        self.check(messages)?;
         let published = async {
-            self.declare_topics(&messages).await?;
-            self.driver().publish(&messages).await
+            self.declare_topics(&messages[..1]).await?;
+            self.driver().publish(messages).await
         };
-        let span = tracing::debug_span!("publish", topic = messages[0].topic, count = messages.len());
+        let span = tracing::debug_span!("publish", topic = first.topic, count = messages.len());
         match published.instrument(span).await {
             Ok(unheard) => {
-                self.note(&messages, unheard);
-                Ok(messages.into_iter().map(|message| message.id).collect())
+                self.note(first.topic, messages.len() as u64, unheard);
+                Ok(())
             }
-            Err(error) => {
-                let message = messages.into_iter().next().expect("there is a first one");
-                Err(PublishError::Unconfirmed { error, message: Box::new(message) })
-            }
+            Err(error) => Err(PublishError::Unconfirmed { error, message: Box::new(first.clone()) }),
         }
     }
 
@@ -187,9 +184,8 @@ impl Bus {
         Ok(())
     }
 
-    /// Counts what was published. All of it went to one topic, unless nobody has to hear it.
-    fn note(&self, messages: &[Outgoing], unheard: u64) {
-        let (topic, count) = (messages[0].topic, messages.len() as u64);
+    /// Counts what was published to a topic, and what of it went to no subscription.
+    fn note(&self, topic: &str, count: u64, unheard: u64) {
         let mut topics = self.topics();
         let Some(known) = topics.get_mut(topic) else { return };
         known.published.published.increment(count);

@@ -11,7 +11,7 @@ use crate::contract::retry;
 use crate::driver::{Backlog, Capabilities, Driver, Receiver, Reply, SubscriptionSpec, Support, TopicSpec, Work};
 use crate::error::{Error, Result};
 use crate::message::Outgoing;
-use leveret_broker::{Broker, Client, ClientError, Environment, Limits, Published, Storage, Sync};
+use leveret_broker::{Broker, Client, ClientError, Environment, Limits, Storage, Sync};
 use message::Prepared;
 use receiver::LocalReceiver;
 use requests::Replies;
@@ -150,18 +150,8 @@ impl Driver for LocalDriver {
 
     fn publish<'a>(&'a self, messages: &'a [Outgoing]) -> Work<'a, Result<u64>> {
         Box::pin(async move {
-            if let [message] = messages {
-                let prepared = Prepared::of(message);
-                let published =
-                    self.client.publish(&prepared.exchange, "", prepared.content()).await.map_err(engine)?;
-                return Ok(u64::from(published == Published::Unroutable));
-            }
-            let prepared: Vec<_> = messages.iter().map(Prepared::of).collect();
-            let mut contents = Vec::with_capacity(prepared.len());
-            for prepared in &prepared {
-                contents.push((&*prepared.exchange, "", prepared.content()));
-            }
-            self.client.publish_all(contents).await.map_err(engine)
+            let prepared = Prepared::all(messages);
+            self.client.publish_all(prepared.iter().map(message::addressed)).await.map_err(engine)
         })
     }
 

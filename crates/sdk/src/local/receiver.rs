@@ -152,7 +152,7 @@ async fn done_with(client: &Client, messages: Vec<Message>, events: &[Outgoing])
     let mut transaction = client.transaction();
     for event in events {
         let prepared = Prepared::of(event);
-        transaction.publish(&prepared.exchange, "", prepared.content()).map_err(engine)?;
+        transaction.publish(&prepared.exchange, "", &prepared).map_err(engine)?;
     }
     for message in messages {
         transaction.ack(message).map_err(engine)?;
