@@ -2,7 +2,6 @@
 //! <https://www.w3.org/TR/trace-context/#traceparent-header>.
 
 use std::fmt;
-use std::future::Future;
 use std::str::FromStr;
 use uuid::Uuid;
 
@@ -84,11 +83,11 @@ pub fn current() -> Option<Parent> {
     CURRENT.try_with(|current| *current).ok()
 }
 
-/// Runs work that a message has caused.
-pub(crate) async fn within<R>(parent: Option<Parent>, work: impl Future<Output = R>) -> R {
-    match parent {
-        None => work.await,
-        Some(parent) => CURRENT.scope(parent.child(), work).await,
+/// Does something that this has caused.
+pub(crate) fn within<R>(cause: Option<Parent>, work: impl FnOnce() -> R) -> R {
+    match cause {
+        None => work(),
+        Some(cause) => CURRENT.sync_scope(cause, work),
     }
 }
 
