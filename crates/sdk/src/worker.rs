@@ -126,7 +126,7 @@ impl Work {
     ) -> Result<()> {
         let meters = Meters::of(&self.source);
         let shared = Arc::new(Shared { work: self, states, bus, meters, pace: Pace::default() });
-        let (mut tasks, mut waiting, mut done) = (JoinSet::new(), Vec::new(), Ready::default());
+        let (mut desk, mut waiting) = (Desk::new(shared.clone()), Vec::new());
         let ended = 'ended: loop {
             let more = tokio::select! {
                 biased;
@@ -138,62 +138,99 @@ impl Work {
                 Ok(false) => break Err(Error::Engine(format!("{} was deleted", shared.work.source.description()))),
                 Err(error) => break Err(error),
             }
-            let mut clock = Clock::now();
-            for Batch { messages, receipts } in batches(&shared.work, &mut waiting) {
-                let ready = match now(|context| service.poll_ready(context)).await {
-                    Poll::Ready(ready) => ready,
-                    Poll::Pending => {
-                        // A layer may let others wait for long.
-                        shared.settle_ready(&mut done, &mut tasks).await;
-                        let ready = tokio::select! {
-                            biased;
-                            ready = poll_fn(|context| service.poll_ready(context)) => ready,
-                            // What was received and is not being handled goes back when it is dropped.
-                            _ = stop.wait_for(|stop| *stop) => break 'ended Ok(()),
-                        };
-                        clock = Clock::now();
-                        ready
-                    }
-                };
-                let of = Of::these(&messages);
-                shared.meters.begin(&messages[0].meta, clock.time());
-                let call = ready.map(|()| {
-                    let (states, bus) = (shared.states.clone(), shared.bus.clone());
-                    service.call(Delivery::new(shared.work.source.origin(), messages, states, bus))
-                });
-                let mut attempt = Attempt { call, span: shared.span(&of), cause: of.trace.map(trace::Parent::child) };
-                if !shared.pace.is_quick() {
-                    tasks.spawn(shared.clone().handle(attempt, None, of, receipts));
-                    continue;
+            desk.clock = Clock::now();
+            for batch in batches(&shared.work, &mut waiting) {
+                let mut ready = now(|context| service.poll_ready(context)).await;
+                if ready.is_pending() {
+                    // A layer may let others wait for long.
+                    desk.settle_ready().await;
+                    ready = tokio::select! {
+                        biased;
+                        ready = poll_fn(|context| service.poll_ready(context)) => Poll::Ready(ready),
+                        // What was received and is not being handled goes back when it is dropped.
+                        _ = stop.wait_for(|stop| *stop) => break 'ended Ok(()),
+                    };
+                    desk.clock = Clock::now();
                 }
-                let begin = clock.instant;
-                let polled = now(|context| attempt.poll(context)).await;
-                shared.pace.note(clock.lap());
-                let handled = match polled {
-                    Poll::Ready(handled) => handled,
-                    Poll::Pending => {
-                        tasks.spawn(shared.clone().handle(attempt, Some(begin), of, receipts));
-                        continue;
-                    }
-                };
-                shared.meters.end(clock.instant - begin);
-                if handled.is_plain() && !shared.is_for_requests() {
-                    done.add(receipts, of);
-                    continue;
+                if let Poll::Ready(ready) = ready {
+                    desk.begin(ready.map(|()| &mut service), batch).await;
                 }
-                go_on(shared.clone().conclude(handled, of, receipts), &mut tasks).await;
-                clock = Clock::now();
             }
-            shared.settle_ready(&mut done, &mut tasks).await;
+            desk.settle_ready().await;
             tokio::task::consume_budget().await;
-            while tasks.try_join_next().is_some() {}
+            while desk.tasks.try_join_next().is_some() {}
         };
-        shared.settle_ready(&mut done, &mut tasks).await;
+        desk.settle_ready().await;
         if let Err(error) = &ended {
             tracing::error!(source = shared.work.source.name(), %error, "no more messages are handled");
         }
-        while tasks.join_next().await.is_some() {}
+        while desk.tasks.join_next().await.is_some() {}
         ended
+    }
+}
+
+/// What a worker has before it.
+struct Desk {
+    shared: Arc<Shared>,
+    /// What has to wait for something.
+    tasks: JoinSet<()>,
+    /// Messages that are done and not settled yet: what was handled without waiting is settled together.
+    done: Vec<Box<dyn Receipt>>,
+    /// The first of them.
+    of: Option<Of>,
+    clock: Clock,
+}
+
+impl Desk {
+    fn new(shared: Arc<Shared>) -> Desk {
+        Desk { shared, tasks: JoinSet::new(), done: Vec::new(), of: None, clock: Clock::now() }
+    }
+
+    /// Begins to handle messages.
+    async fn begin(&mut self, service: std::result::Result<&mut Service, BoxError>, batch: Batch) {
+        let (Batch { messages, receipts }, shared) = (batch, &self.shared);
+        let of = Of::these(&messages);
+        shared.meters.begin(&messages[0].meta, self.clock.time());
+        let call = service.map(|service| {
+            let (states, bus) = (shared.states.clone(), shared.bus.clone());
+            service.call(Delivery::new(shared.work.source.origin(), messages, states, bus))
+        });
+        let mut attempt = Attempt { call, span: shared.span(&of), cause: of.trace.map(trace::Parent::child) };
+        if !shared.pace.is_quick() {
+            self.tasks.spawn(shared.clone().handle(attempt, None, of, receipts));
+            return;
+        }
+        let begin = self.clock.instant;
+        let polled = now(|context| attempt.poll(context)).await;
+        shared.pace.note(self.clock.lap());
+        let Poll::Ready(handled) = polled else {
+            self.tasks.spawn(shared.clone().handle(attempt, Some(begin), of, receipts));
+            return;
+        };
+        shared.meters.end(self.clock.instant - begin);
+        if handled.is_plain() && !shared.is_for_requests() {
+            self.done.extend(receipts);
+            self.of.get_or_insert(of);
+            return;
+        }
+        self.go_on(shared.clone().conclude(handled, of, receipts)).await;
+        self.clock = Clock::now();
+    }
+
+    /// Settles those that are done.
+    async fn settle_ready(&mut self) {
+        let (mut receipts, Some(of)) = (take(&mut self.done), self.of.take()) else { return };
+        let (Some(first), shared) = (receipts.pop(), self.shared.clone()) else { return };
+        let settle = async move { shared.settle_all(first, receipts, Settlement::Done(Vec::new()), &of).await };
+        self.go_on(settle).await;
+    }
+
+    /// Lets work begin where one is. If it has to wait, it goes on as a task.
+    async fn go_on(&mut self, work: impl Future<Output = ()> + Send + 'static) {
+        let mut work = Box::pin(work);
+        if now(|context| work.as_mut().poll(context)).await.is_pending() {
+            self.tasks.spawn(work);
+        }
     }
 }
 
@@ -242,21 +279,6 @@ fn batches<'a>(work: &Work, waiting: &'a mut Vec<Received>) -> impl Iterator<Ite
         }
         (!open.messages.is_empty()).then(|| take(&mut open))
     })
-}
-
-/// Messages that are done and not settled yet. What was handled without waiting is settled together.
-#[derive(Default)]
-struct Ready {
-    receipts: Vec<Box<dyn Receipt>>,
-    /// The first of them.
-    of: Option<Of>,
-}
-
-impl Ready {
-    fn add(&mut self, receipts: Each<Box<dyn Receipt>>, of: Of) {
-        self.receipts.extend(receipts);
-        self.of.get_or_insert(of);
-    }
 }
 
 /// The time, which is asked for once where something begins when something else has ended.
@@ -384,14 +406,6 @@ impl Shared {
         self.settle_all(first, receipts.into_vec(), how, &of).await;
     }
 
-    /// Settles those that are done.
-    async fn settle_ready(self: &Arc<Self>, ready: &mut Ready, tasks: &mut JoinSet<()>) {
-        let Ready { mut receipts, of: Some(of) } = take(ready) else { return };
-        let (Some(first), shared) = (receipts.pop(), self.clone()) else { return };
-        let settle = async move { shared.settle_all(first, receipts, Settlement::Done(Vec::new()), &of).await };
-        go_on(settle, tasks).await;
-    }
-
     fn is_for_requests(&self) -> bool {
         matches!(self.work.source, Source::Requests(_))
     }
@@ -446,14 +460,6 @@ impl Shared {
                 tracing::warn!(queue, message = %of.id, attempt, reason, error, "a message goes to the dead-letter queue");
             }
         }
-    }
-}
-
-/// Lets work begin where one is. If it has to wait, it goes on as a task.
-async fn go_on(work: impl Future<Output = ()> + Send + 'static, tasks: &mut JoinSet<()>) {
-    let mut work = Box::pin(work);
-    if now(|context| work.as_mut().poll(context)).await.is_pending() {
-        tasks.spawn(work);
     }
 }
 

@@ -4,7 +4,7 @@
 
 use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
-use futures_util::StreamExt;
+use futures_core::Stream;
 use lapin::BasicProperties;
 use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
@@ -13,6 +13,8 @@ use lapin::options::{
 use lapin::types::FieldTable;
 use leveret::{App, Bus, Outcome, State, Subscription, Topic};
 use serde::{Deserialize, Serialize};
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -179,9 +181,8 @@ async fn main() -> Result<()> {
     let app = if args.bare { App::new(&bus) } else { app };
     let app = app.start().await?;
     let publishers = if args.mode == Mode::Latency { 1 } else { args.publishers };
-    let tasks: Vec<_> = (0..publishers)
-        .map(|_| tokio::spawn(publish(args.clone(), bus.clone(), bare.clone(), run.clone())))
-        .collect();
+    let tasks: Vec<_> =
+        (0..publishers).map(|_| tokio::spawn(publish(args.clone(), bus.clone(), bare.clone(), run.clone()))).collect();
     tokio::time::sleep(Duration::from_secs_f64(args.warm_up)).await;
     run.0.latencies.iter().for_each(|count| count.store(0, Relaxed));
     let (start, before, cpu) = (Instant::now(), run.0.handled.load(Relaxed), cpu()?);
@@ -221,7 +222,7 @@ async fn handle_bare(url: &str, run: Run) -> Result<lapin::Channel> {
     tokio::spawn(async move {
         // Also to keep the channel.
         let _consuming = consuming;
-        while let Some(Ok(delivery)) = consumer.next().await {
+        while let Some(Ok(delivery)) = poll_fn(|context| Pin::new(&mut consumer).poll_next(context)).await {
             let event: Event = serde_json::from_slice(&delivery.data)?;
             run.handled(&[event]);
             delivery.ack(BasicAckOptions::default()).await?;

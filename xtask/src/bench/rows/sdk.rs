@@ -74,7 +74,11 @@ pub const ROWS: &[Row] = &[
         &[
             HANDLED,
             CPU,
-            Output { label: "leveret bench, 100 B, persistent, confirm window 1000", metric: Metric::PlainRate, ..RATE },
+            Output {
+                label: "leveret bench, 100 B, persistent, confirm window 1000",
+                metric: Metric::PlainRate,
+                ..RATE
+            },
             Output { label: "of that", goal: Some(0.8), ..OF_PLAIN },
         ],
     ),
