@@ -246,36 +246,36 @@ impl Client {
         &self,
         messages: impl IntoIterator<Item = (&'a str, &'a str, C)>,
     ) -> Result<u64> {
-        let mut messages = messages.into_iter();
-        let mut chunk: Vec<(&str, &str, Content<'_>)> = Vec::with_capacity(CHUNK);
-        let (mut unroutable, mut first, mut last) = (0, None, None);
-        loop {
+        let mut messages = messages.into_iter().peekable();
+        let mut chunk: Vec<(&str, &str, C)> = Vec::with_capacity(messages.size_hint().0.min(CHUNK));
+        let (mut unroutable, mut first) = (0, None);
+        while messages.peek().is_some() {
             // The iterator may use this client, so its lock is not held now.
-            chunk.extend(messages.by_ref().take(CHUNK).map(|(exchange, key, content)| (exchange, key, content.into())));
-            if chunk.is_empty() {
-                break;
-            }
+            chunk.extend(messages.by_ref().take(CHUNK));
+            let is_last = messages.peek().is_none();
             self.line.unblocked().await?;
-            let crowded = {
+            let (tags, confirmed, crowded) = {
                 let mut core = self.line.lock_running()?;
                 let first = *first.get_or_insert(core.channel.last_published() + 1);
-                let taken = chunk.iter().try_fold(0, |unroutable, (exchange, key, content)| {
-                    let published = core.publish(exchange, key, content)?;
+                let taken = chunk.drain(..).try_fold(0, |unroutable, (exchange, key, content)| {
+                    let published = core.publish(exchange, key, &content.into())?;
                     Ok::<u64, ClientError>(unroutable + u64::from(published == Published::Unroutable))
                 });
                 let crowded = core.flush();
                 unroutable += taken?;
                 let tags = (first, core.channel.last_published());
-                last = Some(Confirm::new(self.line.clone(), tags, Published::Routed));
-                crowded
+                // Known at once where nothing has to be safe on disk.
+                let confirmed = if is_last { core.confirmed(tags.0, tags.1) } else { None };
+                (tags, confirmed, crowded)
             };
-            chunk.clear();
             if crowded {
                 yield_once().await;
             }
-        }
-        if let Some(confirm) = last {
-            confirm.await?;
+            match confirmed {
+                Some(confirmed) => confirmed?,
+                None if is_last => _ = Confirm::new(self.line.clone(), tags, Published::Routed).await?,
+                None => {}
+            }
         }
         Ok(unroutable)
     }

@@ -3,7 +3,7 @@
 #[cfg(feature = "asyncapi")]
 use crate::asyncapi::Page;
 use crate::bus::Bus;
-use crate::delivery::{Delivery, Handled, Service};
+use crate::delivery::{Delivery, Each, Handled, Service};
 use crate::driver::TopicSpec;
 use crate::error::{BoxError, Error, Result};
 use crate::handler::{Handler, States};
@@ -213,7 +213,9 @@ impl App {
         H: Handler<Vec<T>, A, Output: IntoOutcome>,
     {
         assert!(max > 0, "a batch has at least one message");
-        self.subscribe(subscription, Some((max, wait)), handler, |events| (!events.is_empty()).then_some(events))
+        self.subscribe(subscription, Some((max, wait)), handler, |events| {
+            (!events.is_empty()).then(|| events.into_vec())
+        })
     }
 
     /// `pick` makes of the events that could be read what the handler takes; nothing if there are none.
@@ -222,7 +224,7 @@ impl App {
         subscription: &'static Subscription<T>,
         batch: Option<(u16, Duration)>,
         handler: H,
-        pick: fn(Vec<T>) -> Option<E>,
+        pick: fn(Each<T>) -> Option<E>,
     ) -> App
     where
         T: Send + 'static,

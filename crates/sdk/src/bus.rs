@@ -3,7 +3,7 @@
 use crate::dead::Dead;
 use crate::driver::{Backlog, Driver, Receiver, Reply, SubscriptionSpec, TopicSpec, Unconfirmed, require};
 use crate::error::{Error, PublishError, Result};
-use crate::message::{MessageId, Outgoing};
+use crate::message::Outgoing;
 use crate::meters::Published;
 use crate::subscription::Subscription;
 use crate::topic::Topic;
@@ -219,26 +219,24 @@ impl Bus {
         self.driver().declare_subscription(spec).await
     }
 
-    pub(crate) async fn publish(&self, messages: Vec<Outgoing>) -> Result<Vec<MessageId>, PublishError> {
-        if messages.is_empty() {
-            return Ok(Vec::new());
-        }
-        self.check(&messages)?;
+    /// Publishes messages to their topic, which is the same for all.
+    pub(crate) async fn publish(&self, messages: &[Outgoing]) -> Result<(), PublishError> {
+        let Some(first) = messages.first() else { return Ok(()) };
+        debug_assert!(messages.iter().all(|message| message.topic == first.topic), "they are counted together");
+        self.check(messages)?;
         let published = async {
-            let declared = self.declare_topics(&messages).await;
+            let declared = self.declare_topics(&messages[..1]).await;
             declared.map_err(|error| Unconfirmed::all(error, messages.len()))?;
-            self.driver().publish(&messages).await
+            self.driver().publish(messages).await
         };
-        let span = tracing::debug_span!("publish", topic = messages[0].topic, count = messages.len());
+        let span = tracing::debug_span!("publish", topic = first.topic, count = messages.len());
         match published.instrument(span).await {
             Ok(unheard) => {
-                self.note(messages[0].topic, messages.len() as u64, unheard);
-                Ok(messages.into_iter().map(|message| message.id).collect())
+                self.note(first.topic, messages.len() as u64, unheard);
+                Ok(())
             }
             Err(Unconfirmed { error, messages: numbers }) => {
-                let mut numbers = numbers.into_iter().peekable();
-                let is_left = |(number, _): &(usize, Outgoing)| numbers.next_if_eq(number).is_some();
-                let left = messages.into_iter().enumerate().filter(is_left).map(|(_, message)| message);
+                let left = numbers.iter().filter_map(|number| messages.get(*number)).cloned();
                 Err(PublishError::Unconfirmed { error, messages: left.collect() })
             }
         }
@@ -274,8 +272,8 @@ impl Bus {
         }
     }
 
-    /// Counts what was published to a topic.
-    fn note(&self, topic: &'static str, count: u64, unheard: u64) {
+    /// Counts what was published to a topic, and what of it went to no subscription.
+    fn note(&self, topic: &str, count: u64, unheard: u64) {
         let mut topics = self.topics();
         let Some(known) = topics.get_mut(topic) else { return };
         known.published.published.increment(count);

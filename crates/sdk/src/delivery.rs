@@ -6,6 +6,7 @@ use crate::error::BoxError;
 use crate::handler::{Context, States};
 use crate::message::{Incoming, Meta};
 use crate::outcome::{Events, Outcome};
+use smallvec::SmallVec;
 use std::sync::Arc;
 use tower::util::BoxService;
 
@@ -39,6 +40,9 @@ use tower::util::BoxService;
 /// ```
 pub type Service = BoxService<Delivery, Handled, BoxError>;
 
+/// What is there of each message that is handled: of one, most of the time, which then needs no memory of its own.
+pub(crate) type Each<T> = SmallVec<[T; 1]>;
+
 /// What is handled at once: a message, or those of a [batch](crate::App::handle_batch).
 ///
 /// ```
@@ -53,7 +57,7 @@ pub type Service = BoxService<Delivery, Handled, BoxError>;
 pub struct Delivery {
     origin: Origin,
     /// Never empty.
-    messages: Vec<Incoming>,
+    messages: Each<Incoming>,
     states: Arc<States>,
     bus: Bus,
 }
@@ -89,7 +93,7 @@ pub struct Handled {
 }
 
 impl Delivery {
-    pub(crate) fn new(origin: Origin, messages: Vec<Incoming>, states: Arc<States>, bus: Bus) -> Delivery {
+    pub(crate) fn new(origin: Origin, messages: Each<Incoming>, states: Arc<States>, bus: Bus) -> Delivery {
         Delivery { origin, messages, states, bus }
     }
 
@@ -114,9 +118,9 @@ impl Delivery {
     }
 
     /// The events of those messages that can be read; which ones cannot, and why.
-    pub(crate) fn decode<T>(self, codec: &Codec<T>) -> (Vec<T>, Context, Vec<(usize, String)>) {
+    pub(crate) fn decode<T>(self, codec: &Codec<T>) -> (Each<T>, Context, Vec<(usize, String)>) {
         let Delivery { messages, states, bus, .. } = self;
-        let (mut events, mut metas) = (Vec::with_capacity(messages.len()), Vec::with_capacity(messages.len()));
+        let (mut events, mut metas) = (Each::with_capacity(messages.len()), Each::with_capacity(messages.len()));
         let mut undecodable = Vec::new();
         for (number, Incoming { body, meta }) in messages.into_iter().enumerate() {
             match codec.decode(&body) {
@@ -135,6 +139,11 @@ impl Handled {
     /// An end without a handler: a layer that refuses a message, for example.
     pub fn new(outcome: Outcome) -> Handled {
         Handled { outcome, events: Events::default(), undecodable: Vec::new(), reply: Vec::new() }
+    }
+
+    /// It is done, and nothing else is to be done.
+    pub(crate) fn is_plain(&self) -> bool {
+        matches!(self.outcome, Outcome::Done) && self.events.is_empty() && self.undecodable.is_empty()
     }
 
     /// Nothing was handled, as some or all messages could not be read.

@@ -1,6 +1,7 @@
 //! Handlers: async functions of an event, and of what else they need.
 
 use crate::bus::Bus;
+use crate::delivery::Each;
 use crate::error::{Error, Result};
 use crate::message::Meta;
 use std::any::{Any, TypeId, type_name};
@@ -87,7 +88,7 @@ pub trait Extract: Sized + Send + 'static {
 #[derive(Debug)]
 pub struct Context {
     /// Of each message; never empty.
-    pub(crate) metas: Vec<Meta>,
+    pub(crate) metas: Each<Meta>,
     pub(crate) states: Arc<States>,
     pub(crate) bus: Bus,
 }
@@ -182,7 +183,7 @@ pub struct Metas(pub Vec<Meta>);
 
 impl Extract for Metas {
     fn extract(context: &Context) -> Metas {
-        Metas(context.metas.clone())
+        Metas(context.metas.to_vec())
     }
 }
 

@@ -13,7 +13,7 @@ use crate::driver::{
 };
 use crate::error::{Error, Result};
 use crate::message::Outgoing;
-use leveret_broker::{Broker, Client, ClientError, Environment, Limits, Published, Storage, Sync};
+use leveret_broker::{Broker, Client, ClientError, Environment, Limits, Storage, Sync};
 use message::Prepared;
 use receiver::LocalReceiver;
 use requests::Replies;
@@ -176,19 +176,10 @@ impl Driver for LocalDriver {
 
     fn publish<'a>(&'a self, messages: &'a [Outgoing]) -> Work<'a, Result<u64, Unconfirmed>> {
         Box::pin(async move {
+            let prepared = Prepared::all(messages);
+            let published = self.client.publish_all(prepared.iter().map(message::addressed)).await;
             // Of a batch that fails halfway the broker does not tell how far it came.
-            let all = |error| Unconfirmed::all(engine(error), messages.len());
-            if let [message] = messages {
-                let prepared = Prepared::of(message);
-                let published = self.client.publish(&prepared.exchange, "", prepared.content()).await.map_err(all)?;
-                return Ok(u64::from(published == Published::Unroutable));
-            }
-            let prepared: Vec<_> = messages.iter().map(Prepared::of).collect();
-            let mut contents = Vec::with_capacity(prepared.len());
-            for prepared in &prepared {
-                contents.push((&*prepared.exchange, "", prepared.content()));
-            }
-            self.client.publish_all(contents).await.map_err(all)
+            published.map_err(|error| Unconfirmed::all(engine(error), messages.len()))
         })
     }
 

@@ -1,11 +1,13 @@
 //! Messages on their way: what is published, and what a handler is told of it.
 
 use crate::trace::Parent;
+use std::cell::Cell;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use uuid::Uuid;
+use uuid::fmt::Hyphenated;
 
 /// Names a message from its publisher to all of its subscribers: a UUID of version 7, unless another program chose it.
 ///
@@ -30,17 +32,68 @@ enum Id {
 }
 
 impl MessageId {
-    /// A new one: unique, and in the order of time.
+    /// A new one: unique, and in the order of time; to the millisecond among threads.
     pub fn new() -> MessageId {
-        MessageId(Id::Uuid(Uuid::now_v7()))
+        MessageId::made(SystemTime::now())
+    }
+
+    /// A new one for a message that is made now.
+    pub(crate) fn made(now: SystemTime) -> MessageId {
+        MessageId(Id::Uuid(next_v7(now)))
     }
 
     /// The one of a message, as its properties have it.
     pub(crate) fn from_text(text: &str) -> MessageId {
         // Another spelling of a UUID is another text, and stays that.
-        let uuid = Uuid::parse_str(text).ok().filter(|uuid| uuid.to_string() == text);
+        let is_spelled_so = text.len() == Hyphenated::LENGTH && !text.bytes().any(|byte| byte.is_ascii_uppercase());
+        let uuid = if is_spelled_so { Uuid::try_parse(text).ok() } else { None };
         MessageId(uuid.map_or_else(|| Id::Text(text.into()), Id::Uuid))
     }
+
+    /// Its text, without memory of its own.
+    pub(crate) fn text(&self) -> IdText<'_> {
+        match &self.0 {
+            Id::Uuid(uuid) => {
+                let mut text = [0; Hyphenated::LENGTH];
+                uuid.hyphenated().encode_lower(&mut text);
+                IdText::Uuid(text)
+            }
+            Id::Text(text) => IdText::Text(text),
+        }
+    }
+}
+
+/// The text of an id.
+pub(crate) enum IdText<'a> {
+    Uuid([u8; Hyphenated::LENGTH]),
+    Text(&'a str),
+}
+
+impl IdText<'_> {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        match self {
+            IdText::Uuid(text) => text,
+            IdText::Text(text) => text.as_bytes(),
+        }
+    }
+}
+
+/// A UUID of version 7: within a millisecond each is by one above the one before, which was random, as RFC 9562, section 6.2, has it as
+/// method 2. Each thread counts for itself.
+fn next_v7(now: SystemTime) -> Uuid {
+    /// The lower 64 bits begin with the two of the variant; the next one is left for what is counted.
+    const RANDOM: u128 = 0xfff << 64 | (1 << 61) - 1;
+    thread_local! {
+        static LAST: Cell<u128> = const { Cell::new(0) };
+    }
+    let millis = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
+    let next = match LAST.get() {
+        // Also when the clock was set back.
+        last if millis <= last >> 80 => last + 1,
+        _ => millis << 80 | 7 << 76 | 2 << 62 | Uuid::new_v4().as_u128() & RANDOM,
+    };
+    LAST.set(next);
+    Uuid::from_u128(next)
 }
 
 impl Default for MessageId {
@@ -179,6 +232,18 @@ mod tests {
         assert_eq!(MessageId::from_text(&id.to_string()), id);
         let texts = ["", "order-17", "0190163D-8694-739B-AEA5-966C26F8AD91", "{0190163d-8694-739b-aea5-966c26f8ad91}"];
         texts.iter().for_each(|text| assert_eq!(MessageId::from_text(text).to_string(), *text));
-        assert!(MessageId::new() > id);
+    }
+
+    #[test]
+    fn ids_of_a_thread_are_in_their_order() {
+        let now = SystemTime::now();
+        let times = [now, now, now + Duration::from_millis(1), now - Duration::from_secs(1), now];
+        let ids: Vec<_> = times.iter().map(|now| MessageId::made(*now)).collect();
+        assert!(ids.is_sorted_by(|a, b| a < b), "{ids:?}");
+        let uuids = ids.iter().map(|id| Uuid::parse_str(&id.to_string()).expect("a UUID"));
+        assert!(uuids.clone().all(|uuid| (uuid.get_version_num(), uuid.get_variant()) == (7, uuid::Variant::RFC4122)));
+        assert!(uuids.map(|uuid| uuid.as_u128() >> 80).is_sorted());
+        let other = std::thread::spawn(move || MessageId::made(now)).join().expect("it does not panic");
+        assert!(!ids.contains(&other));
     }
 }

@@ -142,6 +142,10 @@ pub struct Events {
 }
 
 impl Events {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
     pub(crate) fn into_messages(self) -> Vec<Outgoing> {
         self.messages
     }

@@ -26,6 +26,9 @@ const MAX_DELAY: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// The most bytes of an ordering key: what is longer is cut by some engines.
 const MAX_KEY: usize = 255;
 
+/// Messages of [`Topic::publish_all`] that there is room for at once, whatever the number of its events.
+const ROOM: usize = 1024;
+
 /// A named stream of events of one type. Every subscription of it gets every event.
 ///
 /// Topics are values, declared once:
@@ -204,7 +207,7 @@ impl<T> Topic<T> {
     /// # }
     /// ```
     pub fn publish<G: Target>(&self, target: G, event: &T) -> Publishing<G> {
-        Publishing { target, message: self.message(event), rules: self.rules }
+        Publishing { target, message: self.message(event, SystemTime::now(), trace::current()), rules: self.rules }
     }
 
     /// Publishes many events; gives their ids in their order. They are confirmed together, which is the fastest way.
@@ -232,26 +235,31 @@ impl<T> Topic<T> {
     where
         T: 'a,
     {
-        let messages: Vec<Outgoing> = events
-            .into_iter()
-            .map(|event| check(self.message(event)?, self.rules))
-            .collect::<Result<_, PublishError>>()?;
-        bus.publish(messages).await
+        let (events, now, trace) = (events.into_iter(), SystemTime::now(), trace::current());
+        // What an iterator says of itself is not to be trusted with memory.
+        let mut messages = Vec::with_capacity(events.size_hint().0.min(ROOM));
+        for event in events {
+            let message = self.message(event, now, trace.clone())?;
+            check(&message, self.rules)?;
+            messages.push(message);
+        }
+        bus.publish(&messages).await?;
+        Ok(messages.iter().map(|message| message.id.clone()).collect())
     }
 
-    fn message(&self, event: &T) -> Result<Outgoing, PublishError> {
+    fn message(&self, event: &T, now: SystemTime, trace: Option<Parent>) -> Result<Outgoing, PublishError> {
         let body = self.codec.encode(event).map_err(PublishError::Encode)?;
         Ok(Outgoing {
             topic: self.name,
             exactly_once: self.exactly_once,
-            id: MessageId::new(),
+            id: MessageId::made(now),
             content_type: self.codec.content_type(),
             body,
             attributes: Vec::new(),
             key: None,
             delay: None,
-            published: SystemTime::now(),
-            trace: trace::current(),
+            published: now,
+            trace,
         })
     }
 }
@@ -290,9 +298,8 @@ impl<'a> Target for &'a Bus {
     fn take(self, message: Result<Outgoing, PublishError>) -> Self::Taking {
         Box::pin(async move {
             let message = message?;
-            let id = message.id.clone();
-            self.publish(vec![message]).await?;
-            Ok(id)
+            self.publish(std::slice::from_ref(&message)).await?;
+            Ok(message.id)
         })
     }
 }
@@ -376,12 +383,12 @@ impl<G: Target> IntoFuture for Publishing<G> {
 
     fn into_future(self) -> G::Taking {
         let Publishing { target, message, rules } = self;
-        target.take(message.and_then(|message| check(message, rules)))
+        target.take(message.and_then(|message| check(&message, rules).map(|()| message)))
     }
 }
 
 /// Refuses what no engine could carry.
-fn check(message: Outgoing, rules: Rules) -> Result<Outgoing, PublishError> {
+fn check(message: &Outgoing, rules: Rules) -> Result<(), PublishError> {
     let refuse = |text: String| Err(PublishError::Invalid(format!("an event of topic '{}': {text}", message.topic)));
     let (len, max_size) = (message.body.len(), rules.max_size);
     if len > max_size {
@@ -403,10 +410,10 @@ fn check(message: Outgoing, rules: Rules) -> Result<Outgoing, PublishError> {
                 let unknown = message.attributes.iter().find(|(name, _)| !names.contains(&name.as_str()));
                 match unknown {
                     Some((name, _)) => refuse(format!("it has the attribute '{name}', the topic has {names:?}")),
-                    None => Ok(message),
+                    None => Ok(()),
                 }
             }
-            None => Ok(message),
+            None => Ok(()),
         },
     }
 }

@@ -5,7 +5,6 @@
 mod otel;
 
 use std::fmt;
-use std::future::Future;
 use std::str::FromStr;
 use std::sync::Arc;
 use tracing::Span;
@@ -140,11 +139,11 @@ pub(crate) fn current() -> Option<Parent> {
     CURRENT.try_with(Parent::clone).ok()
 }
 
-/// Runs work that a message has caused.
-pub(crate) async fn within<R>(parent: Option<Parent>, work: impl Future<Output = R>) -> R {
-    match parent {
-        None => work.await,
-        Some(parent) => CURRENT.scope(parent.child(), work).await,
+/// Does something that this has caused.
+pub(crate) fn within<R>(cause: Option<Parent>, work: impl FnOnce() -> R) -> R {
+    match cause {
+        None => work(),
+        Some(cause) => CURRENT.sync_scope(cause, work),
     }
 }
 

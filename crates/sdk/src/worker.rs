@@ -1,7 +1,7 @@
 //! What receives messages, lets them be handled, and settles them.
 
 use crate::bus::Bus;
-use crate::delivery::{Delivery, Handled, Origin, Service};
+use crate::delivery::{Delivery, Each, Handled, Origin, Service};
 use crate::driver::{Receipt, Received, Receiver, Settlement, SubscriptionSpec};
 use crate::error::{BoxError, Error, Result};
 use crate::handler::States;
@@ -9,19 +9,19 @@ use crate::message::{Incoming, MessageId, Outgoing};
 use crate::meters::Meters;
 use crate::outcome::Outcome;
 use crate::trace;
+use smallvec::smallvec;
 use std::future::{Future, poll_fn};
 use std::mem::take;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tower::Service as _;
+use tracing::Span;
 use tracing::field::Empty;
-use tracing::{Instrument, Span};
 
 /// What is received, and how it is handled.
 pub(crate) struct Work {
@@ -126,7 +126,7 @@ impl Work {
     ) -> Result<()> {
         let meters = Meters::of(&self.source);
         let shared = Arc::new(Shared { work: self, states, bus, meters, pace: Pace::default() });
-        let (mut tasks, mut waiting) = (JoinSet::new(), Vec::new());
+        let (mut desk, mut waiting) = (Desk::new(shared.clone()), Vec::new());
         let ended = 'ended: loop {
             let more = tokio::select! {
                 biased;
@@ -138,34 +138,99 @@ impl Work {
                 Ok(false) => break Err(Error::Engine(format!("{} was deleted", shared.work.source.description()))),
                 Err(error) => break Err(error),
             }
-            for batch in shared.batches(&mut waiting) {
-                let ready = tokio::select! {
-                    biased;
-                    ready = poll_fn(|context| service.poll_ready(context)) => ready,
-                    // What was received and is not being handled goes back when it is dropped.
-                    _ = stop.wait_for(|stop| *stop) => break 'ended Ok(()),
-                };
-                let (messages, receipts): (Vec<_>, Vec<_>) = batch.into_iter().map(open).unzip();
-                let of = Of::these(&messages);
-                shared.meters.begin(&messages[0].meta);
-                let call = ready.map(|()| {
-                    let (states, bus) = (shared.states.clone(), shared.bus.clone());
-                    service.call(Delivery::new(shared.work.source.origin(), messages, states, bus))
-                });
-                let (is_quick, shared) = (shared.pace.is_quick(), shared.clone());
-                let mut handling = Box::pin(async move { shared.handle(call, of, receipts).await });
-                if !is_quick || !poll_once(handling.as_mut()).await {
-                    tasks.spawn(handling);
+            desk.clock = Clock::now();
+            for batch in batches(&shared.work, &mut waiting) {
+                let mut ready = now(|context| service.poll_ready(context)).await;
+                if ready.is_pending() {
+                    // A layer may let others wait for long.
+                    desk.settle_ready().await;
+                    ready = tokio::select! {
+                        biased;
+                        ready = poll_fn(|context| service.poll_ready(context)) => Poll::Ready(ready),
+                        // What was received and is not being handled goes back when it is dropped.
+                        _ = stop.wait_for(|stop| *stop) => break 'ended Ok(()),
+                    };
+                    desk.clock = Clock::now();
+                }
+                if let Poll::Ready(ready) = ready {
+                    desk.begin(ready.map(|()| &mut service), batch).await;
                 }
             }
+            desk.settle_ready().await;
             tokio::task::consume_budget().await;
-            while tasks.try_join_next().is_some() {}
+            while desk.tasks.try_join_next().is_some() {}
         };
+        desk.settle_ready().await;
         if let Err(error) = &ended {
             tracing::error!(source = shared.work.source.name(), %error, "no more messages are handled");
         }
-        while tasks.join_next().await.is_some() {}
+        while desk.tasks.join_next().await.is_some() {}
         ended
+    }
+}
+
+/// What a worker has before it.
+struct Desk {
+    shared: Arc<Shared>,
+    /// What has to wait for something.
+    tasks: JoinSet<()>,
+    /// Messages that are done and not settled yet: what was handled without waiting is settled together.
+    done: Vec<Box<dyn Receipt>>,
+    /// The first of them.
+    of: Option<Of>,
+    clock: Clock,
+}
+
+impl Desk {
+    fn new(shared: Arc<Shared>) -> Desk {
+        Desk { shared, tasks: JoinSet::new(), done: Vec::new(), of: None, clock: Clock::now() }
+    }
+
+    /// Begins to handle messages.
+    async fn begin(&mut self, service: std::result::Result<&mut Service, BoxError>, batch: Batch) {
+        let (Batch { messages, receipts }, shared) = (batch, &self.shared);
+        let of = Of::these(&messages);
+        shared.meters.begin(&messages[0].meta, self.clock.time());
+        let call = service.map(|service| {
+            let (states, bus) = (shared.states.clone(), shared.bus.clone());
+            service.call(Delivery::new(shared.work.source.origin(), messages, states, bus))
+        });
+        let mut attempt = Attempt { call, span: shared.span(&of), cause: of.trace.clone().map(trace::Parent::child) };
+        if !shared.pace.is_quick() {
+            self.tasks.spawn(shared.clone().handle(attempt, None, of, receipts));
+            return;
+        }
+        let begin = self.clock.instant;
+        let polled = now(|context| attempt.poll(context)).await;
+        shared.pace.note(self.clock.lap());
+        let Poll::Ready(handled) = polled else {
+            self.tasks.spawn(shared.clone().handle(attempt, Some(begin), of, receipts));
+            return;
+        };
+        shared.meters.end(self.clock.instant - begin);
+        if handled.is_plain() && !shared.is_for_requests() {
+            self.done.extend(receipts);
+            self.of.get_or_insert(of);
+            return;
+        }
+        self.go_on(shared.clone().conclude(handled, of, receipts)).await;
+        self.clock = Clock::now();
+    }
+
+    /// Settles those that are done.
+    async fn settle_ready(&mut self) {
+        let (mut receipts, Some(of)) = (take(&mut self.done), self.of.take()) else { return };
+        let (Some(first), shared) = (receipts.pop(), self.shared.clone()) else { return };
+        let settle = async move { shared.settle_all(first, receipts, Settlement::Done(Vec::new()), &of).await };
+        self.go_on(settle).await;
+    }
+
+    /// Lets work begin where one is. If it has to wait, it goes on as a task.
+    async fn go_on(&mut self, work: impl Future<Output = ()> + Send + 'static) {
+        let mut work = Box::pin(work);
+        if now(|context| work.as_mut().poll(context)).await.is_pending() {
+            self.tasks.spawn(work);
+        }
     }
 }
 
@@ -183,8 +248,94 @@ impl Of {
     }
 }
 
-fn open(received: Received) -> (Incoming, Box<dyn Receipt>) {
-    (received.message, received.receipt)
+/// Messages that are handled together. Never empty.
+#[derive(Default)]
+struct Batch {
+    messages: Each<Incoming>,
+    receipts: Each<Box<dyn Receipt>>,
+}
+
+impl Batch {
+    fn push(&mut self, received: Received) {
+        self.messages.push(received.message);
+        self.receipts.push(received.receipt);
+    }
+}
+
+/// What is handled together. A batch that has failed comes back one by one, so that a message that cannot be handled takes no others
+/// with it.
+fn batches<'a>(work: &Work, waiting: &'a mut Vec<Received>) -> impl Iterator<Item = Batch> + use<'a> {
+    let most = work.batch.map_or(1, |(most, _)| usize::from(most));
+    let (mut open, mut waiting) = (Batch::default(), waiting.drain(..));
+    std::iter::from_fn(move || {
+        for received in waiting.by_ref() {
+            if most == 1 || received.message.meta.attempt > 1 {
+                return Some(Batch { messages: smallvec![received.message], receipts: smallvec![received.receipt] });
+            }
+            open.push(received);
+            if open.messages.len() == most {
+                return Some(take(&mut open));
+            }
+        }
+        (!open.messages.is_empty()).then(|| take(&mut open))
+    })
+}
+
+/// The time, which is asked for once where something begins when something else has ended.
+struct Clock {
+    begin: (SystemTime, Instant),
+    instant: Instant,
+}
+
+impl Clock {
+    fn now() -> Clock {
+        let instant = Instant::now();
+        Clock { begin: (SystemTime::now(), instant), instant }
+    }
+
+    /// How long something took that began when the time was asked for last.
+    fn lap(&mut self) -> Duration {
+        let before = std::mem::replace(&mut self.instant, Instant::now());
+        self.instant - before
+    }
+
+    fn time(&self) -> SystemTime {
+        self.begin.0 + (self.instant - self.begin.1)
+    }
+}
+
+/// What a service makes of messages.
+type Call = <Service as tower::Service<Delivery>>::Future;
+
+/// A handler at work.
+struct Attempt {
+    call: std::result::Result<Call, BoxError>,
+    span: Span,
+    /// Of what it publishes.
+    cause: Option<trace::Parent>,
+}
+
+impl Attempt {
+    /// Lets it go on. A panic is a failure.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Handled> {
+        let Attempt { call, span, cause } = self;
+        let call = match call {
+            Ok(call) => call,
+            Err(error) => return Poll::Ready(failed(std::mem::replace(error, "a layer has failed".into()))),
+        };
+        let poll = || trace::within(cause.clone(), || catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context))));
+        span.in_scope(poll)
+            .unwrap_or_else(|panic| {
+                let text = panic.downcast_ref::<String>().map(String::as_str);
+                let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a message");
+                Poll::Ready(Err(format!("the handler panicked: {text}").into()))
+            })
+            .map(|handled| handled.unwrap_or_else(failed))
+    }
+}
+
+fn failed(error: BoxError) -> Handled {
+    Handled::new(Outcome::Retry(error))
 }
 
 impl Shared {
@@ -205,38 +356,40 @@ impl Shared {
         tokio::time::timeout(wait, collect).await.unwrap_or(Ok(true))
     }
 
-    /// What is handled together. A batch that has failed comes back one by one, so that a message that cannot be handled takes no others
-    /// with it.
-    fn batches(&self, waiting: &mut Vec<Received>) -> Vec<Vec<Received>> {
-        let most = self.work.batch.map_or(1, |(most, _)| usize::from(most));
-        let mut batches: Vec<Vec<Received>> = Vec::new();
-        let mut open = Vec::new();
-        for received in waiting.drain(..) {
-            if most == 1 || received.message.meta.attempt > 1 {
-                batches.push(vec![received]);
-                continue;
-            }
-            open.push(received);
-            if open.len() == most {
-                batches.push(take(&mut open));
-            }
-        }
-        batches.extend((!open.is_empty()).then_some(open));
-        batches
+    /// Lets a handler come to its end or its deadline, and settles its messages. `begun` says since when it is at work, if it is.
+    async fn handle(
+        self: Arc<Self>,
+        mut attempt: Attempt,
+        mut begun: Option<Instant>,
+        of: Of,
+        receipts: Each<Box<dyn Receipt>>,
+    ) {
+        let deadline = self.work.deadline;
+        let handled = tokio::time::timeout(
+            deadline,
+            poll_fn(|context| {
+                let is_first = begun.is_none();
+                let begun = *begun.get_or_insert_with(Instant::now);
+                let polled = attempt.poll(context);
+                if is_first {
+                    self.pace.note(begun.elapsed());
+                }
+                if polled.is_ready() {
+                    self.meters.end(begun.elapsed());
+                }
+                polled
+            }),
+        );
+        let handled = handled.await.unwrap_or_else(|_| {
+            self.meters.end(deadline);
+            failed(format!("the handler took longer than {deadline:?}").into())
+        });
+        drop(attempt);
+        self.conclude(handled, of, receipts).await;
     }
 
-    /// Lets messages be handled, and settles them.
-    async fn handle(
-        &self,
-        call: std::result::Result<impl Future<Output = std::result::Result<Handled, BoxError>>, BoxError>,
-        of: Of,
-        mut receipts: Vec<Box<dyn Receipt>>,
-    ) {
-        let handled = match call {
-            Ok(call) => trace::within(of.trace.clone(), self.guarded(call).instrument(self.span(&of))).await,
-            Err(error) => Err(error),
-        };
-        let mut handled = handled.unwrap_or_else(|error| Handled::new(Outcome::Retry(error)));
+    /// Settles messages as their handling has ended.
+    async fn conclude(self: Arc<Self>, mut handled: Handled, of: Of, mut receipts: Each<Box<dyn Receipt>>) {
         for (before, (number, error)) in take(&mut handled.undecodable).into_iter().enumerate() {
             let receipt = receipts.remove(number - before);
             let how = match self.work.source {
@@ -250,7 +403,11 @@ impl Shared {
         if receipts.is_empty() {
             return self.settle(first, how, &of).await;
         }
-        self.settle_all(first, receipts, how, &of).await;
+        self.settle_all(first, receipts.into_vec(), how, &of).await;
+    }
+
+    fn is_for_requests(&self) -> bool {
+        matches!(self.work.source, Source::Requests(_))
     }
 
     fn span(&self, of: &Of) -> Span {
@@ -263,37 +420,6 @@ impl Shared {
             span.record("trace", tracing::field::display(trace));
         }
         span
-    }
-
-    /// Runs a handler, up to its deadline. A panic is a failure.
-    async fn guarded(
-        &self,
-        call: impl Future<Output = std::result::Result<Handled, BoxError>>,
-    ) -> std::result::Result<Handled, BoxError> {
-        let (mut call, mut begin, deadline) = (pin!(call), None, self.work.deadline);
-        let caught = poll_fn(|context| {
-            let is_first = begin.is_none();
-            let begin = *begin.get_or_insert_with(Instant::now);
-            let polled = catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context))).unwrap_or_else(|panic| {
-                let text = panic.downcast_ref::<String>().map(String::as_str);
-                let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a message");
-                Poll::Ready(Err(format!("the handler panicked: {text}").into()))
-            });
-            if is_first || polled.is_ready() {
-                let took = begin.elapsed();
-                if is_first {
-                    self.pace.note(took);
-                }
-                if polled.is_ready() {
-                    self.meters.end(took);
-                }
-            }
-            polled
-        });
-        tokio::time::timeout(deadline, caught).await.unwrap_or_else(|_| {
-            self.meters.end(deadline);
-            Err(format!("the handler took longer than {deadline:?}").into())
-        })
     }
 
     /// As an outcome asks for.
@@ -346,9 +472,9 @@ impl Shared {
     }
 }
 
-/// Lets work begin where one is; true if it has ended.
-async fn poll_once(mut work: Pin<&mut impl Future<Output = ()>>) -> bool {
-    poll_fn(|context| Poll::Ready(work.as_mut().poll(context).is_ready())).await
+/// Polls something once.
+async fn now<R>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<R>) -> Poll<R> {
+    poll_fn(|context| Poll::Ready(poll(context))).await
 }
 
 /// Lets events of a handler be published. If that fails, so has the handler.

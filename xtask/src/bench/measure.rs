@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use super::rows::{Engine, Load, Row};
+use super::rows::{Engine, Load, Peer, Row};
 use super::server::{Programs, Server, System};
 use super::{disk, median};
 
@@ -45,7 +45,9 @@ pub enum Metric {
     LoudRate,
     /// What a plain queue reaches, of messages consumed or else confirmed.
     PlainRate,
-    /// The rate over `PlainRate`.
+    /// `CpuPerMessage` of the same without the SDK.
+    PlainCpu,
+    /// The rate over `PlainRate`, or the CPU over `PlainCpu`.
     OfPlain,
     FillRate,
     DrainRate,
@@ -107,7 +109,7 @@ pub fn measure(programs: &Programs, row: &Row, system: System, seconds: f64) -> 
         Load::Against { plain, rule } => against(programs, &server, plain, rule, seconds),
         Load::Delayed { count, options } => backlog::delayed(programs, &server, *count, options),
         Load::Backlog(backlog) => backlog::measure(programs, server, row, backlog, system),
-        Load::Sdk { engine, options } => sdk(programs, *engine, options, seconds),
+        Load::Sdk { engine, options, beside } => sdk(programs, &server, (*engine, options), *beside, seconds),
         Load::Idle { connections } => idle(programs, &server, *connections),
         Load::Start => Ok(start_time),
         Load::StartAfterKill(options) => start_after_kill(programs, server, options),
@@ -127,14 +129,44 @@ fn nats(programs: &Programs, server: &Server, size: usize, seconds: f64) -> Comm
     command
 }
 
-/// Both ends and the engine are one process.
-fn sdk(programs: &Programs, engine: Engine, options: &[&str], seconds: f64) -> Result<Sample> {
+/// Both ends, and the engine unless it is the server, are one process.
+fn sdk(
+    programs: &Programs,
+    server: &Server,
+    (engine, options): (Engine, &[&str]),
+    beside: Option<Peer>,
+    seconds: f64,
+) -> Result<Sample> {
     let url = match engine {
         Engine::Memory => "local:".to_string(),
         Engine::Directory => format!("local:{}", programs.fresh_directory("sdk")?.display()),
+        Engine::Amqp => format!("amqp://guest:guest@{}", server.address),
     };
-    let mut command = Command::new(programs.binary("sdk_bench"));
-    let report = report(command.args(["--url", &url, "--duration", &seconds.to_string()]).args(options))?;
+    let run = |more: &[&str]| {
+        let mut command = Command::new(programs.binary("sdk_bench"));
+        sdk_report(command.args(["--url", &url, "--duration", &seconds.to_string()]).args(options).args(more))
+    };
+    let mut sample = run(&[])?;
+    match beside {
+        None => {}
+        Some(Peer::Bench(options)) => {
+            let report = report(&mut timed(programs, server, options, seconds))?;
+            let plain = report["consume_rate"].as_f64().filter(|rate| *rate > 0.0).context("nothing came through")?;
+            sample.insert(Metric::PlainRate, plain);
+            sample.insert(Metric::OfPlain, sample[&Metric::ConsumeRate] / plain);
+        }
+        Some(Peer::Lapin) => {
+            let plain = run(&["--bare"])?[&Metric::CpuPerMessage];
+            sample.insert(Metric::PlainCpu, plain);
+            sample.insert(Metric::OfPlain, sample[&Metric::CpuPerMessage] / plain);
+        }
+    }
+    Ok(sample)
+}
+
+/// What a run of `sdk_bench` says.
+fn sdk_report(command: &mut Command) -> Result<Sample> {
+    let report = report(command)?;
     let metrics = [
         (Metric::ConsumeRate, "handled_per_second"),
         (Metric::LatencyP50, "latency_p50_us"),

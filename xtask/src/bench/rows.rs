@@ -64,8 +64,8 @@ pub enum Load {
     Backlog(Backlog),
     /// So many messages that wait for their time when the load ends.
     Delayed { count: u64, options: &'static [&'static str] },
-    /// Events of the SDK, with the options of `sdk_bench`.
-    Sdk { engine: Engine, options: &'static [&'static str] },
+    /// Events of the SDK, with the options of `sdk_bench`, and what they are compared with.
+    Sdk { engine: Engine, options: &'static [&'static str], beside: Option<Peer> },
     /// So many connections with a channel each.
     Idle { connections: usize },
     /// Only a start.
@@ -81,6 +81,17 @@ pub enum Engine {
     Memory,
     /// The same, with what is confirmed on the disk.
     Directory,
+    /// The server, over AMQP.
+    Amqp,
+}
+
+/// What the SDK is compared with in the same run.
+#[derive(Clone, Copy)]
+pub enum Peer {
+    /// `leveret bench` with these options: the rate.
+    Bench(&'static [&'static str]),
+    /// The same load by lapin alone: the CPU.
+    Lapin,
 }
 
 /// Messages published with nobody consuming, and then consumed.

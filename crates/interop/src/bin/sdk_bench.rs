@@ -4,8 +4,17 @@
 
 use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
+use futures_core::Stream;
+use lapin::BasicProperties;
+use lapin::options::{
+    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
+    QueueDeclareOptions, QueuePurgeOptions,
+};
+use lapin::types::FieldTable;
 use leveret::{App, Bus, Outcome, State, Subscription, Topic};
 use serde::{Deserialize, Serialize};
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -34,6 +43,9 @@ struct Args {
     /// Events that may be published and not handled.
     #[arg(long, default_value_t = 100_000)]
     ahead: u64,
+    /// Do the same as `--mode single` with lapin alone, on a URL that begins with `amqp:`.
+    #[arg(long)]
+    bare: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -115,12 +127,18 @@ async fn many(events: Vec<Event>, State(run): State<Run>) {
     run.handled(&events);
 }
 
-async fn publish(args: Arc<Args>, bus: Bus, run: Run) -> Result<()> {
+/// Publishes until it is told to stop. With `bare`, on a channel of lapin in place of the bus.
+async fn publish(args: Arc<Args>, bus: Bus, bare: Option<lapin::Channel>, run: Run) -> Result<()> {
     let counts = &run.0;
     while !counts.stop.load(Relaxed) {
         let published = counts.published.load(Relaxed);
         if published.saturating_sub(counts.handled.load(Relaxed)) > args.ahead {
             tokio::time::sleep(Duration::from_micros(200)).await;
+            continue;
+        }
+        if let Some(channel) = &bare {
+            publish_bare(channel, &run.event(published)).await?;
+            counts.published.fetch_add(1, Relaxed);
             continue;
         }
         let count = match args.mode {
@@ -159,10 +177,12 @@ async fn main() -> Result<()> {
         Mode::Batch => app.handle_batch(&MANY, (args.batch, Duration::from_millis(1)), many),
         Mode::Single | Mode::Latency | Mode::Waiting => app.handle(&ONE, one),
     };
+    let bare = if args.bare { Some(handle_bare(&args.url, run.clone()).await?) } else { None };
+    let app = if args.bare { App::new(&bus) } else { app };
     let app = app.start().await?;
     let publishers = if args.mode == Mode::Latency { 1 } else { args.publishers };
     let tasks: Vec<_> =
-        (0..publishers).map(|_| tokio::spawn(publish(args.clone(), bus.clone(), run.clone()))).collect();
+        (0..publishers).map(|_| tokio::spawn(publish(args.clone(), bus.clone(), bare.clone(), run.clone()))).collect();
     tokio::time::sleep(Duration::from_secs_f64(args.warm_up)).await;
     run.0.latencies.iter().for_each(|count| count.store(0, Relaxed));
     let (start, before, cpu) = (Instant::now(), run.0.handled.load(Relaxed), cpu()?);
@@ -182,6 +202,41 @@ async fn main() -> Result<()> {
         cpu * 1e6 / handled.max(1) as f64
     );
     bus.close().await?;
+    Ok(())
+}
+
+/// Where `--bare` publishes to.
+const BARE: &str = "sdk-bench-bare";
+
+/// Handles what comes to a durable queue, as the SDK does it, and gives the channel to publish on, with confirms.
+async fn handle_bare(url: &str, run: Run) -> Result<lapin::Channel> {
+    let connect = || lapin::Connection::connect(url, lapin::ConnectionProperties::default());
+    let (publishing, consuming) = (connect().await?.create_channel().await?, connect().await?.create_channel().await?);
+    publishing.confirm_select(ConfirmSelectOptions::default()).await?;
+    let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+    consuming.queue_declare(BARE.into(), durable, FieldTable::default()).await?;
+    consuming.queue_purge(BARE.into(), QueuePurgeOptions::default()).await?;
+    consuming.basic_qos(256, BasicQosOptions::default()).await?;
+    let options = BasicConsumeOptions::default();
+    let mut consumer = consuming.basic_consume(BARE.into(), "".into(), options, FieldTable::default()).await?;
+    tokio::spawn(async move {
+        // Also to keep the channel.
+        let _consuming = consuming;
+        while let Some(Ok(delivery)) = poll_fn(|context| Pin::new(&mut consumer).poll_next(context)).await {
+            let event: Event = serde_json::from_slice(&delivery.data)?;
+            run.handled(&[event]);
+            delivery.ack(BasicAckOptions::default()).await?;
+        }
+        Ok::<_, anyhow::Error>(())
+    });
+    Ok(publishing)
+}
+
+/// Publishes a persistent event and waits for its confirm.
+async fn publish_bare(channel: &lapin::Channel, event: &Event) -> Result<()> {
+    let (options, body) = (BasicPublishOptions::default(), serde_json::to_vec(event)?);
+    let properties = BasicProperties::default().with_delivery_mode(2);
+    channel.basic_publish("".into(), BARE.into(), options, &body, properties).await?.await?;
     Ok(())
 }
 

@@ -268,6 +268,10 @@ impl Receipt for AmqpReceipt {
             let mut receipts: Vec<_> = std::iter::once(*self).chain(others).collect();
             match how {
                 Settlement::Done(events) if !events.is_empty() => done_with(&mut receipts, &events).await,
+                Settlement::Done(_) => {
+                    receipts.iter_mut().for_each(|receipt| receipt.say(Say::Ack));
+                    Ok(Vec::new())
+                }
                 how => {
                     let mut result = Ok(Vec::new());
                     for receipt in receipts {

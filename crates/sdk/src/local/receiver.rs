@@ -168,7 +168,7 @@ async fn done_with(client: &Client, messages: Vec<Message>, events: &[Outgoing])
     let (mut transaction, mut unheard) = (client.transaction(), Vec::new());
     for (number, event) in events.iter().enumerate() {
         let prepared = Prepared::of(event);
-        let published = transaction.publish(&prepared.exchange, "", prepared.content()).map_err(engine)?;
+        let published = transaction.publish(&prepared.exchange, "", &prepared).map_err(engine)?;
         unheard.extend((published == Published::Unroutable).then_some(number));
     }
     for message in messages {

@@ -27,6 +27,11 @@ impl FieldTable {
         Self(Vec::new())
     }
 
+    /// A table without entries, with room for so many bytes of them.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self(Vec::with_capacity(bytes))
+    }
+
     /// The table with this entry, as [`insert`](Self::insert) adds it.
     #[must_use]
     pub fn with<'v>(mut self, key: &str, value: impl Into<Value<'v>>) -> Self {

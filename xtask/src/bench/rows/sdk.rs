@@ -2,7 +2,7 @@
 
 use super::super::measure::Metric;
 use super::Better::Lower;
-use super::{Engine, Group, LEVERET, Load, Output, RATE, Row, Scale};
+use super::{Engine, Group, LEVERET, Load, Output, Peer, RATE, Row, Scale};
 
 const HANDLED: Output = Output { label: "handled", ..RATE };
 const CPU: Output =
@@ -17,8 +17,19 @@ const P50: Output = Output {
 };
 const P99: Output = Output { label: "p99", metric: Metric::LatencyP99, ..P50 };
 
+const OF_PLAIN: Output = Output { metric: Metric::OfPlain, unit: "", scale: Scale::Fixed, ..RATE };
+
 const fn row(name: &'static str, engine: Engine, options: &'static [&'static str], outputs: &'static [Output]) -> Row {
-    let load = Load::Sdk { engine, options };
+    beside(name, (engine, options), None, outputs)
+}
+
+const fn beside(
+    name: &'static str,
+    (engine, options): (Engine, &'static [&'static str]),
+    beside: Option<Peer>,
+    outputs: &'static [Output],
+) -> Row {
+    let load = Load::Sdk { engine, options, beside };
     Row { name, group: Group::Sdk, load, systems: LEVERET, outputs, once: false }
 }
 
@@ -56,10 +67,30 @@ pub const ROWS: &[Row] = &[
             ..RATE
         }],
     ),
-    row(
+    beside(
         "SDK on local:./directory, 500 events at a time, handled in batches",
-        Engine::Directory,
-        &["--mode", "batch"],
-        &[HANDLED, CPU],
+        (Engine::Directory, &["--mode", "batch"]),
+        Some(Peer::Bench(&["--size", "100", "--persistent", "--confirm", "1000"])),
+        &[
+            HANDLED,
+            CPU,
+            Output {
+                label: "leveret bench, 100 B, persistent, confirm window 1000",
+                metric: Metric::PlainRate,
+                ..RATE
+            },
+            Output { label: "of that", goal: Some(0.8), ..OF_PLAIN },
+        ],
+    ),
+    beside(
+        "SDK on amqp://, an event at a time, a handler for each",
+        (Engine::Amqp, &["--mode", "single"]),
+        Some(Peer::Lapin),
+        &[
+            HANDLED,
+            Output { label: "CPU of the SDK's program", ..CPU },
+            Output { label: "CPU of the same with lapin alone", metric: Metric::PlainCpu, ..CPU },
+            Output { label: "of that", goal: Some(1.1), better: Lower, ..OF_PLAIN },
+        ],
     ),
 ];
