@@ -1,5 +1,5 @@
 //! Prometheus metrics, under the names and labels of RabbitMQ's plugin rabbitmq_prometheus 3.10, so that its Grafana
-//! dashboards and alerts work, and Leveret's own beside them (docs/metrics.md lists all).
+//! dashboards and alerts work, and Leveret's own beside them.
 //!
 //! The tables in `objects` say what is told of queues, channels and connections; `node` is the rest.
 
@@ -21,29 +21,12 @@ pub enum View {
     PerObject,
     /// Some families, with a line for each object, under names that begin with `rabbitmq_detailed_`.
     Detailed {
-        /// RabbitMQ's names of families.
+        /// RabbitMQ's names of families: `queue_coarse_metrics` and so on. Others are answered with nothing, as by RabbitMQ.
         families: BTreeSet<String>,
         /// Only objects of these virtual hosts; of all if it is empty.
         vhosts: BTreeSet<String>,
     },
 }
-
-/// Names of families that [`View::Detailed`] knows. Others are answered with nothing, as by RabbitMQ.
-pub const FAMILIES: [&str; 13] = [
-    "alarms",
-    "auth_attempt_metrics",
-    "channel_metrics",
-    "channel_queue_metrics",
-    "connection_churn_metrics",
-    "connection_coarse_metrics",
-    "connection_metrics",
-    "node_coarse_metrics",
-    "node_metrics",
-    "node_persister_metrics",
-    "queue_coarse_metrics",
-    "queue_consumer_count",
-    "queue_metrics",
-];
 
 impl View {
     fn has(&self, family: &str) -> bool {

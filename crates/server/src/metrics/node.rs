@@ -6,7 +6,7 @@ use crate::http::node;
 use crate::registry::ChannelTotals;
 use crate::server::Server;
 use Kind::{Counter, Gauge};
-use leveret_broker::{Deaths, QueueCounters};
+use leveret_broker::{Deaths, DiskStatistics, Distribution, QueueCounters, Statistics};
 use std::time::UNIX_EPOCH;
 
 /// RabbitMQ's labels: one protocol, and two types of queues.
@@ -32,6 +32,11 @@ pub fn put(text: &mut Text, server: &Server, view: &View) {
     if view.has("node_metrics") {
         put_limits(text, server);
     }
+    if view.has("node_persister_metrics")
+        && let Some(disk) = server.broker.statistics().disk
+    {
+        put_disk(text, &disk);
+    }
 }
 
 fn put_alarms(text: &mut Text, server: &Server) {
@@ -52,6 +57,48 @@ fn put_process(text: &mut Text, server: &Server) {
     if let Some(free) = server.broker.disk_free() {
         text.family("disk_space_available_bytes", Gauge, "Disk space available in bytes").value(free as f64);
     }
+}
+
+/// What the log does: under RabbitMQ's names where it has them.
+fn put_disk(text: &mut Text, disk: &DiskStatistics) {
+    text.family("io_read_bytes_total", Counter, "Total number of I/O bytes read").value(disk.read as f64);
+    text.family("io_write_bytes_total", Counter, "Total number of I/O bytes written").value(disk.written as f64);
+    let syncs = disk.sync_time.count as f64;
+    text.family("io_sync_ops_total", Counter, "Total number of I/O sync operations").value(syncs);
+    let time = disk.sync_time.sum.as_secs_f64();
+    text.family("io_sync_time_seconds_total", Counter, "Total I/O sync time").value(time);
+}
+
+/// The rest of it, and of confirms: Leveret's own.
+fn put_own(text: &mut Text, statistics: &Statistics) {
+    let help = "Time from a message's way into the log to its confirm";
+    put_distribution(text, "leveret_confirm_latency_seconds", help, &statistics.confirm_latency);
+    let Some(disk) = &statistics.disk else { return };
+    put_distribution(text, "leveret_log_sync_seconds", "Time of syncs of the log", &disk.sync_time);
+    let help = "Bytes of messages that came into the log: bodies with their properties";
+    text.family("leveret_log_messages_bytes_total", Counter, help).value(disk.messages_in as f64);
+    text.family("leveret_log_written_bytes_total", Counter, "Bytes of the log written").value(disk.log_written as f64);
+    if disk.messages_in > 0 {
+        let help = "Bytes written to all files per byte of messages that came into the log";
+        let factor = disk.written as f64 / disk.messages_in as f64;
+        text.family("leveret_write_amplification", Gauge, help).value(factor);
+    }
+    let mut family = text.family("leveret_files_bytes", Gauge, "Bytes of files in the data directory, by kind");
+    disk.files.iter().for_each(|files| family.sample(&[("kind", &files.kind)], files.bytes as f64));
+    let help = "Time that the start took to find what there was";
+    text.family("leveret_recovery_seconds", Gauge, help).value(disk.recovery.took.as_secs_f64());
+}
+
+/// Of the distribution's four buckets to an octave, one.
+fn put_distribution(text: &mut Text, name: &str, help: &str, distribution: &Distribution) {
+    let (mut below, mut buckets) = (0, Vec::new());
+    for (at, count) in distribution.buckets.iter().enumerate() {
+        below += count;
+        if let Some(bound) = Distribution::bound(at).filter(|_| at % 4 == 0) {
+            buckets.push((bound.as_secs_f64(), below));
+        }
+    }
+    text.histogram(name, help, &buckets, distribution.count, distribution.sum.as_secs_f64());
 }
 
 fn put_limits(text: &mut Text, server: &Server) {
@@ -78,6 +125,7 @@ pub fn put_totals(text: &mut Text, server: &Server) {
     let whole = Whole::look(server);
     whole.put_objects(text);
     whole.put_messages(text);
+    put_own(text, &server.broker.statistics());
 }
 
 /// All that is counted of the broker.
