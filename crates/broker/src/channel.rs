@@ -8,8 +8,9 @@ mod settle;
 mod transaction;
 
 use self::transaction::Transaction;
-use crate::consumers::{ConsumerId, UNLIMITED};
-use crate::engine::{QueueDeclare, QueueStatus, SharedQueue};
+use crate::consumers::{ConsumerId, Identity, UNLIMITED};
+use crate::counters::ChannelCounters;
+use crate::engine::{Moment, QueueDeclare, QueueStatus, SharedQueue};
 use crate::error::{Error, Result};
 use crate::filter::Filter;
 use crate::mailbox::Event;
@@ -17,10 +18,11 @@ use crate::publisher::Waiting;
 use crate::queue::{Delivery, FILTERS_MAX, Holder, Queue, Taken};
 use crate::session::Session;
 use crate::unacked::{Outstanding, Unacked};
-use leveret_wire::table::{Table, Value};
+use leveret_wire::table::{FieldTable, Table, Value};
 use rustc_hash::FxHashMap;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Consuming from it means to receive the answers to one's own requests (RabbitMQ's direct reply-to).
 pub const REPLY_TO: &str = "amq.rabbitmq.reply-to";
@@ -47,6 +49,7 @@ pub struct Channel {
     committing: Option<Waiting>,
     last_queue: Option<Arc<str>>,
     reply_queue: Option<Arc<SharedQueue>>,
+    counters: ChannelCounters,
 }
 
 #[derive(Debug)]
@@ -61,10 +64,12 @@ enum Mode {
 struct Confirms {
     published: u64,
     confirmed: u64,
-    /// Up to this tag, and what has to be durable before.
-    waiting: VecDeque<(u64, Waiting)>,
+    /// Up to this tag, what has to be durable before, and since when.
+    waiting: VecDeque<(u64, Waiting, Moment)>,
     /// Not confirmed, and not to be.
     refused: BTreeSet<u64>,
+    /// Confirmed, and not counted yet.
+    uncounted: u64,
 }
 
 #[derive(Debug)]
@@ -75,6 +80,7 @@ struct Consumer {
     no_ack: bool,
     prefetch: u16,
     unacked: u64,
+    identity: Arc<Identity>,
     /// Its connection can take nothing now.
     paused: bool,
 }
@@ -148,7 +154,13 @@ impl Channel {
             committing: None,
             last_queue: None,
             reply_queue: None,
+            counters: ChannelCounters::default(),
         }
+    }
+
+    /// What it has done since it was opened.
+    pub fn counters(&self) -> &ChannelCounters {
+        &self.counters
     }
 
     /// The queue that an empty name stands for: the one that this channel declared last, or 404.
@@ -211,7 +223,10 @@ impl Channel {
         }
         if global || session.live_prefetch {
             if !global {
-                self.consumers.values_mut().for_each(|consumer| consumer.prefetch = prefetch);
+                self.consumers.values_mut().for_each(|consumer| {
+                    consumer.prefetch = prefetch;
+                    consumer.identity.prefetch.store(prefetch.into(), Ordering::Relaxed);
+                });
             }
             self.announce_credit();
         }
@@ -243,6 +258,16 @@ impl Channel {
         let (number, limit) = (session.next_consumer, if consume.no_ack { 0 } else { self.prefetch });
         let event = Event::Ready { channel: self.number, consumer: number };
         let credit = self.credit_of(consume.no_ack, limit, 0);
+        let identity = Arc::new(Identity {
+            tag: tag.clone(),
+            session: session.id,
+            channel: self.number,
+            no_ack: consume.no_ack,
+            exclusive: consume.exclusive,
+            arguments: FieldTable::from(consume.arguments),
+            prefetch: AtomicU64::new(limit.into()),
+            unacked: AtomicU64::new(0),
+        });
         let id = queue.change(|state| {
             // Deleted since it was looked up: nobody would ever cancel this consumer.
             if state.is_deleted() {
@@ -259,6 +284,7 @@ impl Channel {
             }
             let id = state.add_consumer(priority, consume.exclusive, filter, session.mailbox.clone(), event);
             let id = id.ok_or_else(|| too_many_filters(&queue.name, session.vhost.name()))?;
+            state.consumers.identify(id, identity.clone());
             state.consumers.set_credit(id, credit);
             Ok(id)
         })?;
@@ -271,6 +297,7 @@ impl Channel {
             no_ack: consume.no_ack,
             prefetch: limit,
             unacked: 0,
+            identity,
             paused: false,
         };
         self.consumers.insert(number, consumer);
@@ -407,6 +434,7 @@ impl Channel {
             entry.queue.drop_excess();
         }
         let pulled = Pulled { tag: entry.tag.clone(), first_tag: self.next_tag, more };
+        self.count_pulled(no_ack, taken, &out[begin..]);
         if !no_ack {
             self.note_unacked(consumer, begin, out);
         }
@@ -458,9 +486,15 @@ impl Channel {
             }
             queue.check_undamaged()?;
         };
-        let Some(delivery) = out.pop() else { return Ok(None) };
+        let Some(delivery) = out.pop() else {
+            self.counters.get_empty += 1;
+            queue.count_get_empty();
+            return Ok(None);
+        };
         let tag = self.next_tag;
         self.next_tag += 1;
+        self.counters.redeliver += u64::from(delivery.redelivered);
+        *(if no_ack { &mut self.counters.get_no_ack } else { &mut self.counters.get }) += 1;
         if !no_ack {
             let position = delivery.position;
             self.unacked.insert(Outstanding { first_tag: tag, count: 1, position, queue, consumer: None });
@@ -504,6 +538,20 @@ impl Channel {
             entry.unacked += count;
             first_tag += count;
         }
+        entry.tell();
+    }
+
+    fn count_pulled(&mut self, no_ack: bool, taken: u64, deliveries: &[Delivery]) {
+        *(if no_ack { &mut self.counters.deliver_no_ack } else { &mut self.counters.deliver }) += taken;
+        let again = deliveries.iter().filter(|delivery| delivery.redelivered);
+        self.counters.redeliver += again.map(|delivery| u64::from(delivery.count)).sum::<u64>();
+    }
+}
+
+impl Consumer {
+    /// Lets those who ask know how much it holds.
+    fn tell(&self) {
+        self.identity.unacked.store(self.unacked, Ordering::Relaxed);
     }
 }
 

@@ -5,7 +5,10 @@
 //! messages: who pulls first gets the older ones.
 
 use crate::mailbox::{Event, Mailbox};
+use crate::topology::SessionId;
+use leveret_wire::table::FieldTable;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 /// Names a consumer within its queue.
 pub type ConsumerId = u64;
@@ -43,6 +46,8 @@ pub struct Consumers {
     single_active: bool,
     /// and this is it.
     active: Option<ConsumerId>,
+    /// Nobody gets anything.
+    paused: bool,
 }
 
 /// What a consumer could take of a queue whose messages are not for every consumer.
@@ -54,9 +59,34 @@ pub(crate) struct Reach {
     pub(crate) shared: u64,
 }
 
+/// Who a consumer is, for those who ask.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    pub(crate) tag: Arc<str>,
+    pub(crate) session: SessionId,
+    pub(crate) channel: u16,
+    pub(crate) no_ack: bool,
+    pub(crate) exclusive: bool,
+    pub(crate) arguments: FieldTable,
+    /// 0 is no limit.
+    pub(crate) prefetch: AtomicU64,
+    /// Messages that it holds, as its channel has told last.
+    pub(crate) unacked: AtomicU64,
+}
+
+/// A consumer as its queue sees it.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) priority: i32,
+    /// It would get messages if there were any; others of the queue come first otherwise.
+    pub(crate) active: bool,
+}
+
 #[derive(Debug)]
 struct Entry {
     id: ConsumerId,
+    identity: Option<Arc<Identity>>,
     priority: i32,
     /// May take this many beyond its grant.
     demand: u64,
@@ -143,6 +173,19 @@ impl Consumers {
         self.single_active = single_active;
     }
 
+    /// Nobody gets anything at present.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// Nobody gets anything from now on, or those get something again who would.
+    pub(crate) fn set_paused(&mut self, paused: bool) {
+        self.paused = paused;
+        if paused {
+            self.revoke_grants();
+        }
+    }
+
     /// One consumer at a time gets messages.
     pub fn is_single_active(&self) -> bool {
         self.single_active
@@ -151,7 +194,17 @@ impl Consumers {
     /// Adds a consumer without credit. `event` is what its mailbox gets when there is something to pull.
     pub fn add(&mut self, priority: i32, exclusive: bool, mailbox: Arc<Mailbox>, event: Event) -> ConsumerId {
         self.next_id += 1;
-        let entry = Entry { id: self.next_id, priority, demand: 0, granted: 0, told: false, served: 0, mailbox, event };
+        let entry = Entry {
+            id: self.next_id,
+            identity: None,
+            priority,
+            demand: 0,
+            granted: 0,
+            told: false,
+            served: 0,
+            mailbox,
+            event,
+        };
         let at = self.list.partition_point(|other| other.priority >= priority);
         self.list.insert(at, entry);
         self.exclusive = exclusive;
@@ -159,6 +212,28 @@ impl Consumers {
         // A single consumer's grant has no bound; from now on there is somebody to share with.
         self.revoke_grants();
         self.next_id
+    }
+
+    /// Says who a consumer is.
+    pub(crate) fn identify(&mut self, id: ConsumerId, identity: Arc<Identity>) {
+        if let Some(entry) = self.list.iter_mut().find(|entry| entry.id == id) {
+            entry.identity = Some(identity);
+        }
+    }
+
+    /// Those that have said who they are; those that get messages first come first.
+    pub(crate) fn seen(&self) -> impl Iterator<Item = Seen> + '_ {
+        let active = self.active.or_else(|| self.list.first().map(|first| first.id));
+        self.list.iter().filter_map(move |entry| {
+            let active = !self.single_active || active == Some(entry.id);
+            Some(Seen { identity: entry.identity.clone()?, priority: entry.priority, active })
+        })
+    }
+
+    /// The tag of the consumer that alone gets messages, where only one may.
+    pub(crate) fn single_active(&self) -> Option<Arc<str>> {
+        let active = self.seen().find(|seen| seen.active).filter(|_| self.single_active);
+        active.map(|seen| seen.identity.tag.clone())
     }
 
     /// Removes a consumer; its grant returns to the queue. False if it is not there.

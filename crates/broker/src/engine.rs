@@ -3,6 +3,7 @@
 //! Lock order: entries, then a virtual host's topology, then what was published before, then a queue, then the log, then a mailbox. No
 //! lock is held while a connection is woken.
 
+mod browse;
 mod commit;
 mod dead;
 mod dedup;
@@ -10,25 +11,33 @@ mod delay;
 mod durable;
 mod entries;
 mod lease;
+mod listing;
+mod meters;
+mod moving;
 mod park;
+mod pause;
 mod policies;
-mod redrive;
 mod shared_queue;
+mod statistics;
 mod threads;
 mod timer;
 mod vhost;
 
+pub use browse::{Browse, Browsed, BrowsedMessage};
 pub(crate) use commit::commit;
+pub(crate) use meters::{Meters, Moment};
+pub use moving::{MoveTo, Redriven};
 pub use entries::Stored;
 pub(crate) use park::park;
-pub use redrive::Redriven;
 pub use shared_queue::SharedQueue;
 pub use vhost::VirtualHost;
 
 use self::dedup::SharedDedup;
 pub(crate) use self::durable::Durable;
+use self::meters::MeteredDisk;
 use self::threads::Threads;
 use self::timer::Timer;
+use crate::counters::{ExchangeCounters, QueueCounters};
 use crate::dedup::Seed;
 use crate::entries::Entries;
 use crate::limits::Limits;
@@ -38,6 +47,7 @@ use crate::message::Account;
 #[cfg(test)]
 use crate::queue::Queue;
 use crate::session::Session;
+use crate::statistics::RecoveryStatistics;
 use crate::topology::{SessionId, Topology};
 use leveret_wire::table::Table;
 use parking_lot::{Mutex, MutexGuard, RwLock};
@@ -46,9 +56,9 @@ use rustix::time::{ClockId, clock_gettime};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::Waker;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 /// What a broker does not know by itself. Tests pass counters.
 pub struct Environment {
@@ -117,6 +127,14 @@ struct Inner {
     durable: Option<Arc<Durable>>,
     timer: Arc<Timer>,
     threads: Mutex<Threads>,
+    /// Messages that were confirmed.
+    confirmed: AtomicU64,
+    meters: Arc<Meters>,
+    /// What was counted in virtual hosts that are gone.
+    retired: Mutex<(QueueCounters, ExchangeCounters)>,
+    /// Milliseconds since 1970.
+    started: u64,
+    recovery: OnceLock<RecoveryStatistics>,
 }
 
 /// A session, as the broker knows it.
@@ -157,6 +175,8 @@ impl Broker {
         let epoch = durable.as_ref().map_or(0, |durable| durable.store.log.epoch);
         // What is durable has hashes that are to be the same again.
         let seed = durable.as_ref().map_or_else(|| (environment.now)(), |durable| durable.store.log.id.id);
+        let meters = durable.as_ref().map_or_else(Arc::default, |durable| durable.store.log.meters.clone());
+        let started = (environment.now)();
         let inner = Arc::new_cyclic(|own| Inner {
             limits,
             seed: Seed(seed),
@@ -173,6 +193,11 @@ impl Broker {
             stopped: AtomicBool::new(false),
             durable,
             threads: Mutex::default(),
+            confirmed: AtomicU64::new(0),
+            meters,
+            retired: Mutex::default(),
+            started,
+            recovery: OnceLock::new(),
         });
         Broker { inner }
     }
@@ -228,16 +253,27 @@ impl Broker {
         environment: Environment,
         storage: Storage,
     ) -> std::result::Result<(Broker, Recovery), OpenError> {
-        let account = Account::default();
+        let (begun, account) = (Instant::now(), Account::default());
+        let (disk, meter) = MeteredDisk::new(storage.disk.clone());
+        let storage = Storage { disk, ..storage };
         let id = (environment.random)() as u64;
         let Recovered { store, contents, mut recovery, unnamed, missing } = recover(&storage, id, &account)?;
-        let durable = Arc::new(Durable::new(store, storage.accept_loss));
+        let durable = Arc::new(Durable::new(store, storage.accept_loss, meter));
         let broker = Broker::build(limits, environment, account, Some(durable));
         broker.restore(contents, &mut recovery, unnamed)?;
         if let Some(durable) = broker.durable().filter(|_| storage.accept_loss && !recovery.damage.is_empty()) {
             let settled = durable.store.settle(&*broker.inner, missing);
             settled.map_err(|source| OpenError::Io { what: "write what was accepted".to_string(), source })?;
         }
+        // It is new: nobody has set it.
+        let _ = broker.inner.recovery.set(RecoveryStatistics {
+            time: begun.elapsed(),
+            queues: recovery.queues,
+            messages: recovery.messages,
+            replayed: recovery.replayed,
+            torn: recovery.torn,
+            damaged: recovery.damage.len() as u64,
+        });
         Ok((broker, recovery))
     }
 
@@ -325,6 +361,7 @@ impl Broker {
         }
         let vhost = Arc::new_cyclic(|own| VirtualHost {
             own: own.clone(),
+            broker: Arc::downgrade(&self.inner),
             name: name.clone(),
             generation: AtomicU64::new(topology.generation()),
             topology: RwLock::new(topology),
@@ -336,6 +373,7 @@ impl Broker {
             entries: self.inner.entries.clone(),
             policing: Mutex::default(),
             closed: AtomicBool::new(false),
+            retired: Mutex::default(),
         });
         vhosts.insert(name, vhost);
         true
@@ -353,7 +391,9 @@ impl Broker {
         let queues = vhost.close();
         entries.forget_vhost(name);
         drop((entries, vhosts));
+        let exchanges = vhost.exchange_counters();
         vhost.delete_all(&queues);
+        self.retire(vhost.queue_counters(), exchanges);
         let sessions = self.inner.sessions.lock();
         let of_it = |listed: &&Listed| listed.vhost.as_ref().is_some_and(|of| std::ptr::eq(of.as_ptr(), &*vhost));
         let told: Vec<_> = sessions.values().filter(of_it).map(|listed| listed.mailbox.clone()).collect();
@@ -414,6 +454,19 @@ impl Broker {
 
     pub(crate) fn durable(&self) -> Option<&Arc<Durable>> {
         self.inner.durable.as_ref()
+    }
+
+    pub(crate) fn meters(&self) -> &Meters {
+        &self.inner.meters
+    }
+
+    pub(crate) fn count_confirmed(&self, messages: u64) {
+        self.inner.confirmed.fetch_add(messages, Ordering::Relaxed);
+    }
+
+    /// Messages that were confirmed since the broker was started.
+    pub fn confirmed(&self) -> u64 {
+        self.inner.confirmed.load(Ordering::Relaxed)
     }
 
     /// Bytes that messages hold in memory, those on their way to the disk included.
@@ -526,6 +579,7 @@ pub(crate) fn detached_queue(name: &str) -> Arc<SharedQueue> {
         leased: AtomicBool::new(false),
         used: AtomicU64::new(0),
         vhost: Weak::new(),
+        environment: Arc::new(Environment::system()),
         damaged: AtomicBool::new(false),
         durable: None,
         state: Mutex::new(Queue::new(Account::default())),

@@ -132,6 +132,8 @@ impl Account {
 pub struct Run {
     bytes: Vec<u8>,
     count: u32,
+    /// Bytes of their bodies.
+    bodies: u64,
 }
 
 impl Run {
@@ -149,12 +151,14 @@ impl Run {
         self.bytes.extend_from_slice(properties);
         self.bytes.extend_from_slice(body);
         self.count += 1;
+        self.bodies += body.len() as u64;
     }
 
     /// Appends all records of another run.
     pub fn extend(&mut self, other: &Run) {
         self.bytes.extend_from_slice(&other.bytes);
         self.count += other.count;
+        self.bodies += other.bodies;
     }
 
     /// A copy of so many records from the one of this number on.
@@ -163,7 +167,8 @@ impl Run {
     /// If there are not so many.
     pub(crate) fn part(&self, first: u32, count: u32) -> Run {
         let bytes = slice(&self.bytes, first, count).expect("a run has its records").to_vec();
-        Run { bytes, count }
+        let bodies = body_bytes(&bytes, 0, count);
+        Run { bytes, count, bodies }
     }
 
     /// A copy of the records whose numbers are to be kept.
@@ -174,6 +179,7 @@ impl Run {
             if keep(number) {
                 kept.bytes.extend_from_slice(&self.bytes[at..end]);
                 kept.count += 1;
+                kept.bodies += u32_at(&self.bytes, at) as u64;
             }
             at = end;
         }
@@ -183,6 +189,11 @@ impl Run {
     /// Bytes of all records.
     pub fn len(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// Bytes of all bodies.
+    pub(crate) fn body_bytes(&self) -> u64 {
+        self.bodies
     }
 
     /// The records, one behind the other.
@@ -203,7 +214,7 @@ impl Run {
     /// Forgets the records and keeps the memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
-        self.count = 0;
+        (self.count, self.bodies) = (0, 0);
     }
 
     /// Takes a block's worth of memory at once, if it has none.
@@ -215,7 +226,7 @@ impl Run {
 
     /// Gives the memory back, for another connection to use: this one may not publish again for a long time.
     pub(crate) fn return_block(&mut self, account: &Account) {
-        self.count = 0;
+        (self.count, self.bodies) = (0, 0);
         account.recycle(std::mem::take(&mut self.bytes));
     }
 
@@ -236,9 +247,9 @@ impl Run {
             self.bytes.clear();
             exact
         };
-        let count = std::mem::take(&mut self.count);
+        let (count, bodies) = (std::mem::take(&mut self.count), std::mem::take(&mut self.bodies));
         account.charge(bytes.capacity());
-        Arc::new(Block { bytes, count, account: account.clone() })
+        Arc::new(Block { bytes, count, bodies, account: account.clone() })
     }
 
     /// The record that starts at byte `offset`, and the offset of the next.
@@ -322,6 +333,8 @@ pub(crate) fn body_lengths(bytes: &[u8], count: u32) -> impl Iterator<Item = u64
 pub struct Block {
     bytes: Vec<u8>,
     count: u32,
+    /// Bytes of all bodies.
+    bodies: u64,
     account: Account,
 }
 
@@ -334,12 +347,18 @@ impl Block {
     /// A block of records that [`slice()`] has accepted.
     pub(crate) fn from_disk(bytes: Vec<u8>, count: u32, account: &Account) -> Block {
         account.charge(bytes.capacity());
-        Block { bytes, count, account: account.clone() }
+        let bodies = body_bytes(&bytes, 0, count);
+        Block { bytes, count, bodies, account: account.clone() }
     }
 
     /// Bytes of all records.
     pub fn len(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// Bytes of the bodies of so many records from an offset on.
+    pub(crate) fn body_bytes(&self, offset: usize, count: u32) -> u64 {
+        if count == self.count { self.bodies } else { body_bytes(&self.bytes, offset, count) }
     }
 
     /// The records, one behind the other.

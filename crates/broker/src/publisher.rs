@@ -12,6 +12,7 @@ use self::routes::Routes;
 pub(crate) use self::rules::Lives;
 use crate::arguments::{TIME_MAX, type_name};
 use crate::consumers::{Wakes, wake};
+use crate::counters::ExchangeMeter;
 use crate::dedup::{Guard, Hash, Point, Seed, Sequence, own_ttl};
 use crate::delay::check_delay;
 use crate::engine::{Durable, SharedQueue, VirtualHost};
@@ -75,6 +76,8 @@ pub(crate) struct Route {
     delays: bool,
     /// Where duplicates are left out, and in which queue those are; `None` for the exchange, which is the first.
     guards: Box<[(Guard, Option<u32>)]>,
+    /// Of the exchange that clients publish to by it.
+    meter: Option<Arc<ExchangeMeter>>,
 }
 
 /// Messages for the same queues.
@@ -256,12 +259,12 @@ impl Route {
             let guard = |rule| (Guard { point: Point::Queue(queue.number), rule }, Some(index));
             guards.extend(settings.dedup.clone().map(guard));
         }
-        Route { queues, durable, special, refuses, delays, guards: guards.into() }
+        Route { queues, durable, special, refuses, delays, guards: guards.into(), meter: None }
     }
 
-    /// Through an exchange that may leave duplicates out.
-    fn through(queues: Box<[Arc<SharedQueue>]>, exchange: Option<Guard>) -> Route {
-        let route = Route::new(queues);
+    /// Through an exchange that may leave duplicates out, and counts.
+    fn through(queues: Box<[Arc<SharedQueue>]>, exchange: Option<Guard>, meter: Arc<ExchangeMeter>) -> Route {
+        let route = Route { meter: Some(meter), ..Route::new(queues) };
         match exchange {
             None => route,
             Some(guard) => Route { guards: std::iter::once((guard, None)).chain(route.guards).collect(), ..route },
@@ -491,6 +494,8 @@ pub(crate) struct Publisher {
     /// Exchange and key of the last lookup and what they led to.
     last_key: Vec<u8>,
     route: Arc<Route>,
+    /// Messages that were published by it and are not counted yet.
+    counted: u64,
     /// Of the message that was looked up last.
     read: Read,
     /// The open run of `route`.
@@ -519,6 +524,7 @@ impl Publisher {
             targets: Vec::new(),
             last_key: Vec::new(),
             route: Arc::new(Route::new(Box::new([]))),
+            counted: 0,
             read: Read::default(),
             slot: None,
             routes: Routes::default(),
@@ -542,11 +548,14 @@ impl Publisher {
         self.read = Read::of(headers);
         let is_plain = !self.read.copies;
         if is_plain && publish.route == self.last_key.as_slice() {
+            self.counted += 1;
             return Ok(());
         }
+        self.count();
         self.slot = None;
         self.last_key.clear();
         if is_plain && let Some(known) = self.routes.get(publish.route, &publish.properties) {
+            self.counted = 1;
             self.route = known.route.clone();
             if !known.filtered {
                 self.last_key.extend_from_slice(publish.route);
@@ -554,11 +563,23 @@ impl Publisher {
             return Ok(());
         }
         let routed = self.lookup(publish, headers)?;
-        self.route = Arc::new(Route::through(routed.queues.into(), routed.guard));
+        self.route = Arc::new(Route::through(routed.queues.into(), routed.guard, routed.meter));
+        self.counted = 1;
         if is_plain && !routed.reads_headers {
             self.routes.insert(publish.route, routed.answers, self.route.clone());
         }
         Ok(())
+    }
+
+    /// Counts what was published by the last route.
+    #[inline]
+    fn count(&mut self) {
+        if self.counted > 0
+            && let Some(meter) = &self.route.meter
+        {
+            meter.count(self.counted, self.route.queues.len() as u64);
+        }
+        self.counted = 0;
     }
 
     /// Where the last resolved message goes.
@@ -713,6 +734,7 @@ impl Publisher {
     /// Appends what was taken to its queues.
     #[inline]
     pub(crate) fn flush(&mut self) {
+        self.count();
         if !self.open.is_empty() {
             self.append_open();
         }

@@ -10,7 +10,7 @@
 use crate::consumers::{Consumers, Wakes};
 use crate::log::{Place, QueueId};
 use crate::mailbox::{Event, Mailbox};
-use crate::message::{Account, BLOCK_MAX, Block, Message, OpenRun, Run, body_bytes};
+use crate::message::{Account, BLOCK_MAX, Block, Message, OpenRun, Run};
 use crate::runs::{Counts, Runs};
 use crate::segment::{Places, Segment};
 use crate::times::Time;
@@ -20,10 +20,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
+mod gauges;
+mod glance;
 mod lanes;
 mod stored;
 mod timed;
 
+use gauges::Gauges;
+pub(crate) use gauges::Holdings;
+pub use glance::MessageState;
+pub(crate) use glance::{Glance, Source};
 use lanes::Lanes;
 pub(crate) use lanes::{FILTERS_MAX, Holder, Taken};
 use stored::Stored;
@@ -72,7 +78,7 @@ impl Delivery {
 
     /// Bytes of its messages' bodies.
     pub(crate) fn body_bytes(&self) -> u64 {
-        body_bytes(self.block.bytes(), self.offset, self.count)
+        self.block.body_bytes(self.offset, self.count)
     }
 }
 
@@ -119,6 +125,8 @@ pub struct Queue {
     stored: Option<Box<Stored>>,
     /// What a queue has beside that whose messages are not for every consumer.
     lanes: Option<Box<Lanes>>,
+    /// What is only told.
+    pub(crate) gauges: Gauges,
 }
 
 /// How fast messages come and go, in bytes of records.
@@ -183,6 +191,7 @@ impl Queue {
             unreadable: BTreeSet::new(),
             stored: None,
             lanes: None,
+            gauges: Gauges::default(),
         }
     }
 
@@ -204,8 +213,10 @@ impl Queue {
         }
         self.flow.append(block.len());
         if let Some(bytes) = &mut self.bytes {
-            *bytes += body_bytes(block.bytes(), 0, block.count());
+            *bytes += block.body_bytes(0, block.count());
         }
+        let persistent = !matches!(places, Places::Nowhere);
+        self.count_arrival(block.count(), block.body_bytes(0, block.count()), persistent);
         self.push_segment(Segment::whole(block, places));
     }
 
@@ -216,8 +227,9 @@ impl Queue {
         }
         self.flow.append(run.len());
         if let Some(bytes) = &mut self.bytes {
-            *bytes += body_bytes(run.bytes(), 0, run.count());
+            *bytes += run.body_bytes();
         }
+        self.count_arrival(run.count(), run.body_bytes(), place.is_some());
         self.release();
         let next = self.next;
         if let Some(mut last) = self.segments.last_entry()
@@ -275,6 +287,7 @@ impl Queue {
         if self.bytes.is_some() {
             self.uncount(delivery.body_bytes());
         }
+        self.count_taken(delivery, no_ack);
         if no_ack {
             self.drop_range(delivery.position, u64::from(delivery.count), true);
         } else {
@@ -386,6 +399,7 @@ impl Queue {
         if self.deleted {
             return;
         }
+        self.count_settled(count);
         self.unacked -= count;
         self.release_keys(position, count);
         self.drop_range(position, count, journal);
@@ -403,6 +417,8 @@ impl Queue {
         if self.deleted {
             return;
         }
+        self.count_returned(count);
+        self.gauges.counters.returned += count;
         self.unacked -= count;
         self.release_keys(position, count);
         self.requeued.insert(position, count);
@@ -435,12 +451,14 @@ impl Queue {
                 }
                 logged = until;
             }
+            let transient = if segment.is_persistent() { 0 } else { until - from };
             segment.kill((from - first) as u32, (until - first) as u32);
             if segment.is_dead() {
                 self.segments.remove(&first);
             } else if first + u64::from(segment.count()) <= self.head.position {
                 segment.compact(|run| run.seal(&self.account));
             }
+            self.count_transient_gone(transient);
             at = until;
         }
         if let Some(stored) = &mut self.stored {
@@ -479,6 +497,7 @@ impl Queue {
         self.head = Head { position: self.next, segment: self.next, offset: None };
         self.ahead = 0;
         self.bytes = self.bytes.map(|_| 0);
+        self.count_purged(purged);
         self.consumers.revoke_grants();
         self.flow.waiting = 0;
         purged
@@ -517,7 +536,7 @@ impl Queue {
         if self.flow.waiting < CROWDED / 2 && !self.flow.paused.is_empty() {
             wakes.extend(self.flow.paused.drain(..).map(|publisher| (publisher, Event::Relaxed)));
         }
-        if self.consumers.is_empty() {
+        if self.consumers.is_empty() || self.consumers.is_paused() {
             return;
         }
         match self.lanes {

@@ -203,6 +203,30 @@ impl Segment {
         !self.is_stored()
     }
 
+    /// The number of the first message that lives.
+    pub(crate) fn first_living(&self) -> u32 {
+        self.dead_front
+    }
+
+    /// Bytes of memory that its messages are charged with.
+    pub(crate) fn memory(&self) -> u64 {
+        match &self.data {
+            Data::Open(run) => run.len() as u64,
+            Data::Whole(block) | Data::Compact(block, _) => block.len() as u64,
+            Data::Stored => 0,
+        }
+    }
+
+    /// About how many bytes its living messages have in files without an index.
+    pub(crate) fn disk(&self) -> u64 {
+        let bytes = match &self.places {
+            Places::At(places) => places.iter().map(|(_, place)| u64::from(place.length)).sum(),
+            Places::Overflow(extent) => extent.length() as u64,
+            Places::Nowhere | Places::Later(_) | Places::Indexed => 0,
+        };
+        bytes * u64::from(self.live) / u64::from(self.count)
+    }
+
     /// No message is left.
     pub(crate) fn is_dead(&self) -> bool {
         self.live == 0
@@ -276,6 +300,17 @@ impl Segment {
         if let Some(first) = begin {
             say(first, to - first);
         }
+    }
+
+    /// The first run of messages from a number on that live: the first, and how many.
+    pub(crate) fn next_living(&self, from: u64) -> Option<(u32, u32)> {
+        let from = u32::try_from(from).ok()?.max(self.dead_front);
+        let first = (from..self.count).find(|number| !self.is_marked(*number))?;
+        let end = match self.dead.is_empty() {
+            true => self.count,
+            false => (first..self.count).find(|number| self.is_marked(*number)).unwrap_or(self.count),
+        };
+        Some((first, end - first))
     }
 
     /// Rewrites a block that few living messages keep in memory. To be called only when all messages were handed out:

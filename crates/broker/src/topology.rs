@@ -4,12 +4,14 @@
 //! inside.
 
 use crate::arguments::{check_equal, check_exchange, check_flag};
+use crate::counters::{ExchangeCounters, ExchangeMeter};
 use crate::channel::REPLY_TO;
 use crate::dedup::{self, Guard, Known, Point, Rule};
 use crate::delay::{DELAYED_TYPE, INNER_TYPE, delay_of};
 use crate::error::{Error, Result};
 use crate::filter::Filter;
 use crate::limits::Limits;
+use crate::listing::BindingInfo;
 use crate::log::{Bound, Change, QueueId};
 use crate::policy::{Applied, Compiled, Named, Policies, Policy, PolicyKind};
 use crate::routing::{Destination, ExchangeType, Filters, Router, Subject};
@@ -20,6 +22,9 @@ use std::sync::Arc;
 
 /// Names a connection as the owner of its exclusive queues.
 pub type SessionId = u64;
+
+/// The session of those who have none: no exclusive queue is theirs.
+pub(crate) const NOBODY: SessionId = 0;
 
 /// The exchanges, queues and bindings of a virtual host.
 #[derive(Debug)]
@@ -45,6 +50,8 @@ pub struct Topology<Q> {
     /// Numbers for exchanges that leave duplicates out.
     next_point: u64,
     points: Points,
+    /// Of exchanges that are gone.
+    retired: ExchangeCounters,
 }
 
 /// Exchanges that leave duplicates out, for the owner to know.
@@ -94,9 +101,11 @@ pub struct Exchange {
     pub internal: bool,
     /// As declared, byte for byte.
     pub arguments: FieldTable,
+    /// What is published to it.
+    pub(crate) meter: Arc<ExchangeMeter>,
     /// As declared, or as its policies say.
     alternate: Option<Arc<str>>,
-    applied: Applied,
+    pub(crate) applied: Applied,
     router: Router,
     bindings: FxHashSet<(Destination, Box<str>, FieldTable)>,
 }
@@ -140,6 +149,8 @@ pub struct Routed<Q> {
     pub answers: Vec<(Arc<Filter>, bool)>,
     /// The exchange leaves out what was published before.
     pub(crate) guard: Option<Guard>,
+    /// Of the exchange.
+    pub(crate) meter: Arc<ExchangeMeter>,
 }
 
 impl<Q: Clone> Topology<Q> {
@@ -161,6 +172,7 @@ impl<Q: Clone> Topology<Q> {
             abandoned: Vec::new(),
             next_point: 1,
             points: Points::default(),
+            retired: ExchangeCounters::default(),
         };
         let predeclared = [
             ("", ExchangeType::Direct),
@@ -358,6 +370,7 @@ impl<Q: Clone> Topology<Q> {
         while let Some(name) = todo.pop() {
             let Some((name, exchange)) = self.exchanges.remove_entry(&name) else { continue };
             self.generation += 1;
+            self.retired += exchange.meter.read();
             self.points.removed.extend(exchange.guard.as_ref().map(|guard| guard.point));
             if exchange.delayed {
                 let queue = self.queues.get(delay_queue(&name).as_str());
@@ -573,6 +586,46 @@ impl<Q: Clone> Topology<Q> {
         self.queues.values().map(|queue| queue.handle.clone()).collect()
     }
 
+    /// All queues.
+    pub(crate) fn queues(&self) -> impl Iterator<Item = &QueueRecord<Q>> {
+        self.queues.values()
+    }
+
+    /// The names of all exchanges.
+    pub(crate) fn exchange_names(&self) -> Vec<Arc<str>> {
+        self.exchanges.keys().cloned().collect()
+    }
+
+    /// What was counted in all exchanges, also in those that are gone.
+    pub(crate) fn exchange_counters(&self) -> ExchangeCounters {
+        let mut all = self.retired;
+        self.exchanges.values().for_each(|exchange| all += exchange.meter.read());
+        all
+    }
+
+    /// All bindings.
+    pub(crate) fn bindings(&self) -> impl Iterator<Item = BindingInfo> {
+        self.bound_to.keys().flat_map(|to| self.bindings_to(to))
+    }
+
+    /// The bindings that lead to a queue or an exchange.
+    pub(crate) fn bindings_to(&self, to: &Destination) -> impl Iterator<Item = BindingInfo> {
+        let found = self.bound_to.get_key_value(to);
+        found.into_iter().flat_map(|(to, bindings)| bindings.iter().map(move |binding| binding.info(to)))
+    }
+
+    /// The bindings that lead from an exchange.
+    pub(crate) fn bindings_from(&self, exchange: &str) -> Vec<BindingInfo> {
+        let Some((source, exchange)) = self.exchanges.get_key_value(exchange) else { return Vec::new() };
+        let info = |(to, key, arguments): &(Destination, Box<str>, FieldTable)| BindingInfo {
+            source: source.clone(),
+            destination: to.clone(),
+            key: key.clone(),
+            arguments: arguments.clone(),
+        };
+        exchange.bindings.iter().map(info).collect()
+    }
+
     /// Removes a queue with its bindings.
     pub fn remove_queue(&mut self, name: &str) -> Option<QueueRecord<Q>> {
         let queue = self.queues.remove(name)?;
@@ -616,10 +669,10 @@ impl<Q: Clone> Topology<Q> {
         let (subject, headers) = (Subject::new(properties), properties.headers.unwrap_or_default());
         let delayed = !has_waited && delay_of(headers).is_some();
         let mut walk = Walk { topology: self, subject, delayed, queues: FxHashSet::default(), reads_headers: false };
-        let guard = self.exchange(exchange)?.guard.clone();
+        let (guard, meter) = (self.exchange(exchange)?.guard.clone(), self.exchange(exchange)?.meter.clone());
         walk.exchange(exchange, keys);
         let queues = walk.queues.iter().filter_map(|name| Some(self.queues.get(name)?.handle.clone())).collect();
-        Ok(Routed { queues, reads_headers: walk.reads_headers, answers: walk.subject.into_answers(), guard })
+        Ok(Routed { queues, reads_headers: walk.reads_headers, answers: walk.subject.into_answers(), guard, meter })
     }
 }
 
@@ -704,6 +757,13 @@ fn is_predeclared(exchange: &str) -> bool {
     exchange.is_empty() || exchange.starts_with("amq.")
 }
 
+impl Binding {
+    fn info(&self, to: &Destination) -> BindingInfo {
+        let Binding { source, key, arguments } = self.clone();
+        BindingInfo { source, destination: to.clone(), key, arguments }
+    }
+}
+
 impl<Q> QueueRecord<Q> {
     fn change<'a>(&'a self, vhost: &'a str) -> Change<'a> {
         let (id, auto_delete, arguments) = (self.id, self.auto_delete, self.arguments.as_table());
@@ -717,7 +777,7 @@ impl Exchange {
         Change::Exchange { vhost, name, kind: self.type_name(), auto_delete, internal, arguments }
     }
 
-    fn type_name(&self) -> &'static str {
+    pub(crate) fn type_name(&self) -> &'static str {
         self.type_name
     }
 
@@ -729,7 +789,7 @@ impl Exchange {
         arguments: FieldTable,
         alternate: Option<Arc<str>>,
     ) -> Exchange {
-        let (router, bindings) = (Router::new(kind), FxHashSet::default());
+        let (router, bindings, meter) = (Router::new(kind), FxHashSet::default(), Arc::default());
         let (delayed, guard, type_name) = (false, None, kind.name());
         Exchange {
             kind,
@@ -740,6 +800,7 @@ impl Exchange {
             auto_delete,
             internal,
             arguments,
+            meter,
             alternate,
             applied: Applied::default(),
             router,
@@ -788,7 +849,7 @@ fn is_hidden(queue: &str) -> bool {
 }
 
 /// How the queues in which messages wait for an exchange are called, before its name.
-const DELAY_QUEUE: &str = "amq.delayed.";
+pub(crate) const DELAY_QUEUE: &str = "amq.delayed.";
 
 /// The queue in which messages wait for an exchange.
 pub(crate) fn delay_queue(exchange: &str) -> String {

@@ -26,6 +26,10 @@ mod groups_model;
 mod model;
 #[path = "broker/modes.rs"]
 mod modes;
+#[path = "broker/operate.rs"]
+mod operate;
+#[path = "broker/operating.rs"]
+mod operating;
 #[path = "broker/order.rs"]
 mod order;
 #[path = "broker/policies.rs"]

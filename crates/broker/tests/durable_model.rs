@@ -36,6 +36,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => prop_oneof![Just(1usize), Just(1000), Just(1 << 16)].prop_map(|max_bytes| Step::Pull { max_bytes }),
         16 => (taker, pick, prop::bool::weighted(0.25), how)
             .prop_map(|(channel, pick, multiple, how)| Step::Settle { channel, pick, multiple, how }),
+        4 => (queue.clone(), 1..40usize).prop_map(|(queue, page)| Step::Browse { queue, page }),
         1 => queue.prop_map(|queue| Step::Purge { queue }),
         5 => Just(Step::Commit),
         1 => Just(Step::Rollback),

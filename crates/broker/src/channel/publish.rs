@@ -2,7 +2,7 @@
 
 use super::transaction::Transaction;
 use super::{Channel, Confirms, Mode, REPLY_TO};
-use crate::engine::commit;
+use crate::engine::{Moment, commit};
 use crate::error::{Error, Result};
 use crate::publisher::{Publish, Published, rewrite};
 use crate::session::Session;
@@ -13,6 +13,7 @@ impl Channel {
     #[inline]
     pub fn publish(&mut self, session: &mut Session, publish: &Publish<'_>) -> Result<Published> {
         session.publisher.resolve(publish)?;
+        self.counters.publish += 1;
         if let Mode::Confirm(confirms) = &mut self.mode {
             confirms.published += 1;
         }
@@ -22,6 +23,10 @@ impl Channel {
         };
         let encoded = rewritten.as_deref().unwrap_or(publish.encoded);
         let marks = session.publisher.marks(&publish.properties)?;
+        if session.publisher.route().queues.is_empty() {
+            let counters = &mut self.counters;
+            *(if publish.mandatory { &mut counters.return_unroutable } else { &mut counters.drop_unroutable }) += 1;
+        }
         if let Mode::Transaction(transaction) = &mut self.mode {
             transaction.publish(session.publisher.route(), publish, encoded, &marks, session.broker.limits())?;
             return Ok(Published::Routed);
@@ -88,23 +93,13 @@ impl Channel {
     /// [`Session::flush`], and after [`crate::Event::Durable`] as long as [`Channel::awaits_log`].
     pub fn take_confirm(&mut self, session: &Session) -> Option<(u64, bool)> {
         let Mode::Confirm(confirms) = &mut self.mode else { return None };
-        let noted = confirms.waiting.back().map_or(confirms.confirmed, |(tag, _)| *tag);
-        if noted != confirms.published {
-            let waiting = session.publisher.waiting();
-            if confirms.waiting.is_empty() && session.is_released(waiting) {
-                return confirms.confirm(confirms.published);
-            }
-            session.await_log(waiting);
-            confirms.waiting.push_back((confirms.published, waiting.clone()));
+        let taken = confirms.take(session);
+        let confirmed = std::mem::take(&mut confirms.uncounted);
+        if confirmed > 0 {
+            self.counters.confirm += confirmed;
+            session.broker.count_confirmed(confirmed);
         }
-        let mut upto = None;
-        while let Some((tag, waiting)) = confirms.waiting.front()
-            && session.is_released(waiting)
-        {
-            upto = Some(*tag);
-            confirms.waiting.pop_front();
-        }
-        upto.and_then(|tag| confirms.confirm(tag))
+        taken
     }
 
     /// Starts transactions. 406 in confirm mode.
@@ -194,6 +189,27 @@ impl Channel {
 }
 
 impl Confirms {
+    fn take(&mut self, session: &Session) -> Option<(u64, bool)> {
+        let noted = self.waiting.back().map_or(self.confirmed, |(tag, ..)| *tag);
+        if noted != self.published {
+            let waiting = session.publisher.waiting();
+            if self.waiting.is_empty() && session.is_released(waiting) {
+                return self.confirm(self.published);
+            }
+            session.await_log(waiting);
+            self.waiting.push_back((self.published, waiting.clone(), Moment::now()));
+        }
+        let (mut upto, mut before) = (None, self.confirmed);
+        while let Some((tag, waiting, since)) = self.waiting.front()
+            && session.is_released(waiting)
+        {
+            session.broker.meters().confirmed(*since, tag - before);
+            (upto, before) = (Some(*tag), *tag);
+            self.waiting.pop_front();
+        }
+        upto.and_then(|tag| self.confirm(tag))
+    }
+
     /// Everything up to `tag` is confirmed now.
     fn confirm(&mut self, tag: u64) -> Option<(u64, bool)> {
         let (before, mut upto) = (std::mem::replace(&mut self.confirmed, tag), tag);
@@ -207,6 +223,7 @@ impl Confirms {
                 upto -= 1;
             }
         }
+        self.uncounted += count;
         (upto > before).then_some((upto, count > 1))
     }
 }

@@ -1,6 +1,6 @@
 //! Acknowledgement, rejection and recovery.
 
-use super::{Channel, Mode, Settle, Settled};
+use super::{Channel, Consumer, Mode, Settle, Settled};
 use crate::dead_letter::Reason;
 use crate::error::{Error, Result};
 use crate::queue::Queue;
@@ -15,6 +15,7 @@ impl Channel {
     pub fn settle(&mut self, tag: u64, multiple: bool, how: Settle) -> Result<()> {
         if !multiple {
             let run = self.unacked.take(tag).ok_or_else(|| unknown_tag(tag))?;
+            self.counters.ack += if how == Settle::Ack { run.count } else { 0 };
             self.note_settled(run, how);
             return Ok(());
         }
@@ -23,6 +24,7 @@ impl Channel {
             tag => self.unacked.take_through(tag).ok_or_else(|| unknown_tag(tag))?,
         };
         for run in runs {
+            self.counters.ack += if how == Settle::Ack { run.count } else { 0 };
             self.note_settled(run, how);
         }
         Ok(())
@@ -102,8 +104,12 @@ impl Channel {
             let [Settled { run, how }, others @ ..] = together else { continue };
             let consumer = run.consumer.and_then(|number| self.consumers.get(&number));
             let credit = consumer.map(|consumer| (consumer.id, self.credit(consumer)));
+            consumer.into_iter().for_each(Consumer::tell);
             run.settle(*how, |queue| {
-                others.iter().for_each(|Settled { run, .. }| queue.ack(run.position, run.count));
+                others.iter().for_each(|Settled { run, .. }| {
+                    queue.gauges.counters.acked += run.count;
+                    queue.ack(run.position, run.count);
+                });
                 if let Some((id, credit)) = credit {
                     queue.consumers.set_credit(id, credit);
                 }
@@ -137,6 +143,12 @@ impl Outstanding {
                 queue.change(also);
             }
             Settle::Ack | Settle::Reject => queue.change(|queue| {
+                // What the broker moves has no tag.
+                match (how, self.first_tag) {
+                    (Settle::Reject, _) => queue.gauges.counters.died.rejected += count,
+                    (_, 0) => {}
+                    _ => queue.gauges.counters.acked += count,
+                }
                 queue.ack(*position, *count);
                 also(queue);
             }),

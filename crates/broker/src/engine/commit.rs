@@ -69,7 +69,10 @@ pub(crate) fn commit(
         Ok(new) => new,
         Err(error) => return Err((error, settled)),
     };
-    dead.into_iter().for_each(|index| settled[index].how = Settle::Ack);
+    for index in dead {
+        // It is no acknowledgement of the client's.
+        (settled[index].how, settled[index].run.first_tag) = (Settle::Ack, 0);
+    }
     let is_logged = |settled: &Settled| settled.run.queue.is_durable() && !settled.how.comes_back();
     let logs = runs.iter().any(|held| held.logged) || !seen.is_empty() || settled.iter().any(is_logged);
     let Some(durable) = vhost.durable.as_ref().filter(|_| logs) else {
@@ -181,8 +184,13 @@ impl Effect {
                 held.route.append_in_any_case(&mut held.run, &held.notes, vhost, publisher);
             }
             Effect::Settle(settled) => settled.run.settle(settled.how, |_| ()),
-            Effect::Forget(Settled { run, .. }) => {
-                run.queue.change(|queue| queue.ack_logged(run.position, run.count));
+            Effect::Forget(Settled { run, how }) => {
+                run.queue.change(|queue| {
+                    if how == Settle::Ack && run.first_tag != 0 {
+                        queue.gauges.counters.acked += run.count;
+                    }
+                    queue.ack_logged(run.position, run.count);
+                });
             }
         }
     }

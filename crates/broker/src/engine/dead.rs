@@ -203,12 +203,13 @@ impl SharedQueue {
 
     /// Sends a publisher's messages, for which there is no room, to the dead-letter exchange.
     pub(crate) fn bury_refused(self: &Arc<Self>, run: &Run) {
-        let (mut runs, mut at) = (Vec::new(), 0);
+        let (mut runs, mut at, mut sent) = (Vec::new(), 0, 0);
         for _ in 0..run.count() {
             let (message, next) = run.at(at);
-            self.write_letter(&message, Reason::MaxLength, &mut runs);
+            sent += u64::from(self.write_letter(&message, Reason::MaxLength, &mut runs));
             at = next;
         }
+        self.count_letters(Reason::MaxLength, sent);
         if let Some(vhost) = self.vhost.upgrade() {
             move_now(&vhost, runs, Vec::new());
         }
@@ -230,10 +231,16 @@ impl SharedQueue {
     /// Without one, or where it has no queue for them, they are only forgotten (RabbitMQ's rule).
     pub(crate) fn bury(self: &Arc<Self>, runs: &[(u64, u64)], reason: Reason) {
         match self.settings().dead_letters {
-            Some(_) => self.move_all(runs, |message, out| self.write_letter(message, reason, out)),
-            None if runs.is_empty() => {}
+            _ if runs.is_empty() => return,
+            Some(_) => {
+                let mut sent = 0;
+                self.move_all(runs, |message, out| sent += u64::from(self.write_letter(message, reason, out)));
+                self.count_letters(reason, sent);
+            }
             None => self.change(|queue| runs.iter().for_each(|&(position, count)| queue.ack(position, count))),
         }
+        let died = runs.iter().map(|(_, count)| count).sum();
+        self.state.lock().gauges.counters.died.count(reason, died);
     }
 
     /// Moves handed-out messages to where `target` says.
@@ -273,19 +280,27 @@ impl SharedQueue {
 
     /// Writes the letters for rejected messages.
     pub(super) fn letters_for_rejected(&self, position: u64, count: u64, runs: &mut Vec<Held>) {
-        let found = self.look_again(position, count, usize::MAX);
-        for_each(&found, |message| self.write_letter(message, Reason::Rejected, runs));
+        let (found, mut sent) = (self.look_again(position, count, usize::MAX), 0);
+        for_each(&found, |message| sent += u64::from(self.write_letter(message, Reason::Rejected, runs)));
+        self.count_letters(Reason::Rejected, sent);
+        self.state.lock().gauges.counters.died.rejected += count;
     }
 
-    fn write_letter(&self, message: &Message<'_>, reason: Reason, runs: &mut Vec<Held>) {
+    /// True if some queue takes the letter.
+    fn write_letter(&self, message: &Message<'_>, reason: Reason, runs: &mut Vec<Held>) -> bool {
         let settings = self.settings();
-        let (Some(target), Some(vhost)) = (&settings.dead_letters, self.vhost.upgrade()) else { return };
+        let (Some(target), Some(vhost)) = (&settings.dead_letters, self.vhost.upgrade()) else { return false };
         let letter = letter(message, &self.name, reason, target, vhost.seconds());
-        let Some(route) = vhost.route_letter(target.exchange(), &letter) else { return };
+        let Some(route) = vhost.route_letter(target.exchange(), &letter) else { return false };
         let Letter { route: names, properties, .. } = &letter;
         let delay = if route.delays() { delay_of(letter.headers.as_table()) } else { None };
         let write = |run: &mut Run| run.push(names, properties, message.body, message.persistent);
         push(runs, route, write, message.persistent, None, delay);
+        true
+    }
+
+    fn count_letters(&self, reason: Reason, letters: u64) {
+        self.state.lock().gauges.counters.dead_lettered.count(reason, letters);
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a durable broker has beside one in memory: the store, and which queue has which id in it.
 
+use super::meters::DiskMeter;
 use super::{Broker, Inner, QueueDeclare, SharedQueue, VirtualHost};
 use crate::dedup::Point;
 use crate::error::Error;
@@ -33,12 +34,13 @@ pub(crate) struct Durable {
     overflow: Overflow,
     /// What is damaged is given up.
     accept_loss: bool,
+    pub(super) meter: Arc<DiskMeter>,
 }
 
 impl Durable {
-    pub(super) fn new(store: Store, accept_loss: bool) -> Durable {
+    pub(super) fn new(store: Store, accept_loss: bool, meter: Arc<DiskMeter>) -> Durable {
         let overflow = Overflow::new(store.files.disk.clone());
-        Durable { store, queues: RwLock::default(), reports: Mutex::default(), overflow, accept_loss }
+        Durable { store, queues: RwLock::default(), reports: Mutex::default(), overflow, accept_loss, meter }
     }
 
     /// Writes and syncs what is pending.
@@ -180,7 +182,8 @@ impl Broker {
             let table = arguments.as_table();
             let declare = QueueDeclare { name: &name, durable: true, exclusive: false, auto_delete, arguments: table };
             let name: Arc<str> = name.as_str().into();
-            let state = Queue::restore(vhost.account.clone(), found.id, restored);
+            let mut state = Queue::restore(vhost.account.clone(), found.id, restored);
+            state.note_found((vhost.environment.now)());
             let applied = vhost.topology.read().policies_of_queue(&name, table);
             let handle = vhost.share_queue(name.clone(), found.id, declare, applied.clone(), state);
             handle.damaged.store(damaged, Ordering::Relaxed);
@@ -196,7 +199,9 @@ impl Broker {
                 handle.settle_in();
             }
         }
-        for vhost in self.inner.vhosts.read().values() {
+        let vhosts: Vec<_> = self.inner.vhosts.read().values().cloned().collect();
+        vhosts.iter().for_each(|vhost| vhost.restore_paused(self));
+        for vhost in vhosts {
             vhost.restore_delay_queues()?;
             recovery.queues += vhost.topology.read().handles().len() as u64;
         }

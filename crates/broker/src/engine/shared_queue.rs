@@ -1,7 +1,7 @@
 //! A queue behind its lock, and the way from it to the log.
 
 use super::durable::Durable;
-use super::{QueueStatus, VirtualHost};
+use super::{Environment, QueueStatus, VirtualHost};
 use crate::consumers::Wakes;
 use crate::error::{Error, Result};
 use crate::log::{QueueId, is_damage};
@@ -15,6 +15,7 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Instant;
 
 /// Looks at a queue's lock before a thread is parked: about 20 us.
 const SPINS: u32 = 1000;
@@ -39,6 +40,7 @@ pub struct SharedQueue {
     /// When it was used, in milliseconds since 1970; told only if it ends without use.
     pub(super) used: AtomicU64,
     pub(super) vhost: Weak<VirtualHost>,
+    pub(super) environment: Arc<Environment>,
     /// Messages of it are damaged on disk: nothing is published to it or consumed from it.
     pub(super) damaged: AtomicBool,
     pub(super) durable: Option<Arc<Durable>>,
@@ -86,19 +88,24 @@ impl SharedQueue {
     /// As [`SharedQueue::change`], with the wake-ups left to the caller.
     pub(crate) fn change_quietly<R>(&self, change: impl FnOnce(&mut Queue) -> R, wakes: &mut Wakes) -> R {
         let mut queue = self.lock();
-        let Some(durable) = &self.durable else {
-            let result = change(&mut queue);
-            self.note_times(&mut queue);
-            queue.dispatch(wakes);
-            return result;
-        };
-        queue.set_written(durable.store.log.written());
+        let (measured, next) = (queue.gauges.cost.begin().then(Instant::now), queue.next_position());
+        if let Some(durable) = &self.durable {
+            queue.set_written(durable.store.log.written());
+        }
         let result = change(&mut queue);
-        if let Some(journal) = queue.take_journal() {
+        if let Some(durable) = &self.durable
+            && let Some(journal) = queue.take_journal()
+        {
             durable.write_journal(self.id, journal);
+        }
+        if queue.next_position() != next {
+            queue.note_arrival(next, (self.environment.now)());
         }
         self.note_times(&mut queue);
         queue.dispatch(wakes);
+        if let Some(begun) = measured {
+            queue.gauges.cost.end(begun.elapsed().as_nanos() as u64);
+        }
         result
     }
 
@@ -154,7 +161,8 @@ impl SharedQueue {
         }
     }
 
-    fn read(&self, wanted: &Wanted) -> std::result::Result<Arc<Block>, String> {
+    /// Reads the messages of a segment. Called without its lock.
+    pub(super) fn read(&self, wanted: &Wanted) -> std::result::Result<Arc<Block>, String> {
         let account = self.state.lock().account().clone();
         match (&wanted.overflow, &self.durable) {
             (Some(extent), _) => {
@@ -250,6 +258,21 @@ impl SharedQueue {
             }
         }
         found
+    }
+
+    /// A get has found nothing.
+    pub(crate) fn count_get_empty(&self) {
+        self.state.lock().gauges.counters.get_empty += 1;
+    }
+
+    /// So many messages were moved to other queues.
+    pub(super) fn count_moved(&self, messages: u64) {
+        self.state.lock().gauges.counters.moved += messages;
+    }
+
+    /// So many messages were refused.
+    pub(crate) fn count_refused(&self, messages: u64) {
+        self.state.lock().gauges.counters.refused += messages;
     }
 
     pub(super) fn status(&self) -> QueueStatus {

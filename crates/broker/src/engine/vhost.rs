@@ -3,8 +3,9 @@
 use super::dedup::SharedDedup;
 use super::durable::Durable;
 use super::timer::Timer;
-use super::{Environment, QueueDeclare, QueueStatus, SharedQueue};
+use super::{Broker, Environment, Inner, QueueDeclare, QueueStatus, SharedQueue};
 use crate::arguments;
+use crate::counters::QueueCounters;
 use crate::dead_letter::Letter;
 use crate::dedup::Point;
 use crate::entries::Entries;
@@ -18,7 +19,7 @@ use crate::queue::Queue;
 use crate::routing::Destination;
 use crate::settings::Settings;
 use crate::topology::{
-    ExchangeDeclare, QueueRecord, Routed, SessionId, Topology, check_not_default, check_not_reserved, delay_queue,
+    ExchangeDeclare, NOBODY, QueueRecord, Routed, SessionId, Topology, check_not_default, check_not_reserved, delay_queue,
 };
 use leveret_wire::properties::Properties;
 use leveret_wire::table::{FieldTable, Table};
@@ -31,6 +32,7 @@ use std::sync::{Arc, Weak};
 pub struct VirtualHost {
     /// For its queues, whose dead letters come back to it.
     pub(super) own: Weak<VirtualHost>,
+    pub(super) broker: Weak<Inner>,
     pub(super) name: Arc<str>,
     pub(super) topology: RwLock<Topology<Arc<SharedQueue>>>,
     /// The topology's, to be read without its lock.
@@ -40,6 +42,8 @@ pub struct VirtualHost {
     pub(super) timer: Arc<Timer>,
     pub(crate) durable: Option<Arc<Durable>>,
     pub(super) dedup: SharedDedup,
+    /// What was counted in queues that are gone.
+    pub(super) retired: Mutex<QueueCounters>,
     /// The broker's, for its policies.
     pub(super) entries: Arc<RwLock<Entries>>,
     /// One policy takes effect after the other.
@@ -52,6 +56,12 @@ impl VirtualHost {
     /// Its name.
     pub fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    /// The broker that it is of; 404 if that is gone.
+    pub(super) fn broker(&self) -> Result<Broker> {
+        let inner = self.broker.upgrade();
+        inner.map(|inner| Broker { inner }).ok_or_else(|| Error::channel(404, "the broker has ended"))
     }
 
     pub(crate) fn account(&self) -> &Account {
@@ -253,6 +263,7 @@ impl VirtualHost {
             settings: RwLock::new(Arc::new(settings)),
             used: AtomicU64::new(0),
             vhost: self.own.clone(),
+            environment: self.environment.clone(),
             damaged: AtomicBool::new(false),
             durable: self.durable.clone().filter(|_| id != 0),
             state: Mutex::new(state),
@@ -311,6 +322,14 @@ impl VirtualHost {
         Ok(queue)
     }
 
+    /// Drops the ready messages of a queue, and those that wait; returns how many were ready.
+    ///
+    /// # Errors
+    /// 404, 405 and 406 as in every use of a queue by one who has no session.
+    pub fn purge(&self, queue: &str) -> Result<u64> {
+        self.purge_queue(queue, NOBODY)
+    }
+
     /// Drops a queue's ready messages; returns how many.
     pub(crate) fn purge_queue(&self, name: &str, session: SessionId) -> Result<u64> {
         Ok(self.queue(name, session)?.change(Queue::purge))
@@ -350,11 +369,15 @@ impl VirtualHost {
                 durable.remove_queue(queue.id);
             }
             self.timer.remove_queue(queue.number);
+            *self.retired.lock() += state.gauges.counters;
             let (ready, remains) = state.delete();
             Ok((ready, remains, state.consumers.drain()))
         })?;
         if queue.settings().dedup.is_some() {
             self.dedup.lock().remove(Point::Queue(queue.number));
+        }
+        if queue.is_durable() {
+            self.forget_paused(queue);
         }
         drop(remains);
         for (mailbox, event) in orphans {

@@ -9,6 +9,7 @@ use super::format::{ALIGN, BATCH_HEAD, BatchHead, LogId, Lsn, MORE, RECORD_HEAD,
 use super::record::{self, CHUNK, Change, DELIVERED, DONE, ENQUEUE, Enqueue, LARGE, Piece, QueueId, REQUEUED};
 use super::record::{SEEN, Stretch, TIMES, Target};
 use crate::disk::DiskFile;
+use crate::engine::Meters;
 use crate::mailbox::{Event, Mailbox};
 use crate::message::Block;
 use crate::times::{self, Time};
@@ -130,6 +131,9 @@ pub(crate) struct Log {
     begun: AtomicBool,
     begin: Lsn,
     failure: OnceLock<String>,
+    pub(crate) meters: Arc<Meters>,
+    /// Bytes of batches that were written.
+    written_bytes: AtomicU64,
 }
 
 impl std::fmt::Debug for Log {
@@ -156,6 +160,8 @@ struct State {
     sleeping: bool,
     /// Segments that get no more batches and have not been handed to [`Log::take_sealed`]: number and end.
     sealed: Vec<(u32, u32)>,
+    /// Bytes of messages that came in.
+    messages_in: u64,
     /// Scratch space for metas.
     meta: Vec<u8>,
 }
@@ -233,6 +239,7 @@ impl Log {
             urgent: false,
             sleeping: false,
             sealed: Vec::new(),
+            messages_in: 0,
             meta: Vec::new(),
         };
         Log {
@@ -260,6 +267,8 @@ impl Log {
             begun: AtomicBool::new(false),
             begin: begin.durable,
             failure: OnceLock::new(),
+            meters: Arc::default(),
+            written_bytes: AtomicU64::new(0),
         }
     }
 
@@ -301,6 +310,16 @@ impl Log {
     fn remove_large(&self, bytes: usize) {
         self.pending.fetch_sub(bytes as u64, Ordering::Relaxed);
         self.pending_large.fetch_sub(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Bytes of messages that came in since the start.
+    pub(crate) fn messages_in(&self) -> u64 {
+        self.state.lock().messages_in
+    }
+
+    /// Bytes that were written since the start.
+    pub(crate) fn written_bytes(&self) -> u64 {
+        self.written_bytes.load(Ordering::Relaxed)
     }
 
     /// The disk was full at the last attempt to write.
@@ -594,7 +613,7 @@ impl Log {
                 if let Some((_, file)) = &writer.current
                     && writer.dirty
                 {
-                    sync_file(file.as_ref())?;
+                    self.meters.sync(|| sync_file(file.as_ref()))?;
                     writer.dirty = false;
                     self.durable.store(self.written(), Ordering::Release);
                 }
@@ -606,6 +625,7 @@ impl Log {
             batch.bytes[..BATCH_HEAD].copy_from_slice(&batch.head.encode(self.id));
             batch.bytes.resize((batch.bytes.len()).next_multiple_of(ALIGN as usize), 0);
             file.write(u64::from(batch.head.offset), &batch.bytes)?;
+            self.written_bytes.fetch_add(batch.bytes.len() as u64, Ordering::Relaxed);
             writer.dirty = true;
             writer.said = batch.head.durable;
             if batch.head.length as usize > BATCH_HEAD {
@@ -618,7 +638,7 @@ impl Log {
         }
         if sync && writer.dirty {
             if let Some((_, file)) = &writer.current {
-                sync_file(file.as_ref())?;
+                self.meters.sync(|| sync_file(file.as_ref()))?;
             }
             writer.dirty = false;
             self.durable.store(self.written(), Ordering::Release);
@@ -751,6 +771,9 @@ impl State {
         let lsn = lsn(self.segment, self.offset + batch.bytes.len() as u32);
         let record = RawRecord { kind, flags, epoch: log.epoch, lsn, meta, body };
         let length = record.len();
+        if matches!(kind, ENQUEUE | CHUNK) {
+            self.messages_in += body.len() as u64;
+        }
         record.encode(log.id, crc, &mut batch.bytes);
         log.pending.fetch_add(length as u64, Ordering::Relaxed);
         Place { lsn, length: length as u32 }

@@ -121,6 +121,9 @@ impl Route {
         for queue in refusing {
             let room = queue.change(|state| state.room(&queue.settings(), body_lengths(run.bytes(), run.count())));
             taken_by_all = taken_by_all.min(room);
+            if room < run.count() {
+                queue.count_refused(u64::from(run.count() - room));
+            }
             if room < run.count() && queue.settings().overflow == Overflow::RejectDeadLetter {
                 queue.bury_refused(&run.part(room, run.count() - room));
             }

@@ -121,6 +121,11 @@ impl Lanes {
         self.parked.count(first, count) + self.unlooked.count(first, count) > 0
     }
 
+    /// Parked ones, those that are to be looked at again, and those of both that were handed out before.
+    pub(super) fn sets(&self) -> [&Runs; 3] {
+        [&self.parked, &self.unlooked, &self.again]
+    }
+
     /// The first position that is here.
     pub(super) fn first(&self) -> Option<u64> {
         self.parked.first().into_iter().chain(self.unlooked.first()).map(|(first, _)| first).min()

@@ -2,7 +2,7 @@
 
 use super::{CROWDED, Head, Queue, Segments};
 use crate::log::{Entry, Lsn, Place, QueueId, QueueState, Span, Stretch};
-use crate::message::{Account, Block, body_bytes};
+use crate::message::{Account, Block};
 use crate::overflow::Extent;
 use crate::runs::{Counts, Runs};
 use crate::segment::{Places, Segment};
@@ -140,9 +140,14 @@ impl Stored {
     }
 
     /// The files that may have a position.
-    fn spans_of(&self, position: u64) -> Vec<FileSpan> {
+    pub(super) fn spans_of(&self, position: u64) -> Vec<FileSpan> {
         let covers = |span: &&FileSpan| (span.span.first..=span.span.last).contains(&position);
         self.spans.iter().filter(covers).copied().collect()
+    }
+
+    /// About how many bytes of files with an index are the queue's.
+    pub(super) fn span_bytes(&self) -> u64 {
+        self.spans.iter().map(|span| self.living(&span.span)).sum()
     }
 
     /// Bytes of a span whose messages are not gone, in proportion.
@@ -179,6 +184,7 @@ impl Queue {
         found.waiting.iter().for_each(|(first, count)| stored.restored.remove(first, count));
         (queue.waiting, queue.overdue) = (found.waiting, found.overdue);
         queue.add_found(found.found);
+        queue.set_ready_bytes(queue.holdings().disk);
         queue
     }
 
@@ -226,11 +232,13 @@ impl Queue {
             Some((&first, segment)) => (first, (first + u64::from(segment.count())).max(position + count)),
             None => (position, position + count),
         };
-        let mut lost = Vec::new();
+        let (mut lost, before) = (Vec::new(), self.ready() + self.waiting());
         self.take_out(first, end, &mut lost);
         lost.iter().for_each(|&(position, count)| self.drop_range(position, count, true));
         self.consumers.revoke_grants();
-        lost.iter().map(|(_, count)| count).sum()
+        let count = lost.iter().map(|(_, count)| count).sum();
+        self.count_taken_out(count, before, false);
+        count
     }
 
     /// A message was forgotten.
@@ -256,11 +264,16 @@ impl Queue {
 
     /// The messages of reserved positions: now they can be seen.
     pub(crate) fn fill(&mut self, position: u64, block: Arc<Block>, places: Places) {
+        if self.stored.is_none() {
+            return;
+        }
+        let persistent = !matches!(places, Places::Nowhere);
+        self.count_arrival(block.count(), block.body_bytes(0, block.count()), persistent);
         let Some(stored) = &mut self.stored else { return };
         let count = u64::from(block.count());
         stored.hidden.remove(position, count);
         if let Some(bytes) = &mut self.bytes {
-            *bytes += body_bytes(block.bytes(), 0, block.count());
+            *bytes += block.body_bytes(0, block.count());
         }
         if position >= self.head.position {
             self.ahead += count;

@@ -112,7 +112,7 @@ impl Queue {
         if self.deleted || position >= end {
             return;
         }
-        let mut alive = Vec::new();
+        let (mut alive, before) = (Vec::new(), self.ready() + self.waiting());
         self.alive(position, end, &mut alive);
         self.take_out(position, end, &mut runs);
         // Those that are taken out as well, until they are gone: a crash may come before that.
@@ -122,7 +122,9 @@ impl Queue {
         for &(position, count) in &runs {
             dead.push(Dead { position, count, reason: Reason::Expired, counted: true });
         }
-        self.unacked += runs.iter().map(|(_, count)| count).sum::<u64>();
+        let taken = runs.iter().map(|(_, count)| count).sum::<u64>();
+        self.count_taken_out(taken, before, true);
+        self.unacked += taken;
         self.note_handed_out();
     }
 
@@ -155,8 +157,11 @@ impl Queue {
         self.alive(position, end, &mut alive);
         // Those that are taken, too, until they are gone: a crash may come before that.
         alive.into_iter().for_each(|(first, count)| self.overdue.add(first, count));
+        let before = self.ready() + self.waiting();
         let taken = take_all(&mut self.waiting, position, position + count);
-        self.unacked += taken.iter().map(|(_, count)| count).sum::<u64>();
+        let count = taken.iter().map(|(_, count)| count).sum::<u64>();
+        self.count_taken_out(count, before, true);
+        self.unacked += count;
         out.extend(taken);
     }
 
@@ -190,6 +195,7 @@ impl Queue {
         if self.deleted {
             return;
         }
+        self.count_returned(count);
         self.unacked -= count;
         self.requeued.insert(position, count);
         if let Some(lanes) = &mut self.lanes {
@@ -234,6 +240,8 @@ impl Queue {
             self.come_back_alive(first, count, how, rules, dead);
         }
         let dying: u64 = dead.iter().map(|dead| dead.count).sum();
+        self.count_returned(count - dying);
+        self.gauges.counters.returned += count - dying;
         self.unacked -= count - dying;
         if let Some(bytes) = &mut self.bytes {
             // Those that die are still counted among them, and are subtracted with the others that are dead.

@@ -5,7 +5,7 @@
 
 use crate::client::{Client, Received};
 use crate::script::broker;
-use leveret_broker::{Broker, Limits, Settle};
+use leveret_broker::{Broker, Browse, Limits, MessageState, Settle};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -29,6 +29,8 @@ enum Step {
     Resume { client: usize, pick: usize },
     ChannelPrefetch { client: usize, prefetch: u16 },
     LivePrefetch { client: usize, prefetch: u16 },
+    Browse { queue: usize, offset: u64, count: usize, states: Vec<MessageState> },
+    SetPaused { queue: usize, paused: bool },
     Quiet,
 }
 
@@ -53,9 +55,19 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (client.clone(), pick).prop_map(|(client, pick)| Step::Pause { client, pick }),
         2 => (client.clone(), pick).prop_map(|(client, pick)| Step::Resume { client, pick }),
         1 => (client.clone(), 0..6u16).prop_map(|(client, prefetch)| Step::ChannelPrefetch { client, prefetch }),
+        8 => browse(),
+        1 => (0..QUEUES.len(), any::<bool>()).prop_map(|(queue, paused)| Step::SetPaused { queue, paused }),
         1 => (client, 0..6u16).prop_map(|(client, prefetch)| Step::LivePrefetch { client, prefetch }),
         2 => Just(Step::Quiet),
     ]
+}
+
+fn browse() -> impl Strategy<Value = Step> {
+    let state = prop::sample::select(vec![MessageState::Ready, MessageState::Unacked]);
+    let states = prop_oneof![Just(Vec::new()), state.prop_map(|state| vec![state])];
+    let (offset, count) = (prop_oneof![Just(0), 0..3000u64], prop_oneof![Just(10_000usize), 0..20usize]);
+    (0..QUEUES.len(), offset, count, states)
+        .prop_map(|(queue, offset, count, states)| Step::Browse { queue, offset, count, states })
 }
 
 /// What a queue should hold, by number.
@@ -66,6 +78,7 @@ struct Queue {
     ready: BTreeSet<u64>,
     /// Handed out before.
     seen: BTreeSet<u64>,
+    paused: bool,
 }
 
 struct Consumer {
@@ -190,6 +203,13 @@ impl World {
                 side.client.session.set_live_prefetch(false);
                 side.consumers.iter_mut().for_each(|consumer| consumer.prefetch = prefetch);
             }
+            Step::Browse { queue, offset, count, states } => self.browse(queue, offset, count, states),
+            Step::SetPaused { queue, paused } => {
+                let vhost = self.sides[0].client.session.vhost();
+                let set = if paused { vhost.pause(QUEUES[queue]) } else { vhost.resume(QUEUES[queue]) };
+                drop(set.expect("the queue is there"));
+                self.queues[queue].paused = paused;
+            }
             Step::Quiet => self.quiet(),
         }
         self.check_counts();
@@ -250,7 +270,7 @@ impl World {
         let side = &mut self.sides[client];
         let got = side.client.channel.get(&mut side.client.session, QUEUES[at], no_ack).expect("the queue is there");
         let Some((delivery, tag, left)) = got else {
-            assert!(self.queues[at].ready.is_empty());
+            assert!(self.queues[at].ready.is_empty() || self.queues[at].paused);
             return;
         };
         assert_eq!(tag, side.next_tag);
@@ -335,10 +355,43 @@ impl World {
         }
         for side in &self.sides {
             for consumer in &side.consumers {
-                let ready = self.queues[consumer.queue].ready.len();
+                let Queue { ready, paused, .. } = &self.queues[consumer.queue];
+                let ready = if *paused { 0 } else { ready.len() };
                 assert!(ready == 0 || !side.has_credit(consumer), "{ready} messages wait, and a consumer too");
             }
         }
+    }
+
+    /// Looks at a queue's messages, in one go and in pages.
+    fn browse(&self, at: usize, offset: u64, count: usize, states: Vec<MessageState>) {
+        let (queue, vhost) = (&self.queues[at], self.sides[0].client.session.vhost());
+        let held = self.sides.iter().flat_map(|side| side.held.values()).map(|held| held.body);
+        let held = held.filter(|held| *held == body(at, queue.generation, held & ((1 << 40) - 1)));
+        let held = held.map(|held| (held, MessageState::Unacked, None));
+        let ready = |number: &u64| (body(at, queue.generation, *number), MessageState::Ready, Some(queue.seen.contains(number)));
+        let mut all: Vec<_> = held.chain(queue.ready.iter().map(ready)).collect();
+        all.sort_by_key(|(body, ..)| *body);
+        all.retain(|(_, state, _)| states.is_empty() || states.contains(state));
+        let expected: Vec<_> = all.into_iter().skip(offset as usize).take(count).collect();
+        let (mut found, mut from, mut offset, mut rounds) = (Vec::new(), 0, offset, 0);
+        loop {
+            // Pages of seven, but all at once where much is asked for.
+            let page = if count > 100 { count } else { 7.min(count - found.len()) };
+            let browse = Browse { from, offset, count: page, states: states.clone(), ..Browse::default() };
+            let browsed = vhost.browse(QUEUES[at], &browse).expect("the queue is there");
+            assert!(browsed.messages.len() <= page);
+            found.extend(browsed.messages.iter().map(|message| {
+                let body = u64::from_be_bytes(message.body[..].try_into().expect("8 bytes"));
+                let is_ready = message.state == MessageState::Ready;
+                (body, message.state, is_ready.then_some(message.redelivered))
+            }));
+            (from, offset, rounds) = (browsed.next.unwrap_or(u64::MAX), 0, rounds + 1);
+            if browsed.next.is_none() || found.len() >= count {
+                break;
+            }
+            assert!(rounds < 10_000, "browsing does not come to an end");
+        }
+        assert_eq!(found, expected);
     }
 
     fn check_counts(&self) {
@@ -346,6 +399,11 @@ impl World {
             let side = &self.sides[0].client.session;
             let status = side.vhost().queue_status(name, side.id()).expect("the queue is there");
             assert_eq!(status.ready, queue.ready.len() as u64, "ready messages of {name}");
+            let info = side.vhost().queue_info(name).expect("the queue is there");
+            assert_eq!((info.ready, info.unacked == 0), (status.ready, status.unacked == 0));
+            assert_eq!(info.ready_bytes, info.ready * 8, "bytes of bodies that are ready");
+            assert_eq!(info.unacked_bytes, info.unacked * 8, "bytes of bodies that are handed out");
+            assert_eq!(info.oldest.is_none(), info.ready + info.unacked == 0);
         }
         for side in &self.sides {
             assert_eq!(side.client.channel.unacked(), side.held.len() as u64, "unacked messages");
@@ -367,6 +425,7 @@ impl World {
 impl Queue {
     /// What is handed out is the first ready message, and flagged if it was handed out before.
     fn hand_out(&mut self, at: usize, message: &Received) {
+        assert!(!self.paused, "a paused queue hands nothing out");
         let number = self.ready.pop_first().expect("a message is ready");
         assert_eq!(message.body, body(at, self.generation, number), "the first ready message");
         assert_eq!(message.redelivered, !self.seen.insert(number), "the redelivered flag of {number}");

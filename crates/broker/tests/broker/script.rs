@@ -19,9 +19,10 @@
 //! policy name pattern [operator] [for apply-to] [priority n] key=value ...; no-policy name [operator]
 //! policies q; exchange-policies e     which count for it, and what they ask for together
 //! restart     (of a broker with a directory) kills it and starts another one; tend     what is behind the log is done
-//! purge q; delete q [if-unused] [if-empty]; delete-exchange e [if-unused]; close; disconnect
+//! and what `operate.rs` lists; purge q; delete q [if-unused] [if-empty]; delete-exchange e [if-unused]; close; disconnect
 //! ```
 
+use crate::operate;
 use expect_test::Expect;
 use leveret_broker::disk::Directory;
 use leveret_broker::message::{Message, encode_route};
@@ -131,7 +132,7 @@ struct Open {
 }
 
 /// The words of a command behind its verb.
-struct Words<'a> {
+pub struct Words<'a> {
     positional: Vec<&'a str>,
     table: FieldTable,
 }
@@ -149,7 +150,7 @@ impl<'a> Words<'a> {
     }
 
     /// The next word; the empty string is written as two quotes.
-    fn next(&mut self) -> &'a str {
+    pub fn next(&mut self) -> &'a str {
         assert!(!self.positional.is_empty(), "the command needs another word");
         match self.positional.remove(0) {
             "''" => "",
@@ -157,7 +158,7 @@ impl<'a> Words<'a> {
         }
     }
 
-    fn number(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.next().parse().expect("a number")
     }
 
@@ -174,7 +175,8 @@ impl<'a> Words<'a> {
         Some(self.positional.remove(at))
     }
 
-    fn taken(&mut self, key: &str) -> Option<String> {
+    /// Removes an entry of the table, and gives its text.
+    pub fn taken(&mut self, key: &str) -> Option<String> {
         let value = self.table.get(key)?;
         let text = value.as_str().map(str::to_string).or(value.as_i64().map(|number| number.to_string()));
         self.table.remove(key);
@@ -358,17 +360,21 @@ fn deliveries(deliveries: &[Delivery], first_tag: u64) -> String {
             if let Some(properties) = &properties {
                 message.properties = properties;
             }
-            said.push(format!("{}({tag}){}", show(&message), if delivery.redelivered { "!" } else { "" }));
+            said.push(format!("{}({tag}){}", show_message(&message), if delivery.redelivered { "!" } else { "" }));
             (at, tag) = (next, tag + 1);
         }
     }
     said.join(" ")
 }
 
+fn show_message(message: &Message<'_>) -> String {
+    let properties = Properties::decode_stored(message.properties).expect("stored properties can be decoded");
+    show(&properties, message.body)
+}
+
 /// The body, with the headers and reply-to if there are any.
-fn show(message: &Message<'_>) -> String {
-    let mut said = String::from_utf8_lossy(message.body).into_owned();
-    let properties = Properties::decode(message.properties).expect("stored properties can be decoded");
+pub fn show(properties: &Properties<'_>, body: &[u8]) -> String {
+    let mut said = String::from_utf8_lossy(body).into_owned();
     if let Some(headers) = properties.headers {
         let headers: Vec<String> = headers.iter().filter_map(|(key, value)| header(key, value)).collect();
         write!(said, "[{}]", headers.join(", ")).expect("strings take everything");
@@ -406,6 +412,9 @@ fn show_death(death: &Value<'_>) -> String {
 
 impl Open {
     fn run(&mut self, session: &mut Session, verb: &str, mut words: Words<'_>) -> Result<String, Error> {
+        if let Some(said) = operate::run(session, &self.channel, verb, &mut words) {
+            return said;
+        }
         match verb {
             "declare" => return self.declare(session, words),
             "exchange" => exchange(session, words)?,
@@ -431,7 +440,7 @@ impl Open {
             "tx" => self.channel.select_transaction()?,
             "commit" => {
                 let mut returned = Vec::new();
-                self.channel.commit(session, |message| returned.push(format!("returned {}", show(&message))))?;
+                self.channel.commit(session, |message| returned.push(format!("returned {}", show_message(&message))))?;
                 return Ok(returned.join(", "));
             }
             "rollback" => self.channel.rollback()?,

@@ -4,8 +4,8 @@ use crate::disk::{Image, MemoryDisk};
 use crate::state::{Id, Seen};
 use leveret_broker::message::encode_route;
 use leveret_broker::{
-    Broker, Channel, Consume, Delivery, Environment, Event, Limits, OpenError, Publish, Published, QueueDeclare,
-    Recovery, Session, Storage,
+    Broker, Browse, Channel, Consume, Delivery, Environment, Event, Limits, MessageState, OpenError, Publish, Published,
+    QueueDeclare, QueueInfo, Recovery, Session, Storage,
 };
 use leveret_wire::properties::Properties;
 use leveret_wire::table::Table;
@@ -150,6 +150,26 @@ impl Life {
         self.session.vhost().queue_status(QUEUES[queue], self.session.id()).expect("the queue is there").ready
     }
 
+    /// Looks at all messages of a queue, in pages, without taking them: whether they are ready, and what they are.
+    pub fn browse(&self, queue: usize, page: usize) -> Vec<(bool, Seen)> {
+        let (mut found, mut from) = (Vec::new(), Some(0));
+        while let Some(at) = from {
+            let browse = Browse { from: at, count: page, max_body: usize::MAX, ..Browse::default() };
+            let browsed = self.session.vhost().browse(QUEUES[queue], &browse).expect("it can be read");
+            found.extend(browsed.messages.iter().map(|message| {
+                let seen = Seen { redelivered: message.redelivered, ..of_body(&message.body, message.returned) };
+                (message.state == MessageState::Ready, seen)
+            }));
+            from = browsed.next;
+        }
+        found
+    }
+
+    /// What the broker tells of a queue.
+    pub fn info(&self, queue: usize) -> QueueInfo {
+        self.session.vhost().queue_info(QUEUES[queue]).expect("the queue is there")
+    }
+
     /// A step of the work behind the log. True if it wrote the log: then everything before is written.
     pub fn tend(&mut self) -> bool {
         let properties = Properties { delivery_mode: Some(2), ..Properties::default() };
@@ -200,9 +220,13 @@ fn body(id: Id, size: usize) -> Vec<u8> {
 }
 
 fn seen(delivery: &Delivery, offset: usize) -> Seen {
-    let bytes = delivery.block.at(offset).0.body;
+    let seen = of_body(delivery.block.at(offset).0.body, delivery.returned);
+    Seen { redelivered: delivery.redelivered, ..seen }
+}
+
+fn of_body(bytes: &[u8], returned: u64) -> Seen {
     let number = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes"));
     let id = number(0);
     assert!(bytes == body(id, number(4) as usize), "message {id} is something else");
-    Seen { id, redelivered: delivery.redelivered, returned: delivery.returned }
+    Seen { id, redelivered: false, returned }
 }

@@ -5,7 +5,7 @@
 
 use crate::disk::{Image, MemoryDisk};
 use crate::life::{CONFIRM, Life, PLAIN, QUEUES, ROUTES, TRANSACTION};
-use crate::state::{Id, Place, Queues, State};
+use crate::state::{Flag, Id, Place, Queues, State};
 use leveret_broker::Settle;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -41,6 +41,10 @@ pub enum Step {
         pick: usize,
         multiple: bool,
         how: Settle,
+    },
+    Browse {
+        queue: usize,
+        page: usize,
     },
     Purge {
         queue: usize,
@@ -159,6 +163,7 @@ impl World {
                 let purged = channel.purge_queue(&mut self.life.session, QUEUES[queue]).expect("it is there");
                 assert_eq!(purged, self.now.purge(queue), "what was purged");
             }
+            Step::Browse { queue, page } => self.browse(queue, page),
             Step::Commit => self.commit(),
             Step::Rollback if self.committing.is_none() => {
                 self.life.channels[TRANSACTION].rollback().expect("a transaction");
@@ -389,6 +394,26 @@ impl World {
         for (at, queue) in self.now.all.iter().enumerate() {
             assert_eq!(self.life.ready(at), queue.ready(), "ready messages in queue {at}");
         }
+    }
+
+    /// What can be seen is what is there, in its order, and in its state.
+    fn browse(&self, at: usize, page: usize) {
+        let queue = &self.now.all[at];
+        let there: Vec<_> = queue.entries.values().filter(|entry| entry.state != State::Hidden).collect();
+        let found = self.life.browse(at, page);
+        let expected: Vec<_> = there.iter().map(|it| (it.state == State::Ready, it.id, it.returned)).collect();
+        let seen: Vec<_> = found.iter().map(|(is_ready, seen)| (*is_ready, seen.id, seen.returned)).collect();
+        assert_eq!(seen, expected, "what is seen in queue {at}");
+        for (entry, (_, seen)) in there.iter().zip(&found).filter(|(entry, _)| entry.state == State::Ready) {
+            let fits = entry.flag == Flag::Maybe || seen.redelivered == (entry.flag == Flag::Yes);
+            assert!(fits, "message {} is seen as redelivered: {}, expected {:?}", seen.id, seen.redelivered, entry.flag);
+        }
+        let (info, of) = (self.life.info(at), |state| there.iter().filter(|entry| entry.state == state).count() as u64);
+        assert_eq!((info.ready, info.unacked), (of(State::Ready), of(State::Held)), "what is told of queue {at}");
+        let persistent = there.iter().filter(|entry| entry.persistent && queue.durable).count() as u64;
+        assert_eq!(info.persistent, persistent, "what is persistent in queue {at}");
+        assert_eq!(info.ready_bytes == 0, info.ready == 0);
+        assert_eq!(info.unacked_bytes == 0, info.unacked == 0);
     }
 
     fn crash(&mut self, again: usize, writes: i64) {

@@ -22,6 +22,8 @@ pub struct Found {
     pub side: BTreeSet<Thing>,
     pub has_side: bool,
     pub is_bound_beside: bool,
+    /// The queue beside hands nothing out.
+    pub is_paused_beside: bool,
     /// A bit is another: an older checkpoint may know of times that have passed.
     pub flipped: bool,
 }

@@ -10,7 +10,7 @@ use leveret_broker::message::encode_route;
 use leveret_broker::table::{FieldTable, Table};
 use leveret_broker::{
     ApplyTo, Broker, Channel, ExchangeDeclare, Policy, PolicyKind, Properties, Publish, Published, QueueDeclare,
-    Session, Stored, VirtualHost,
+    QueueState, Session, Stored, VirtualHost,
 };
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -35,6 +35,8 @@ pub enum Thing {
     Exchange(u32),
     Binding(u32),
     Message(u32),
+    /// The queue hands nothing out.
+    Paused(u32),
     /// Whether it is the operator's, name, number.
     Policy(bool, usize, u32),
 }
@@ -59,7 +61,7 @@ impl Thing {
     }
 
     fn is_in_queue(self) -> bool {
-        matches!(self, Thing::Queue(_) | Thing::Binding(_) | Thing::Message(_))
+        matches!(self, Thing::Queue(_) | Thing::Binding(_) | Thing::Message(_) | Thing::Paused(_))
     }
 }
 
@@ -153,12 +155,15 @@ impl Side {
         if found.is_bound_beside {
             self.begin(settled, Thing::Binding);
         }
+        if found.is_paused_beside {
+            self.begin(settled, Thing::Paused);
+        }
     }
 }
 
 /// Does something with it.
 pub fn operate(broker: &Broker, model: &mut Model) -> Step {
-    let what = model.side.random.weighted(&[35, 10, 8, 4, 12, 25, 10, 8, 2, 12]);
+    let what = model.side.random.weighted(&[35, 10, 8, 4, 12, 25, 10, 8, 2, 12, 8]);
     model.say(|| format!("beside: {}", NAMES[what]));
     let is_there = model.side.has(|thing| matches!(thing, Thing::Vhost(_)));
     match what {
@@ -172,11 +177,12 @@ pub fn operate(broker: &Broker, model: &mut Model) -> Step {
         5 => publish(&mut session(broker)?, model),
         6 => acknowledge(&mut session(broker)?, model),
         9 => change_policy(broker, model),
+        10 => pause_or_resume(broker, model),
         _ => delete_queue(&mut session(broker)?, model),
     }
 }
 
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 11] = [
     "set an entry",
     "delete an entry",
     "create a vhost",
@@ -187,6 +193,7 @@ const NAMES: [&str; 10] = [
     "answers",
     "delete the queue",
     "change a policy",
+    "pause or resume",
 ];
 
 fn session(broker: &Broker) -> Result<Session, String> {
@@ -340,13 +347,44 @@ fn acknowledge(session: &mut Session, model: &mut Model) -> Step {
         return Ok(());
     }
     for _ in 0..model.side.random.between(1, 6) {
-        let first = model.side.live(|thing| matches!(thing, Thing::Message(_))).first().copied();
+        let paused = model.side.has(|thing| matches!(thing, Thing::Paused(_)));
+        let first = model.side.live(|thing| matches!(thing, Thing::Message(_))).first().copied().filter(|_| !paused);
         let got = channel.get(session, QUEUE, true).map_err(text)?;
         let got = got.map(|(delivery, ..)| number_of(delivery.block.at(delivery.offset).0.body)).transpose()?;
         expect_that(got.map(Thing::Message) == first, || format!("beside {got:?} comes, expected {first:?}"))?;
         model.side.end(event, |thing| Some(thing) == first);
     }
     channel.close(session);
+    Ok(())
+}
+
+/// Pauses the queue, or lets it go on.
+fn pause_or_resume(broker: &Broker, model: &mut Model) -> Step {
+    let vhost = broker.vhost(VHOST).ok_or("the other virtual host is gone")?;
+    let (event, side) = (model.event(), &mut model.side);
+    if !side.has(|thing| matches!(thing, Thing::Queue(_))) {
+        return expect_that(vhost.pause(QUEUE).is_err(), || "a queue was paused that is not there".to_string());
+    }
+    let stored = match side.has(|thing| matches!(thing, Thing::Paused(_))) {
+        true => {
+            side.end(event, |thing| matches!(thing, Thing::Paused(_)));
+            vhost.resume(QUEUE)
+        }
+        false => {
+            side.begin(event, Thing::Paused);
+            vhost.pause(QUEUE)
+        }
+    };
+    side.pending.push((stored.map_err(text)?, event.seq));
+    Ok(())
+}
+
+/// Whether the queue is paused; it is not any more after that.
+fn look_at_pause(vhost: &VirtualHost, found: &mut Found) -> Step {
+    found.is_paused_beside = vhost.queue_info(QUEUE).is_some_and(|info| info.state == QueueState::Paused);
+    if found.is_paused_beside {
+        drop(vhost.resume(QUEUE).map_err(text)?);
+    }
     Ok(())
 }
 
@@ -462,6 +500,7 @@ pub fn look(broker: &Broker, model: &Model, found: &mut Found) -> Result<(u64, u
         _ => None,
     });
     found.side.insert(Thing::Queue(number.ok_or("the queue beside is not as it ever was")?));
+    look_at_pause(session.vhost(), found)?;
     let mut last = 0;
     for _ in 0..status.ready {
         let got = match channel.get(&mut session, QUEUE, true) {
@@ -502,15 +541,19 @@ impl Trial<'_> {
                 // One of them is, nobody can tell which.
                 Thing::Vhost(_) if found.has_side => {}
                 Thing::Binding(_) if found.is_bound_beside => {}
+                Thing::Paused(_) if found.is_paused_beside => {}
                 _ if found.side.contains(thing) => self.is_present(*begun, *ended, what)?,
                 _ => self.is_absent(*begun, *ended, what)?,
             }
         }
         let vhosts: Vec<&Fact> = side.facts.iter().filter(|fact| matches!(fact.thing, Thing::Vhost(_))).collect();
         let bindings: Vec<&Fact> = side.facts.iter().filter(|fact| matches!(fact.thing, Thing::Binding(_))).collect();
-        for (is_there, facts) in [(found.has_side, vhosts), (found.is_bound_beside, bindings)] {
+        let pauses: Vec<&Fact> = side.facts.iter().filter(|fact| matches!(fact.thing, Thing::Paused(_))).collect();
+        let several =
+            [(found.has_side, vhosts), (found.is_bound_beside, bindings), (found.is_paused_beside, pauses)];
+        for (is_there, facts) in several {
             match facts[..] {
-                [] if is_there => return Err("beside is a virtual host or a binding that never was".to_string()),
+                [] if is_there => return Err("beside is something that never was".to_string()),
                 [Fact { thing, begun, ended }] if is_there => {
                     self.is_present(*begun, *ended, || format!("{thing:?} of operation {}", begun.seq))?;
                 }

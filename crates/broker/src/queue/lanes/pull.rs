@@ -120,6 +120,21 @@ impl Queue {
         no_ack: bool,
         out: &mut Vec<Delivery>,
     ) -> Taken {
+        if self.consumers.is_paused() {
+            return Taken::Some { count: 0, dry: true };
+        }
+        let take = |queue: &mut Queue, out: &mut Vec<Delivery>| queue.take_some(taker, max, max_bytes, no_ack, out);
+        self.count_handed_out(taker, no_ack, out, take)
+    }
+
+    fn take_some(
+        &mut self,
+        taker: Holder,
+        max: u64,
+        max_bytes: usize,
+        no_ack: bool,
+        out: &mut Vec<Delivery>,
+    ) -> Taken {
         let Some(mut lanes) = self.lanes.take() else {
             let count = self.take(max, max_bytes, no_ack, out);
             let missing = if count == 0 && max > 0 { self.missing() } else { None };
