@@ -317,6 +317,11 @@ fn a_transaction_that_began_before_a_policy_ends_by_it() {
          declare q passive; advance 10; declare q passive
          declare r; 1.2: publish r a b; policy t ^r$ max-length=1 overflow=reject-publish; 1.2: commit; declare r passive",
         expect![[r#"
+            declare q passive -> q: 2 ready, 0 consumers
+            declare q passive -> q: 0 ready, 0 consumers
+            policy t ^r$ max-length=1 overflow=reject-publish -> replaced
+            1.2: commit -> Channel 406 queue 'r' is full and has no room for the transaction: nothing of it is done
+            declare r passive -> r: 0 ready, 0 consumers
         "#]],
     );
 }

@@ -76,13 +76,8 @@ fn a_thousand_queues_follow_a_policy_soon() {
     publish(&client, "q7", &["1", "2", "3"]);
     let vhost = broker.vhost("/").expect("it is there");
     let definition = FieldTable::new().with("max-length", 1i64);
-    let policy = Policy {
-        name: "all".to_string(),
-        pattern: "^q".to_string(),
-        apply_to: ApplyTo::All,
-        priority: 0,
-        definition,
-    };
+    let policy =
+        Policy { name: "all".to_string(), pattern: "^q".to_string(), apply_to: ApplyTo::All, priority: 0, definition };
     let begun = Instant::now();
     assert!(vhost.set_policy(PolicyKind::Operator, policy).expect("it is valid"));
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());

@@ -437,7 +437,7 @@ fn policy(name: usize, number: u32, rule: Rule) -> Policy {
     }
 }
 
-/// Looks at the policies, and deletes them.
+/// Looks at the policies.
 fn look_at_policies(vhost: &VirtualHost, model: &Model, found: &mut Found) -> Step {
     for operator in [false, true] {
         for policy_found in vhost.policies(kind(operator)) {
@@ -450,7 +450,6 @@ fn look_at_policies(vhost: &VirtualHost, model: &Model, found: &mut Found) -> St
                 format!("a changed policy: {policy_found:?}")
             })?;
             found.side.insert(Thing::Policy(operator, name, number));
-            vhost.delete_policy(kind(operator), &policy_found.name);
         }
     }
     Ok(())
@@ -518,6 +517,10 @@ pub fn look(broker: &Broker, model: &Model, found: &mut Found) -> Result<(u64, u
         last = number;
     }
     if found.side.iter().any(|thing| matches!(thing, Thing::Exchange(_))) {
+        // Nothing is to be dropped.
+        for (operator, name) in [false, true].into_iter().flat_map(|operator| POLICIES.map(|name| (operator, name))) {
+            session.vhost().delete_policy(kind(operator), name);
+        }
         publish_one(&mut channel, &mut session, (EXCHANGE, ""), &[0; 4])?;
         session.flush();
         if channel.purge_queue(&mut session, QUEUE).map_err(text)? > 0 {
