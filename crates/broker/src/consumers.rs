@@ -232,7 +232,7 @@ impl Consumers {
 
     /// The tag of the consumer that alone gets messages, where only one may.
     pub(crate) fn single_active(&self) -> Option<Arc<str>> {
-        let active = self.seen().find(|seen| seen.active).filter(|_| self.single_active);
+        let active = self.single_active.then(|| self.seen().find(|seen| seen.active)).flatten();
         active.map(|seen| seen.identity.tag.clone())
     }
 

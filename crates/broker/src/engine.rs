@@ -25,9 +25,9 @@ mod vhost;
 
 pub use browse::{Browse, Browsed, BrowsedMessage};
 pub(crate) use commit::commit;
+pub use entries::Stored;
 pub(crate) use meters::{Meters, Moment};
 pub use moving::{MoveTo, Redriven};
-pub use entries::Stored;
 pub(crate) use park::park;
 pub use shared_queue::SharedQueue;
 pub use vhost::VirtualHost;
@@ -388,10 +388,10 @@ impl Broker {
         let Some(vhost) = vhosts.remove(name) else { return false };
         // Both locks are held meanwhile: a checkpoint sees all of it or nothing.
         let mut entries = self.inner.entries.write();
+        let exchanges = vhost.exchange_counters();
         let queues = vhost.close();
         entries.forget_vhost(name);
         drop((entries, vhosts));
-        let exchanges = vhost.exchange_counters();
         vhost.delete_all(&queues);
         self.retire(vhost.queue_counters(), exchanges);
         let sessions = self.inner.sessions.lock();

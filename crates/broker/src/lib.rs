@@ -109,8 +109,8 @@ pub use channel::{Channel, Consume, Pulled, REPLY_TO, Settle};
 pub use client::{Client, ClientError, Confirm, Content, Message, Subscription, Transaction, Wait};
 pub use counters::{ChannelCounters, Deaths, ExchangeCounters, QueueCounters};
 pub use engine::{
-    Broker, Browse, Browsed, BrowsedMessage, Environment, MoveTo, QueueDeclare, QueueStatus, Redriven, SharedQueue, Stored,
-    VirtualHost,
+    Broker, Browse, Browsed, BrowsedMessage, Environment, MoveTo, QueueDeclare, QueueStatus, Redriven, SharedQueue,
+    Stored, VirtualHost,
 };
 pub use error::{Error, Result, Scope};
 pub use filter::{Filter, FilterError};

@@ -4,8 +4,8 @@
 //! inside.
 
 use crate::arguments::{check_equal, check_exchange, check_flag};
-use crate::counters::{ExchangeCounters, ExchangeMeter};
 use crate::channel::REPLY_TO;
+use crate::counters::{ExchangeCounters, ExchangeMeter};
 use crate::dedup::{self, Guard, Known, Point, Rule};
 use crate::delay::{DELAYED_TYPE, INNER_TYPE, delay_of};
 use crate::error::{Error, Result};

@@ -196,8 +196,10 @@ impl Confirms {
             if self.waiting.is_empty() && session.is_released(waiting) {
                 return self.confirm(self.published);
             }
+            // It may be written at once, on this thread.
+            let since = Moment::now();
             session.await_log(waiting);
-            self.waiting.push_back((self.published, waiting.clone(), Moment::now()));
+            self.waiting.push_back((self.published, waiting.clone(), since));
         }
         let (mut upto, mut before) = (None, self.confirmed);
         while let Some((tag, waiting, since)) = self.waiting.front()

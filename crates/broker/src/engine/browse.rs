@@ -235,8 +235,7 @@ impl Browser<'_> {
                         let durable = self.queue.durable.as_ref().ok_or("it is nowhere")?;
                         let found = durable.store.lookup(glance.position, &spans).map_err(|error| error.to_string())?;
                         let (file, entries) = found.ok_or("no file has it")?;
-                        let place =
-                            |at: u32, length| Place { lsn: u64::from(file) << 32 | u64::from(at), length };
+                        let place = |at: u32, length| Place { lsn: u64::from(file) << 32 | u64::from(at), length };
                         let places = entries.iter().map(|it| (it.position, it.count, place(it.offset, it.length)));
                         self.places = places.collect();
                         self.place(glance.position).ok_or("no file has it")?
@@ -247,9 +246,10 @@ impl Browser<'_> {
                 Wanted { first: glance.position, count: count as u32, places: vec![(0, place)], overflow: None }
             }
         };
-        let known = self.block.as_ref().filter(|(first, block)| {
-            (*first..first + u64::from(block.count())).contains(&glance.position)
-        });
+        let known = self
+            .block
+            .as_ref()
+            .filter(|(first, block)| (*first..first + u64::from(block.count())).contains(&glance.position));
         let (first, block) = match known {
             Some((first, block)) => (*first, block.clone()),
             None => {

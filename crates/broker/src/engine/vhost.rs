@@ -19,7 +19,8 @@ use crate::queue::Queue;
 use crate::routing::Destination;
 use crate::settings::Settings;
 use crate::topology::{
-    ExchangeDeclare, NOBODY, QueueRecord, Routed, SessionId, Topology, check_not_default, check_not_reserved, delay_queue,
+    ExchangeDeclare, NOBODY, QueueRecord, Routed, SessionId, Topology, check_not_default, check_not_reserved,
+    delay_queue,
 };
 use leveret_wire::properties::Properties;
 use leveret_wire::table::{FieldTable, Table};

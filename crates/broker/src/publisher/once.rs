@@ -257,6 +257,10 @@ impl Route {
             return;
         }
         for (index, queue) in (0..).zip(&self.queues) {
+            let refused = buried.iter().filter(|(_, by)| *by == index).count() as u64;
+            if refused > 0 {
+                queue.count_refused(refused);
+            }
             if queue.settings().overflow == Overflow::RejectDeadLetter {
                 let refused = run.kept(|number| buried.contains(&(number, index)));
                 if !refused.is_empty() {

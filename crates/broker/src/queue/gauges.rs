@@ -2,6 +2,7 @@
 
 use super::{Delivery, Holder, Queue};
 use crate::counters::QueueCounters;
+use crate::runs::Runs;
 use crate::segment::Segment;
 use std::collections::VecDeque;
 
@@ -15,8 +16,9 @@ const MARK_EACH: u64 = 1000;
 pub(crate) struct Gauges {
     /// What happened.
     pub(crate) counters: QueueCounters,
-    /// Bytes of the bodies that are ready or wait.
+    /// Bytes of the bodies that are ready or wait, and have come or come back since the start.
     ready_bytes: u64,
+    found: Found,
     /// Bytes of the bodies that are handed out.
     unacked_bytes: u64,
     /// Bytes of bodies that were taken, by whomever.
@@ -26,6 +28,15 @@ pub(crate) struct Gauges {
     marks: Marks,
     /// How long it was locked.
     pub(crate) cost: Cost,
+}
+
+/// What a start has found and nobody has taken since. Of its bodies' bytes only an estimate is known.
+#[derive(Debug, Default)]
+struct Found {
+    left: Runs,
+    bytes: u64,
+    /// Positions below were given out before the start.
+    end: u64,
 }
 
 /// When messages came: positions and milliseconds since 1970, in order.
@@ -100,9 +111,10 @@ impl Queue {
     #[inline]
     pub(super) fn count_taken(&mut self, delivery: &Delivery, no_ack: bool) {
         let bytes = delivery.body_bytes();
-        let gauges = &mut self.gauges;
+        let (gauges, count) = (&mut self.gauges, u64::from(delivery.count));
         gauges.taken_bytes += bytes;
-        gauges.ready_bytes = gauges.ready_bytes.saturating_sub(bytes);
+        let found = if delivery.position < gauges.found.end { gauges.found.take(delivery.position, count) } else { 0 };
+        gauges.ready_bytes = gauges.ready_bytes.saturating_sub(bytes - part(bytes, found, count));
         if !no_ack {
             gauges.unacked_bytes += bytes;
         }
@@ -127,7 +139,7 @@ impl Queue {
         if count > 0 {
             // What it holds was estimated in part; with nothing there it is nothing.
             if self.ready() + self.waiting() == 0 {
-                self.gauges.ready_bytes = 0;
+                (self.gauges.ready_bytes, self.gauges.found) = (0, Found::default());
             }
             let taken = self.gauges.taken_bytes - before;
             let counters = &mut self.gauges.counters;
@@ -160,16 +172,17 @@ impl Queue {
 
     /// So many of what is ready or waits will be taken out now, as handed out or, if not `held`, for good.
     pub(super) fn count_taken_out(&mut self, count: u64, of: u64, held: bool) {
-        let part = part(self.gauges.ready_bytes, count, of);
-        self.gauges.ready_bytes -= part;
+        let gauges = &mut self.gauges;
+        let (ready, found) = (part(gauges.ready_bytes, count, of), part(gauges.found.bytes, count, of));
+        (gauges.ready_bytes, gauges.found.bytes) = (gauges.ready_bytes - ready, gauges.found.bytes - found);
         if held {
-            self.gauges.unacked_bytes += part;
+            gauges.unacked_bytes += ready + found;
         }
     }
 
     /// Everything that was ready or waited is gone.
     pub(super) fn count_purged(&mut self, purged: u64) {
-        self.gauges.ready_bytes = 0;
+        (self.gauges.ready_bytes, self.gauges.found) = (0, Found::default());
         self.gauges.counters.purged += purged;
     }
 
@@ -179,9 +192,12 @@ impl Queue {
         self.gauges.transient = self.gauges.transient.saturating_sub(count);
     }
 
-    /// Of a queue as a start found it: about how many bytes there are.
-    pub(super) fn set_ready_bytes(&mut self, bytes: u64) {
-        self.gauges.ready_bytes = bytes;
+    /// Of a queue as a start found it: its messages have about so many bytes.
+    pub(super) fn set_found(&mut self, bytes: u64) {
+        let mut left = self.waiting.clone();
+        let restored = self.stored.iter().flat_map(|stored| stored.restored.iter());
+        restored.for_each(|(first, count)| left.add(first, count));
+        self.gauges.found = Found { left, bytes, end: self.next };
     }
 
     /// Messages from this position on came at this time, milliseconds since 1970.
@@ -222,7 +238,10 @@ impl Queue {
 
     /// What the queue holds. A walk over its segments.
     pub(crate) fn holdings(&self) -> Holdings {
-        let (ready, messages) = (self.bytes.unwrap_or(self.gauges.ready_bytes), self.ready() + self.waiting());
+        let found = &self.gauges.found;
+        let is_left = found.bytes > 0 && self.first_position().is_some_and(|first| first < found.end);
+        let told = self.gauges.ready_bytes + if is_left { found.bytes } else { 0 };
+        let (ready, messages) = (self.bytes.unwrap_or(told), self.ready() + self.waiting());
         let persistent = match &self.stored {
             Some(_) => (messages + self.unacked).saturating_sub(self.gauges.transient),
             None => 0,
@@ -238,9 +257,23 @@ impl Queue {
     }
 }
 
+impl Found {
+    /// Messages were taken: of how many nobody had before, since the start.
+    fn take(&mut self, position: u64, count: u64) -> u64 {
+        let taken = self.left.count(position, count);
+        self.bytes -= part(self.bytes, taken, self.left.len());
+        self.left.remove(position, count);
+        if self.left.len() == 0 {
+            *self = Found::default();
+        }
+        taken
+    }
+}
+
 /// As much of something as `count` is of `all`.
 fn part(bytes: u64, count: u64, all: u64) -> u64 {
     match count >= all {
+        _ if count == 0 => 0,
         true => bytes,
         false => (u128::from(bytes) * u128::from(count) / u128::from(all)) as u64,
     }

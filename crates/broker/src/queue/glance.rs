@@ -1,7 +1,7 @@
 //! A look at a queue's messages that changes nothing: where they are, and in what state.
 
-use super::stored::{FileSpan, Wanted};
 use super::Queue;
+use super::stored::{FileSpan, Wanted};
 use crate::message::Block;
 use crate::runs::Runs;
 use crate::segment::Segment;

@@ -184,7 +184,7 @@ impl Queue {
         found.waiting.iter().for_each(|(first, count)| stored.restored.remove(first, count));
         (queue.waiting, queue.overdue) = (found.waiting, found.overdue);
         queue.add_found(found.found);
-        queue.set_ready_bytes(queue.holdings().disk);
+        queue.set_found(queue.holdings().disk);
         queue
     }
 

@@ -66,8 +66,12 @@ fn browse() -> impl Strategy<Value = Step> {
     let state = prop::sample::select(vec![MessageState::Ready, MessageState::Unacked]);
     let states = prop_oneof![Just(Vec::new()), state.prop_map(|state| vec![state])];
     let (offset, count) = (prop_oneof![Just(0), 0..3000u64], prop_oneof![Just(10_000usize), 0..20usize]);
-    (0..QUEUES.len(), offset, count, states)
-        .prop_map(|(queue, offset, count, states)| Step::Browse { queue, offset, count, states })
+    (0..QUEUES.len(), offset, count, states).prop_map(|(queue, offset, count, states)| Step::Browse {
+        queue,
+        offset,
+        count,
+        states,
+    })
 }
 
 /// What a queue should hold, by number.
@@ -368,7 +372,9 @@ impl World {
         let held = self.sides.iter().flat_map(|side| side.held.values()).map(|held| held.body);
         let held = held.filter(|held| *held == body(at, queue.generation, held & ((1 << 40) - 1)));
         let held = held.map(|held| (held, MessageState::Unacked, None));
-        let ready = |number: &u64| (body(at, queue.generation, *number), MessageState::Ready, Some(queue.seen.contains(number)));
+        let ready = |number: &u64| {
+            (body(at, queue.generation, *number), MessageState::Ready, Some(queue.seen.contains(number)))
+        };
         let mut all: Vec<_> = held.chain(queue.ready.iter().map(ready)).collect();
         all.sort_by_key(|(body, ..)| *body);
         all.retain(|(_, state, _)| states.is_empty() || states.contains(state));

@@ -440,7 +440,8 @@ impl Open {
             "tx" => self.channel.select_transaction()?,
             "commit" => {
                 let mut returned = Vec::new();
-                self.channel.commit(session, |message| returned.push(format!("returned {}", show_message(&message))))?;
+                self.channel
+                    .commit(session, |message| returned.push(format!("returned {}", show_message(&message))))?;
                 return Ok(returned.join(", "));
             }
             "rollback" => self.channel.rollback()?,

@@ -9,6 +9,7 @@ mod example;
 mod executor;
 mod policies;
 mod publishing;
+mod statistics;
 mod threads;
 mod topology;
 mod transactions;

@@ -4,8 +4,8 @@ use crate::disk::{Image, MemoryDisk};
 use crate::state::{Id, Seen};
 use leveret_broker::message::encode_route;
 use leveret_broker::{
-    Broker, Browse, Channel, Consume, Delivery, Environment, Event, Limits, MessageState, OpenError, Publish, Published,
-    QueueDeclare, QueueInfo, Recovery, Session, Storage,
+    Broker, Browse, Channel, Consume, Delivery, Environment, Event, Limits, MessageState, OpenError, Publish,
+    Published, QueueDeclare, QueueInfo, Recovery, Session, Storage,
 };
 use leveret_wire::properties::Properties;
 use leveret_wire::table::Table;

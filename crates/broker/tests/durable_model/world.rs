@@ -406,7 +406,11 @@ impl World {
         assert_eq!(seen, expected, "what is seen in queue {at}");
         for (entry, (_, seen)) in there.iter().zip(&found).filter(|(entry, _)| entry.state == State::Ready) {
             let fits = entry.flag == Flag::Maybe || seen.redelivered == (entry.flag == Flag::Yes);
-            assert!(fits, "message {} is seen as redelivered: {}, expected {:?}", seen.id, seen.redelivered, entry.flag);
+            assert!(
+                fits,
+                "message {} is seen as redelivered: {}, expected {:?}",
+                seen.id, seen.redelivered, entry.flag
+            );
         }
         let (info, of) = (self.life.info(at), |state| there.iter().filter(|entry| entry.state == state).count() as u64);
         assert_eq!((info.ready, info.unacked), (of(State::Ready), of(State::Held)), "what is told of queue {at}");

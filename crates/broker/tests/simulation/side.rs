@@ -440,7 +440,10 @@ fn policy(name: usize, number: u32, rule: Rule) -> Policy {
 /// Looks at the policies.
 fn look_at_policies(vhost: &VirtualHost, model: &Model, found: &mut Found) -> Step {
     for operator in [false, true] {
-        for policy_found in vhost.policies(kind(operator)) {
+        let mut policies = vhost.policies(kind(operator));
+        // None of them takes effect because the one that did is gone.
+        policies.sort_by_key(|policy| (policy.priority, policy.name.clone()));
+        for policy_found in policies {
             let bytes = policy_found.definition.get("max-length-bytes").and_then(|bytes| bytes.as_i64());
             let number =
                 bytes.and_then(|bytes| u32::try_from(bytes - MANY_BYTES).ok()).ok_or("a policy of nobody's")?;
@@ -552,8 +555,7 @@ impl Trial<'_> {
         let vhosts: Vec<&Fact> = side.facts.iter().filter(|fact| matches!(fact.thing, Thing::Vhost(_))).collect();
         let bindings: Vec<&Fact> = side.facts.iter().filter(|fact| matches!(fact.thing, Thing::Binding(_))).collect();
         let pauses: Vec<&Fact> = side.facts.iter().filter(|fact| matches!(fact.thing, Thing::Paused(_))).collect();
-        let several =
-            [(found.has_side, vhosts), (found.is_bound_beside, bindings), (found.is_paused_beside, pauses)];
+        let several = [(found.has_side, vhosts), (found.is_bound_beside, bindings), (found.is_paused_beside, pauses)];
         for (is_there, facts) in several {
             match facts[..] {
                 [] if is_there => return Err("beside is something that never was".to_string()),

@@ -127,14 +127,7 @@ impl Queue {
         self.count_handed_out(taker, no_ack, out, take)
     }
 
-    fn take_some(
-        &mut self,
-        taker: Holder,
-        max: u64,
-        max_bytes: usize,
-        no_ack: bool,
-        out: &mut Vec<Delivery>,
-    ) -> Taken {
+    fn take_some(&mut self, taker: Holder, max: u64, max_bytes: usize, no_ack: bool, out: &mut Vec<Delivery>) -> Taken {
         let Some(mut lanes) = self.lanes.take() else {
             let count = self.take(max, max_bytes, no_ack, out);
             let missing = if count == 0 && max > 0 { self.missing() } else { None };
