@@ -575,6 +575,7 @@ pub(crate) fn detached_queue(name: &str) -> Arc<SharedQueue> {
         number: 0,
         settings: RwLock::new(Arc::new(crate::settings::Settings::new(Table::EMPTY, Default::default()))),
         drops: AtomicBool::new(false),
+        timed: AtomicBool::new(false),
         leased: AtomicBool::new(false),
         used: AtomicU64::new(0),
         vhost: Weak::new(),
