@@ -1,7 +1,7 @@
 //! What a broker tells of itself.
 
 use crate::{Scratch, drain, in_memory, publish};
-use leveret_broker::{Broker, Distribution, Wait};
+use leveret_broker::{Broker, Distribution};
 use std::time::Duration;
 
 #[test]
