@@ -254,7 +254,7 @@ impl Broker {
         storage: Storage,
     ) -> std::result::Result<(Broker, Recovery), OpenError> {
         let (begun, account) = (Instant::now(), Account::default());
-        let (disk, meter) = MeteredDisk::new(storage.disk.clone());
+        let (disk, meter) = MeteredDisk::over(storage.disk.clone());
         let storage = Storage { disk, ..storage };
         let id = (environment.random)() as u64;
         let Recovered { store, contents, mut recovery, unnamed, missing } = recover(&storage, id, &account)?;

@@ -440,10 +440,7 @@ fn policy(name: usize, number: u32, rule: Rule) -> Policy {
 /// Looks at the policies.
 fn look_at_policies(vhost: &VirtualHost, model: &Model, found: &mut Found) -> Step {
     for operator in [false, true] {
-        let mut policies = vhost.policies(kind(operator));
-        // None of them takes effect because the one that did is gone.
-        policies.sort_by_key(|policy| (policy.priority, policy.name.clone()));
-        for policy_found in policies {
+        for policy_found in vhost.policies(kind(operator)) {
             let bytes = policy_found.definition.get("max-length-bytes").and_then(|bytes| bytes.as_i64());
             let number =
                 bytes.and_then(|bytes| u32::try_from(bytes - MANY_BYTES).ok()).ok_or("a policy of nobody's")?;
