@@ -199,6 +199,11 @@ impl Broker {
             recovery.queues += vhost.topology.read().handles().len() as u64;
         }
         self.restore_producers(&mut contents);
+        self.restore_bindings(&contents);
+        Ok(())
+    }
+
+    fn restore_bindings(&self, contents: &Contents) {
         for ((vhost, to), bindings) in &contents.bindings {
             let Some(vhost) = self.vhost(vhost) else { continue };
             for (source, key, arguments) in bindings {
@@ -206,7 +211,6 @@ impl Broker {
                 let _ = vhost.restore(|topology| topology.bind(source, to.clone(), key, arguments.as_table()));
             }
         }
-        Ok(())
     }
 
     /// Virtual hosts, and what has to be known before anything is declared in them.

@@ -78,15 +78,14 @@ fn put_own(text: &mut Text, statistics: &Statistics) {
     let help = "Bytes of messages that came into the log: bodies with their properties";
     text.family("leveret_log_messages_bytes_total", Counter, help).value(disk.messages_in as f64);
     text.family("leveret_log_written_bytes_total", Counter, "Bytes of the log written").value(disk.log_written as f64);
-    if disk.messages_in > 0 {
+    if let Some(factor) = disk.write_amplification() {
         let help = "Bytes written to all files per byte of messages that came into the log";
-        let factor = disk.written as f64 / disk.messages_in as f64;
         text.family("leveret_write_amplification", Gauge, help).value(factor);
     }
     let mut family = text.family("leveret_files_bytes", Gauge, "Bytes of files in the data directory, by kind");
     disk.files.iter().for_each(|files| family.sample(&[("kind", &files.kind)], files.bytes as f64));
     let help = "Time that the start took to find what there was";
-    text.family("leveret_recovery_seconds", Gauge, help).value(disk.recovery.took.as_secs_f64());
+    text.family("leveret_recovery_seconds", Gauge, help).value(disk.recovery.time.as_secs_f64());
 }
 
 /// Of the distribution's four buckets to an octave, one.
