@@ -129,7 +129,10 @@ pub fn start_leveret(layout: &Layout, binary: &Path) -> Result<Started> {
     let log: PathBuf = layout.installed("leveret.log");
     let out = fs::File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
     let mut command = Command::new(binary);
-    command.args(["serve", "--http", "none", "--memory", "--amqp", &format!("127.0.0.1:{port}")]).stdout(out.try_clone()?).stderr(out);
+    command
+        .args(["serve", "--http", "none", "--memory", "--amqp", &format!("127.0.0.1:{port}")])
+        .stdout(out.try_clone()?)
+        .stderr(out);
     let mut broker = Group::spawn(&mut command)?;
     wait_for(port, &mut broker, Duration::from_secs(10), &log).context("starting Leveret")?;
     Ok(Started { url: format!("amqp://guest:guest@127.0.0.1:{port}"), _broker: broker, _port_mapper: None })

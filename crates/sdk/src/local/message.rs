@@ -84,7 +84,11 @@ fn headers(message: &Outgoing) -> FieldTable {
 
 /// Whether [`headers`] makes the same of both.
 fn has_same_headers(a: &Outgoing, b: &Outgoing) -> bool {
-    a.published == b.published && a.delay == b.delay && a.trace == b.trace && a.attributes == b.attributes && a.key == b.key
+    a.published == b.published
+        && a.delay == b.delay
+        && a.trace == b.trace
+        && a.attributes == b.attributes
+        && a.key == b.key
 }
 
 /// A message that was received, as the SDK sees it. One whose properties cannot be read has none.
