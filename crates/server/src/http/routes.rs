@@ -6,12 +6,8 @@ use super::call::Call;
 use super::endpoint::{Endpoint, Field, Gives, Kind, PAGED, Param, SAMPLED, SORTED, may, need, param};
 use super::{
     apps, bindings, channels, connections, consumers, costs, dead_letters, definitions, exchanges, health, history,
-<<<<<<< HEAD
-    messages, node, openapi, operations, overview, parameters, permissions, policies, queues, scrape, stream, tail, users, vhosts,
-=======
-    messages, node, openapi, operations, overview, parameters, permissions, policies, queues, stream, tail, users,
-    vhosts,
->>>>>>> http
+    messages, node, openapi, operations, overview, parameters, permissions, policies, queues, scrape, stream, tail,
+    users, vhosts,
 };
 use axum::http::Method;
 
