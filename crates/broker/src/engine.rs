@@ -254,7 +254,7 @@ impl Broker {
         storage: Storage,
     ) -> std::result::Result<(Broker, Recovery), OpenError> {
         let (begun, account) = (Instant::now(), Account::default());
-        let (disk, meter) = MeteredDisk::new(storage.disk.clone());
+        let (disk, meter) = MeteredDisk::over(storage.disk.clone());
         let storage = Storage { disk, ..storage };
         let id = (environment.random)() as u64;
         let Recovered { store, contents, mut recovery, unnamed, missing } = recover(&storage, id, &account)?;
@@ -388,10 +388,10 @@ impl Broker {
         let Some(vhost) = vhosts.remove(name) else { return false };
         // Both locks are held meanwhile: a checkpoint sees all of it or nothing.
         let mut entries = self.inner.entries.write();
+        let exchanges = vhost.exchange_counters();
         let queues = vhost.close();
         entries.forget_vhost(name);
         drop((entries, vhosts));
-        let exchanges = vhost.exchange_counters();
         vhost.delete_all(&queues);
         self.retire(vhost.queue_counters(), exchanges);
         let sessions = self.inner.sessions.lock();
@@ -591,6 +591,7 @@ pub(crate) fn detached_queue(name: &str) -> Arc<SharedQueue> {
         number: 0,
         settings: RwLock::new(Arc::new(crate::settings::Settings::new(Table::EMPTY, Default::default()))),
         drops: AtomicBool::new(false),
+        timed: AtomicBool::new(false),
         leased: AtomicBool::new(false),
         used: AtomicU64::new(0),
         vhost: Weak::new(),

@@ -8,11 +8,14 @@ use std::sync::Arc;
 /// A table's name, and a key, have at most so many bytes.
 pub(crate) const MAX_NAME: usize = 1024;
 
+/// Values by key.
+type Table = BTreeMap<Arc<str>, Arc<[u8]>>;
+
 /// Values by table and key.
 #[derive(Debug, Default)]
 pub(crate) struct Entries {
     /// No table is empty.
-    tables: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Arc<[u8]>>>,
+    tables: BTreeMap<Arc<str>, Table>,
     count: usize,
     /// Of keys and values.
     bytes: usize,

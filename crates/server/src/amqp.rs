@@ -128,8 +128,10 @@ async fn serve(mut stream: TcpStream, peer: SocketAddr, server: &Arc<Server>, mu
         debug!(%error, "cannot set TCP_NODELAY");
     }
     let limit = server.limits.handshake;
+    // On the heap: a task that is open has no use for its memory.
+    let shaking = Box::pin(tokio::time::timeout(limit, handshake::run(&mut stream, peer, server)));
     let handshake = tokio::select! {
-        result = tokio::time::timeout(limit, handshake::run(&mut stream, peer, server)) => result,
+        result = shaking => result,
         _ = stop.wait_for(Option::is_some) => return,
     };
     match handshake {

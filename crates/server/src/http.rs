@@ -203,12 +203,7 @@ async fn handle(api: Arc<Api>, endpoint: Arc<Endpoint>, path: Path, request: Req
 }
 
 /// Who asks, and for what.
-async fn prepare(
-    api: &Arc<Api>,
-    endpoint: &Endpoint,
-    path: RawPathParams,
-    request: Request,
-) -> Result<Call, Refusal> {
+async fn prepare(api: &Arc<Api>, endpoint: &Endpoint, path: RawPathParams, request: Request) -> Result<Call, Refusal> {
     let (parts, body) = request.into_parts();
     let caller = match parts.extensions.get::<Caller>() {
         Some(caller) => caller.again(&api.server).ok_or_else(|| Refusal::login("Login failed"))?,

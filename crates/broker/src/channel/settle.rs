@@ -36,7 +36,7 @@ impl Channel {
             self.release(run.consumer, run.count);
         }
         let settled = match &mut self.mode {
-            Mode::Transaction(transaction) => transaction.settled_mut(),
+            Mode::Transaction(transaction) => transaction.settled_mut(run.count),
             _ => &mut self.settled,
         };
         if let Some(last) = settled.last_mut()

@@ -1,6 +1,6 @@
 //! What can be seen of a channel from outside.
 
-use super::{Channel, Mode, Settled};
+use super::{Channel, Mode};
 use crate::counters::ChannelCounters;
 
 /// A channel at a moment.
@@ -46,10 +46,9 @@ impl Channel {
                 status.unconfirmed = confirms.published - confirms.confirmed;
             }
             Mode::Transaction(transaction) => {
-                let count = |settled: &[Settled]| settled.iter().map(|settled| settled.run.count).sum::<u64>();
                 status.transacts = true;
                 status.uncommitted = transaction.messages as u64;
-                status.uncommitted_acks = count(&transaction.settled);
+                status.uncommitted_acks = transaction.acks;
             }
         }
         status

@@ -16,11 +16,15 @@ pub(super) struct Transaction {
     /// Mandatory messages without a queue: returned at the commit.
     pub(super) unroutable: Run,
     pub(super) messages: usize,
+    /// Deliveries that were settled.
+    pub(super) acks: u64,
     bytes: usize,
 }
 
 impl Transaction {
-    pub(super) fn settled_mut(&mut self) -> &mut Vec<Settled> {
+    /// Where so many deliveries more are to be noted.
+    pub(super) fn settled_mut(&mut self, count: u64) -> &mut Vec<Settled> {
+        self.acks += count;
         &mut self.settled
     }
 

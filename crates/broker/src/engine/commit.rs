@@ -56,10 +56,12 @@ pub(crate) fn commit(
     mut runs: Vec<Held>,
     mut settled: Vec<Settled>,
 ) -> Result<Option<Waiting>, (Error, Vec<Settled>)> {
-    let mut letters = Vec::new();
-    for Settled { run, how } in &settled {
+    let (mut letters, mut dead) = (Vec::new(), Vec::new());
+    for (index, Settled { run, how }) in settled.iter().enumerate() {
         if *how == Settle::Reject && run.queue.settings().dead_letters.is_some() {
             run.queue.letters_for_rejected(run.position, run.count, &mut letters);
+            // Asked once: a policy may change in between.
+            dead.push(index);
         }
     }
     runs.extend(letters);
@@ -67,11 +69,9 @@ pub(crate) fn commit(
         Ok(new) => new,
         Err(error) => return Err((error, settled)),
     };
-    for Settled { run, how } in &mut settled {
-        if *how == Settle::Reject && run.queue.settings().dead_letters.is_some() {
-            // It is no acknowledgement of the client's.
-            (*how, run.first_tag) = (Settle::Ack, 0);
-        }
+    for index in dead {
+        // It is no acknowledgement of the client's.
+        (settled[index].how, settled[index].run.first_tag) = (Settle::Ack, 0);
     }
     let is_logged = |settled: &Settled| settled.run.queue.is_durable() && !settled.how.comes_back();
     let logs = runs.iter().any(|held| held.logged) || !seen.is_empty() || settled.iter().any(is_logged);

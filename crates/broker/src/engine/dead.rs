@@ -14,6 +14,7 @@ use crate::times::{Time, What};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Messages are moved in units of about so many bytes, so that few are in memory at a time.
 const STEP: usize = 1024 * 1024;
@@ -30,7 +31,8 @@ thread_local! {
 }
 
 impl SharedQueue {
-    /// Notes when messages of this queue expire, if they do; for the log to be told as well.
+    /// Notes when messages of this queue expire, if they do; for the log to be told as well. Who has looked before the queue
+    /// got a policy knows of none: then that counts all the same, under whose lock this is called.
     pub(crate) fn expect_times(
         &self,
         queue: &Queue,
@@ -39,8 +41,12 @@ impl SharedQueue {
         lives: Option<&Lives<'_>>,
     ) -> Vec<Time> {
         let mut times = Vec::new();
-        if let (Some(lives), Some(vhost)) = (lives, self.vhost.upgrade()) {
-            lives.times(self, position, count, queue.consumers.is_wanting(), &mut times);
+        if lives.is_none() && !self.timed.load(Ordering::Relaxed) {
+            return times;
+        }
+        if let Some(vhost) = self.vhost.upgrade() {
+            let late = Lives { now: vhost.timer().now(), own: &[] };
+            lives.unwrap_or(&late).times(self, position, count, queue.consumers.is_wanting(), &mut times);
             vhost.timer().add(&times);
         }
         times

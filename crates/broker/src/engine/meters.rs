@@ -83,7 +83,8 @@ struct MeteredFile {
 }
 
 impl MeteredDisk {
-    pub(super) fn new(disk: Arc<dyn Disk>) -> (Arc<dyn Disk>, Arc<DiskMeter>) {
+    /// A disk that counts what goes to another one, and where it counts.
+    pub(super) fn over(disk: Arc<dyn Disk>) -> (Arc<dyn Disk>, Arc<DiskMeter>) {
         let meter: Arc<DiskMeter> = Arc::default();
         (Arc::new(MeteredDisk { disk, meter: meter.clone() }), meter)
     }

@@ -122,6 +122,7 @@ impl SharedQueue {
         self.change(|queue| {
             queue.reconfigure(&new);
             self.drops.store(new.drops(), Ordering::Relaxed);
+            self.timed.store(new.ttl.is_some(), Ordering::Relaxed);
             self.leased.store(new.expires.is_some(), Ordering::Relaxed);
             std::mem::replace(&mut *self.settings.write(), new)
         })

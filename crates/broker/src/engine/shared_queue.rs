@@ -33,8 +33,9 @@ pub struct SharedQueue {
     pub(crate) number: QueueId,
     /// What its arguments and policies ask for.
     pub(super) settings: RwLock<Arc<Settings>>,
-    /// Whether it drops its oldest messages, and ends without use: so by its settings, for whoever asks often.
+    /// What its settings say, for whoever asks often: it drops its oldest messages, its messages expire, it ends without use.
     pub(super) drops: AtomicBool,
+    pub(super) timed: AtomicBool,
     pub(super) leased: AtomicBool,
     /// When it was used, in milliseconds since 1970; told only if it ends without use.
     pub(super) used: AtomicU64,

@@ -259,6 +259,7 @@ impl VirtualHost {
             id,
             number,
             drops: AtomicBool::new(settings.drops()),
+            timed: AtomicBool::new(settings.ttl.is_some()),
             leased: AtomicBool::new(settings.expires.is_some()),
             settings: RwLock::new(Arc::new(settings)),
             used: AtomicU64::new(0),

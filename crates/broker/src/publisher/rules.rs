@@ -84,9 +84,7 @@ impl Route {
 
     /// Drops what is too much in those of its queues that drop their oldest messages.
     pub(crate) fn drop_excess(&self) {
-        if self.special {
-            self.queues.iter().filter(|queue| queue.drops()).for_each(SharedQueue::drop_excess);
-        }
+        self.queues.iter().filter(|queue| queue.drops()).for_each(SharedQueue::drop_excess);
     }
 
     /// Whether every queue that may refuse has room for a run, and what was meant for it before; 406 if not. `planned`

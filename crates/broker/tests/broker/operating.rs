@@ -85,10 +85,10 @@ fn what_survives_a_restart_is_told_and_ages_begin_anew() {
             info q -> Running: 2 ready of 156 bytes, 0 unacked of 0 bytes, 0 waiting, 2 persistent, 0 consumers, oldest 5500, last -
             browse q -> 1:one 2:three
             get q -> one(1), 1 left
-            info q -> Running: 1 ready of 153 bytes, 1 unacked of 3 bytes, 0 waiting, 2 persistent, 0 consumers, oldest 5500, last -
-            info q -> Running: 2 ready of 157 bytes, 1 unacked of 3 bytes, 0 waiting, 3 persistent, 0 consumers, oldest 5500, last 7500
+            info q -> Running: 1 ready of 78 bytes, 1 unacked of 3 bytes, 0 waiting, 2 persistent, 0 consumers, oldest 5500, last -
+            info q -> Running: 2 ready of 82 bytes, 1 unacked of 3 bytes, 0 waiting, 3 persistent, 0 consumers, oldest 5500, last 7500
             browse q -> 2:three 3:four
-            info q -> Running: 2 ready of 157 bytes, 0 unacked of 0 bytes, 0 waiting, 2 persistent, 0 consumers, oldest 5500, last 7500
+            info q -> Running: 2 ready of 82 bytes, 0 unacked of 0 bytes, 0 waiting, 2 persistent, 0 consumers, oldest 5500, last 7500
         "#]],
     );
 }

@@ -309,6 +309,23 @@ fn policies_are_there_after_a_restart() {
     );
 }
 
+/// What was published before a policy, and is in its queue after it, is there by the policy's rules.
+#[test]
+fn a_transaction_that_began_before_a_policy_ends_by_it() {
+    check(
+        "declare q; 1.2: tx; 1.2: publish q a b c; policy t ^q$ message-ttl=10 max-length=2; 1.2: commit
+         declare q passive; advance 10; declare q passive
+         declare r; 1.2: publish r a b; policy t ^r$ max-length=1 overflow=reject-publish; 1.2: commit; declare r passive",
+        expect![[r#"
+            declare q passive -> q: 2 ready, 0 consumers
+            declare q passive -> q: 0 ready, 0 consumers
+            policy t ^r$ max-length=1 overflow=reject-publish -> replaced
+            1.2: commit -> Channel 406 queue 'r' is full and has no room for the transaction: nothing of it is done
+            declare r passive -> r: 0 ready, 0 consumers
+        "#]],
+    );
+}
+
 #[test]
 fn hidden_queues_have_no_policies() {
     let clock = Arc::default();

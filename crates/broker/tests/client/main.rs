@@ -7,6 +7,7 @@ mod ending;
 mod entries;
 mod example;
 mod executor;
+mod policies;
 mod publishing;
 mod statistics;
 mod threads;

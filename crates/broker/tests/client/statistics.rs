@@ -1,7 +1,7 @@
 //! What a broker tells of itself.
 
 use crate::{Scratch, drain, in_memory, publish};
-use leveret_broker::{Broker, Distribution, Wait};
+use leveret_broker::{Broker, Distribution};
 use std::time::Duration;
 
 #[test]
@@ -17,10 +17,16 @@ fn a_durable_broker_measures_its_log_and_its_start() {
     let disk = statistics.disk.expect("it is durable");
     assert_eq!((statistics.confirmed, statistics.queues.published, statistics.exchanges.published_in), (20, 20, 20));
     assert_eq!(statistics.confirm_latency.count, 20, "all waited for the log");
-    assert!(disk.sync_time.count > 0 && disk.sync_time.quantile(0.5).is_some_and(|time| time < Duration::from_secs(20)));
+    assert!(
+        disk.sync_time.count > 0 && disk.sync_time.quantile(0.5).is_some_and(|time| time < Duration::from_secs(20))
+    );
     assert!(disk.messages_in >= 200 && disk.log_written >= disk.messages_in && disk.written >= disk.log_written);
     assert!(disk.write_amplification().is_some_and(|by| by > 1.0));
-    assert!(disk.files.iter().any(|files| files.kind == "log" && files.files > 0 && files.bytes > 0), "{:?}", disk.files);
+    assert!(
+        disk.files.iter().any(|files| files.kind == "log" && files.files > 0 && files.bytes > 0),
+        "{:?}",
+        disk.files
+    );
     assert!(disk.free.is_some_and(|free| free > 0) && !statistics.memory_alarm && !statistics.disk_alarm);
     broker.shut_down().expect("a healthy disk");
     drop((client, broker));

@@ -221,7 +221,7 @@ fn end(bench: &mut Bench) -> Image {
     vhost.delete_exchange("over", false).expect("it is there");
     bench.delete_queue("/", "over");
     bench.delete_vhost("brief");
-    let _ = bench.broker.set_entry("user", "carol", None).expect("it is nothing too large");
+    drop(bench.broker.set_entry("user", "carol", None).expect("it is nothing too large"));
     bench.publish("/", FAN, true, 504..506);
     DECLARED_LATE.lines().for_each(|line| declare(bench, line));
     bench.take("/", "returned", 3);

@@ -437,13 +437,10 @@ fn policy(name: usize, number: u32, rule: Rule) -> Policy {
     }
 }
 
-/// Looks at the policies, and deletes them.
+/// Looks at the policies.
 fn look_at_policies(vhost: &VirtualHost, model: &Model, found: &mut Found) -> Step {
     for operator in [false, true] {
-        let mut policies = vhost.policies(kind(operator));
-        // None of them takes effect because the one that did is gone.
-        policies.sort_by_key(|policy| (policy.priority, policy.name.clone()));
-        for policy_found in policies {
+        for policy_found in vhost.policies(kind(operator)) {
             let bytes = policy_found.definition.get("max-length-bytes").and_then(|bytes| bytes.as_i64());
             let number =
                 bytes.and_then(|bytes| u32::try_from(bytes - MANY_BYTES).ok()).ok_or("a policy of nobody's")?;
@@ -453,7 +450,6 @@ fn look_at_policies(vhost: &VirtualHost, model: &Model, found: &mut Found) -> St
                 format!("a changed policy: {policy_found:?}")
             })?;
             found.side.insert(Thing::Policy(operator, name, number));
-            vhost.delete_policy(kind(operator), &policy_found.name);
         }
     }
     Ok(())
@@ -521,6 +517,10 @@ pub fn look(broker: &Broker, model: &Model, found: &mut Found) -> Result<(u64, u
         last = number;
     }
     if found.side.iter().any(|thing| matches!(thing, Thing::Exchange(_))) {
+        // Nothing is to be dropped.
+        for (operator, name) in [false, true].into_iter().flat_map(|operator| POLICIES.map(|name| (operator, name))) {
+            session.vhost().delete_policy(kind(operator), name);
+        }
         publish_one(&mut channel, &mut session, (EXCHANGE, ""), &[0; 4])?;
         session.flush();
         if channel.purge_queue(&mut session, QUEUE).map_err(text)? > 0 {

@@ -179,12 +179,13 @@ impl Connection {
     pub(super) async fn run(mut self) -> io::Result<()> {
         let ended = contain(self.serve()).await;
         self.drop_all_parked();
-        let Connection { stream, session, mut channels, client_closed, .. } = self;
+        let Connection { stream, session, mut channels, client_closed, entry, .. } = self;
         let channels = channels.drain().filter_map(|(_, channel)| match channel {
             ChannelState::Open(open) => Some(open.broker),
             ChannelState::Closing => None,
         });
         session.close(channels.collect::<Vec<_>>().into_iter());
+        drop(entry);
         if ended.is_ok() {
             // On the heap: connections that are open have no use for its buffer.
             Box::pin(linger(stream, client_closed)).await;

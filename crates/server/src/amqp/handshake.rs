@@ -70,7 +70,8 @@ impl Client {
     }
 }
 
-/// Runs the handshake up to connection.open-ok, which the connection itself says when it is listed. An error is for the log: the client has been told what it has to know.
+/// Runs the handshake up to connection.open-ok, which the connection itself says when it is listed. An error is for the
+/// log: the client has been told what it has to know.
 pub(super) async fn run(stream: &mut TcpStream, peer: SocketAddr, server: &Server) -> Result<Opened> {
     let mut io = Io { stream, buffer: Vec::new(), used: 0 };
     io.protocol_header().await?;

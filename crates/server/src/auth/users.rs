@@ -499,10 +499,11 @@ impl Users {
     /// The first time, a password takes some 20 ms of a processor; not more are verified at a time than there are
     /// processors. A wrong one always takes as long, whether or not there is such a user.
     pub async fn login(&self, name: &str, password: &[u8], peer: IpAddr) -> Option<Arc<User>> {
-        let user = self.user(name);
+        // Elsewhere guest is as good as unknown.
+        let user = self.user(name).filter(|_| may_come_from(name, peer));
         let fast = self.fast_hash(name, password);
         if let Some(user) = user.as_ref().filter(|user| user.is_verified(&fast)) {
-            return may_come_from(name, peer).then(|| user.clone());
+            return Some(user.clone());
         }
         let turn = self.verifying.clone().acquire_owned().await.ok()?;
         let (known, password) = (user.clone(), password.to_vec());
@@ -514,7 +515,7 @@ impl Users {
         let is_right = tokio::task::spawn_blocking(verify).await;
         let user = user.filter(|_| is_right.unwrap_or(false))?;
         *user.verified.lock() = Some(fast);
-        may_come_from(name, peer).then_some(user)
+        Some(user)
     }
 
     /// Keyed with what nobody outside of this process knows.
@@ -594,5 +595,59 @@ fn check_name(what: &str, name: &str) -> Result<(), UserError> {
     match name.len() {
         1..=NAME_MAX => Ok(()),
         length => Err(UserError::Name(format!("the name of a {what} has 1 to {NAME_MAX} bytes; this has {length}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::Permission;
+
+    #[tokio::test]
+    async fn guest_logs_in_from_this_machine_only() {
+        let users = Users::guest_only();
+        for (peer, allowed) in [("127.0.0.1", true), ("::1", true), ("::ffff:127.0.0.1", true), ("10.0.0.1", false)] {
+            let login = users.login("guest", b"guest", peer.parse().expect("an address")).await;
+            assert_eq!(login.is_some(), allowed, "{peer}");
+        }
+        let local = "127.0.0.1".parse().expect("an address");
+        assert!(users.login("guest", b"other", local).await.is_none());
+        assert!(users.login("nobody", b"", local).await.is_none());
+    }
+
+    #[test]
+    fn access_is_what_the_user_may_do_where_it_was_looked_up() {
+        let users = Users::guest_only();
+        let pattern = |text| Pattern::new(text).expect("valid");
+        let limited = Permissions { configure: pattern("^$"), write: pattern("^orders"), read: pattern("mail") };
+        let old = users.access("guest", "/").expect("there");
+        drop(users.set_permissions("guest", "/", limited).expect("set"));
+        assert!(!users.is_current(&old));
+        let access = users.access("guest", "/").expect("there");
+        assert!(users.is_current(&access) && access.is_open());
+        assert!(access.check(Permission::Read, "queue", "my-mail-queue").is_ok());
+        let error = access.check(Permission::Write, "exchange", "").expect_err("refused");
+        assert_eq!(error.text, "write access to exchange 'amq.default' in vhost '/' refused for user 'guest'");
+        assert!(!users.access("guest", "other").expect("a user").is_open());
+        assert!(users.access("nobody", "/").is_none());
+    }
+
+    #[test]
+    fn what_variables_stand_for_is_taken_literally() {
+        let users = Users::new();
+        for name in [".*", "ann"] {
+            users.add_with_all_rights(name, "x", "/").expect("set");
+            let it = |text| Pattern::new(text).expect("valid");
+            let limited = TopicPermissions { write: it("^{username}\\.{vhost}$"), read: it("") };
+            drop(users.set_topic_permissions(name, "/", "e", limited).expect("set"));
+        }
+        let may = |user, key| {
+            let access = users.access(user, "/").expect("there");
+            access.check_topic(Permission::Write, "e", key).is_ok()
+        };
+        assert!(may("ann", "ann./") && !may("ann", "bob./"));
+        assert!(may(".*", ".*./") && !may(".*", "bob./"));
+        // Listed as it was given.
+        assert_eq!(users.topic_rights()[0].permissions.write.text(), "^{username}\\.{vhost}$");
     }
 }

@@ -98,7 +98,6 @@ impl Refusal {
 impl From<Error> for Refusal {
     fn from(error: Error) -> Refusal {
         match error.code {
-            403 if error.text.contains("cannot have more than") => Refusal::bad(error.text),
             403 => Refusal::not_allowed("Access refused."),
             404 => Refusal::not_found(error.text),
             _ => Refusal::bad(error.text),

@@ -84,8 +84,7 @@ impl Graph {
     fn topic(&mut self, vhost: &str, exchange: &str) -> String {
         let id = format!("topic {vhost} {exchange}");
         if self.is_new(&id) {
-            let node =
-                json!({ "id": id, "kind": "topic", "vhost": vhost, "name": exchange, "exchange": exchange });
+            let node = json!({ "id": id, "kind": "topic", "vhost": vhost, "name": exchange, "exchange": exchange });
             self.nodes.push(node);
         }
         id

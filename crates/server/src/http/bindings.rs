@@ -94,7 +94,8 @@ pub fn bind(call: &Call) -> Answer {
         Destination::Exchange(exchange) => vhost.bind_exchange(&exchange, source, &key, arguments.as_table())?,
     }
     call.stored()?;
-    let place = format!("{}/{}", quote(target_name(call)), quote(&properties_key(&key, &arguments)).replace("%7E", "~"));
+    let place =
+        format!("{}/{}", quote(target_name(call)), quote(&properties_key(&key, &arguments)).replace("%7E", "~"));
     Ok(with_header(empty(StatusCode::CREATED), header::LOCATION, &place))
 }
 

@@ -108,7 +108,9 @@ fn price(vhost: &VirtualHost, queues: &mut Vec<Priced>, exchanges: &mut Vec<Pric
 }
 
 fn dearest(mut priced: Vec<Priced>, total: u64, limit: usize) -> Vec<Value> {
-    priced.sort_by(|(_, a_name, a), (_, b_name, b)| (b.nanoseconds, b.bytes_in, a_name).cmp(&(a.nanoseconds, a.bytes_in, b_name)));
+    priced.sort_by(|(_, a_name, a), (_, b_name, b)| {
+        (b.nanoseconds, b.bytes_in, a_name).cmp(&(a.nanoseconds, a.bytes_in, b_name))
+    });
     priced.truncate(limit);
     let show = |(vhost, name, cost): Priced| {
         json!({

@@ -28,7 +28,8 @@ pub fn list(call: &Call) -> Answer {
         }
         let access = call.caller.access(call.server(), vhost.name());
         for queue in buried_in(&vhost) {
-            let may_read = access.as_ref().is_some_and(|access| access.check(Permission::Read, "queue", &queue).is_ok());
+            let may_read =
+                access.as_ref().is_some_and(|access| access.check(Permission::Read, "queue", &queue).is_ok());
             let looks = may_read && rows.len() < QUEUES_MAX;
             rows.extend(show(&vhost, &queue, looks));
         }
@@ -94,7 +95,8 @@ fn show(vhost: &VirtualHost, name: &str, looks: bool) -> Option<Value> {
     }
     let mut reasons: Vec<_> = reasons.into_iter().collect();
     reasons.sort_by(|(a_why, a), (b_why, b)| b.cmp(a).then_with(|| a_why.cmp(b_why)));
-    let reasons = reasons.into_iter().map(|((reason, queue), count)| json!({ "reason": reason, "queue": queue, "count": count }));
+    let reasons =
+        reasons.into_iter().map(|((reason, queue), count)| json!({ "reason": reason, "queue": queue, "count": count }));
     let age = queue.oldest.map(|at| super::now().saturating_sub(at) as f64 / 1000.0);
     Some(json!({
         "vhost": &**vhost.name(),

@@ -10,8 +10,7 @@ use super::{parameters, permissions, policies, users};
 use crate::auth::{Permissions, TopicPermissions, Users};
 use axum::http::header;
 use leveret_broker::{
-    Broker, Channel, Destination, ExchangeDeclare, PolicyKind, QueueDeclare, VirtualHost, has_effect,
-    policy_has_effect,
+    Broker, Channel, Destination, ExchangeDeclare, PolicyKind, QueueDeclare, VirtualHost, has_effect, policy_has_effect,
 };
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -207,8 +206,18 @@ pub fn apply(
     definitions: &Map<String, Value>,
 ) -> Result<Vec<String>, Refusal> {
     let lists = LISTS.map(|name| list(definitions, name));
-    let [of_users, of_vhosts, of_permissions, of_topics, of_parameters, of_global, of_policies, queues, exchanges, bindings] =
-        lists;
+    let [
+        of_users,
+        of_vhosts,
+        of_permissions,
+        of_topics,
+        of_parameters,
+        of_global,
+        of_policies,
+        queues,
+        exchanges,
+        bindings,
+    ] = lists;
     let mut import = Import { broker, users, vhost, idle: Vec::new() };
     // Only the whole broker's definitions have these.
     if vhost.is_none() {
@@ -235,11 +244,7 @@ fn list<'a>(definitions: &'a Map<String, Value>, name: &str) -> Result<&'a [Valu
 }
 
 /// Says of a mistake where it is.
-fn each(
-    name: &str,
-    items: &[Value],
-    mut take: impl FnMut(&Body) -> Result<(), Refusal>,
-) -> Result<(), Refusal> {
+fn each(name: &str, items: &[Value], mut take: impl FnMut(&Body) -> Result<(), Refusal>) -> Result<(), Refusal> {
     for (at, item) in items.iter().enumerate() {
         let Value::Object(item) = item else { return Err(expected(&format!("{name}[{at}]"), "an object", item)) };
         let what = item.get("name").and_then(Value::as_str).map_or(String::new(), |name| format!(" '{name}'"));

@@ -72,9 +72,7 @@ where
         let _turn = turn;
         task.await;
     });
-    let bytes = stream::poll_fn(move |context| {
-        from.poll_recv(context).map(|bytes| bytes.map(Ok::<Bytes, Infallible>))
-    });
+    let bytes = stream::poll_fn(move |context| from.poll_recv(context).map(|bytes| bytes.map(Ok::<Bytes, Infallible>)));
     Ok(open(Body::from_stream(bytes)))
 }
 

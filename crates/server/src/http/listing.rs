@@ -41,17 +41,11 @@ impl<T, F: Fn(&T, &mut Fields<'_>)> List<T, F> {
             self.items.retain(|item| filter.matches((self.name)(item)));
         }
         self.sort(query);
-        let columns = Columns::of(query);
-        let show = |item: &T| {
-            let mut fields = Fields::new(&columns);
-            (self.fill)(item, &mut fields);
-            fields.finish()
-        };
         let Some(page) = page else {
-            return ok(&Value::Array(self.items.iter().map(show).collect()));
+            return ok(&Value::Array(self.show(&self.items, query)));
         };
         let filtered = self.items.len();
-        let items: Vec<Value> = page.cut(&self.items)?.iter().map(show).collect();
+        let items = self.show(page.cut(&self.items)?, query);
         ok(&json!({
             "filtered_count": filtered,
             "item_count": items.len(),
@@ -66,13 +60,17 @@ impl<T, F: Fn(&T, &mut Fields<'_>)> List<T, F> {
     /// All of it, sorted and with the columns that were asked for: some lists have no pages in RabbitMQ.
     pub fn answer_whole(mut self, query: &Query) -> Answer {
         self.sort(query);
+        ok(&Value::Array(self.show(&self.items, query)))
+    }
+
+    fn show(&self, items: &[T], query: &Query) -> Vec<Value> {
         let columns = Columns::of(query);
         let show = |item: &T| {
             let mut fields = Fields::new(&columns);
             (self.fill)(item, &mut fields);
             fields.finish()
         };
-        ok(&Value::Array(self.items.iter().map(show).collect()))
+        items.iter().map(show).collect()
     }
 
     fn sort(&mut self, query: &Query) {

@@ -92,9 +92,8 @@ fn show(server: &Server, columns: &Columns) -> Value {
         let amqplain = json!({ "name": "AMQPLAIN", "description": "QPid AMQPLAIN mechanism", "enabled": true });
         vec![plain, amqplain]
     });
-    fields.put_with("applications", || {
-        vec![json!({ "name": "leveret", "description": "Leveret", "version": VERSION })]
-    });
+    fields
+        .put_with("applications", || vec![json!({ "name": "leveret", "description": "Leveret", "version": VERSION })]);
     fields.put("enabled_plugins", vec![json!("rabbitmq_management")]);
     fields.put("contexts", super::overview::contexts(server));
     fields.put("fd_total", file_limit());

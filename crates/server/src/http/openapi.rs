@@ -140,9 +140,7 @@ fn responses(endpoint: &Endpoint) -> Value {
             "content": { "text/event-stream": { "schema": { "type": "string" } } },
         } }),
     };
-    let refused = |why: &str| {
-        json!({ "description": why, "content": content(json!({ "$ref": "#/components/schemas/Refusal" })) })
-    };
+    let refused = |why: &str| json!({ "description": why, "content": content(json!({ "$ref": "#/components/schemas/Refusal" })) });
     responses["400"] = refused("Something in the request is wrong; the reason names it");
     responses["401"] = refused("Not logged in, or not allowed to");
     responses["404"] = refused("It does not exist");

@@ -3,8 +3,8 @@
 use super::answer::{Answer, Refusal, done, ok};
 use super::call::Call;
 use super::fields::{Columns, Fields};
-use super::parameters;
 use super::node::{self, RABBITMQ_VERSION, VERSION};
+use super::parameters;
 use super::rates::{COUNTS, Whole};
 use super::stats::{OF_ALL, Past, Wanted, put_lengths, put_message_stats};
 use crate::server::Server;

@@ -148,8 +148,7 @@ pub fn set_topic(call: &Call) -> Answer {
 /// `DELETE /api/topic-permissions/{vhost}/{user}` and `.../{exchange}`
 pub fn delete_topics(call: &Call) -> Answer {
     for right in find_topics(call)? {
-        let change =
-            call.server().users.clear_topic_permissions(&right.user, &right.vhost, Some(&right.exchange));
+        let change = call.server().users.clear_topic_permissions(&right.user, &right.vhost, Some(&right.exchange));
         call.wait(change.map_err(super::users::refuse)?.durable())??;
     }
     done()

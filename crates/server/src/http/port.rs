@@ -23,6 +23,9 @@ const HEAD_SIZE: usize = 64 * 1024;
 /// Serves the management API on these sockets, in the runtime of tokio that it is called in, until `stop` is done. Then
 /// requests have a second to end.
 pub async fn serve_http(listeners: Vec<TcpListener>, server: Arc<Server>, stop: impl Future<Output = ()>) {
+    if listeners.is_empty() {
+        return;
+    }
     let api = Api::new(server.clone());
     let (stopped, stopping) = watch::channel(false);
     let room = Arc::new(Semaphore::new(server.limits.max_http_connections));

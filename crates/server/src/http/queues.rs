@@ -19,16 +19,11 @@ use rustc_hash::FxHashMap;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// A queue with its virtual host.
-pub struct Listed {
-    vhost: Arc<str>,
-    queue: QueueInfo,
-}
-
-impl Listed {
-    fn place(&self) -> Place {
-        (self.vhost.clone(), self.queue.name.clone())
-    }
+/// A queue with its virtual host. What is in it is asked for when it is to be shown: a page of ten thousand queues looks
+/// at its own alone.
+struct Listed {
+    vhost: Arc<VirtualHost>,
+    name: Arc<str>,
 }
 
 /// What else is needed to show queues.
@@ -57,11 +52,18 @@ fn list(call: &Call, vhosts: &[Arc<VirtualHost>]) -> Answer {
     let mut items = Vec::new();
     for vhost in vhosts {
         let first = items.len();
-        vhost.visit_queues(|_| true, |queue| items.push(Listed { vhost: vhost.name().clone(), queue }));
-        items[first..].sort_unstable_by(|a, b| a.queue.name.cmp(&b.queue.name));
+        items.extend(vhost.queue_names().into_iter().map(|name| Listed { vhost: vhost.clone(), name }));
+        items[first..].sort_unstable_by(|a, b| a.name.cmp(&b.name));
     }
-    let fill = |listed: &Listed, fields: &mut Fields<'_>| view.fill(listed, fields);
-    List { items, name: |listed: &Listed| &*listed.queue.name, fill }.answer(&call.query)
+    let fill = |listed: &Listed, fields: &mut Fields<'_>| match listed.vhost.queue_info(&listed.name) {
+        Some(queue) => view.fill(listed.vhost.name(), &queue, fields),
+        // It was deleted meanwhile.
+        None => {
+            fields.put("name", &*listed.name);
+            fields.put("vhost", &**listed.vhost.name());
+        }
+    };
+    List { items, name: |listed: &Listed| &*listed.name, fill }.answer(&call.query)
 }
 
 /// `GET /api/queues/{vhost}/{name}`
@@ -75,7 +77,7 @@ pub fn get(call: &Call) -> Answer {
     // RabbitMQ's rates by channel and by exchange, which are off there, too, unless rates_mode is detailed.
     fields.put("deliveries", Vec::<Value>::new());
     fields.put("incoming", Vec::<Value>::new());
-    view.fill(&Listed { vhost: vhost.name().clone(), queue }, &mut fields);
+    view.fill(vhost.name(), &queue, &mut fields);
     ok(&fields.finish())
 }
 
@@ -87,10 +89,9 @@ impl View<'_> {
         Ok(View { call, wanted: Wanted::of(&call.query)?, owners, plain, totals })
     }
 
-    fn fill(&self, listed: &Listed, fields: &mut Fields<'_>) {
-        let queue = &listed.queue;
+    fn fill(&self, vhost: &Arc<str>, queue: &QueueInfo, fields: &mut Fields<'_>) {
         fields.put("name", &*queue.name);
-        fields.put("vhost", &*listed.vhost);
+        fields.put("vhost", &**vhost);
         fields.put("durable", queue.durable);
         fields.put("auto_delete", queue.auto_delete);
         fields.put("exclusive", queue.owner.is_some());
@@ -106,7 +107,7 @@ impl View<'_> {
         fields.put("operator_policy", policies.operator.as_ref().map(|policy| policy.name.as_str()));
         fields.put_with("effective_policy_definition", || fieldtable::to_json(policies.effective().as_table()));
         match (self.plain, self.totals) {
-            (false, _) => self.fill_counted(listed, fields),
+            (false, _) => self.fill_counted((vhost.clone(), queue.name.clone()), queue, fields),
             (true, true) => {
                 fields.put("messages", queue.ready + queue.waiting + queue.unacked);
                 fields.put("messages_ready", queue.ready + queue.waiting);
@@ -116,15 +117,14 @@ impl View<'_> {
         }
     }
 
-    fn fill_counted(&self, listed: &Listed, fields: &mut Fields<'_>) {
-        let queue = &listed.queue;
+    fn fill_counted(&self, place: Place, queue: &QueueInfo, fields: &mut Fields<'_>) {
         let wants_rates =
             ["message_stats", "messages_details", "messages_ready_details", "messages_unacknowledged_details"];
         let wants_rates = wants_rates.iter().any(|field| fields.wants(field));
         let (rates, span) = match wants_rates {
             false => ([0.0; QUEUE_VALUES], None),
             true => {
-                let (place, values) = (listed.place(), queue_values(queue));
+                let values = queue_values(queue);
                 let span = self.wanted.any().map(|age| self.call.api.rates.queue_past(&place, age, values));
                 (self.call.api.rates.queue(&place), span)
             }

@@ -6,7 +6,8 @@ use super::call::Call;
 use super::endpoint::{Endpoint, Field, Gives, Kind, PAGED, Param, SAMPLED, SORTED, may, need, param};
 use super::{
     apps, bindings, channels, connections, consumers, costs, dead_letters, definitions, exchanges, health, history,
-    messages, node, openapi, operations, overview, parameters, permissions, policies, queues, stream, tail, users, vhosts,
+    messages, node, openapi, operations, overview, parameters, permissions, policies, queues, stream, tail, users,
+    vhosts,
 };
 use axum::http::Method;
 
@@ -291,8 +292,7 @@ fn about_users() -> Vec<Endpoint> {
         get("/api/users", Administrator, users::list, List, "Users"),
         get("/api/users/", Administrator, users::list, List, "Users"),
         get("/api/users/without-permissions", Administrator, users::without_permissions, List, "Users who may nothing"),
-        post("/api/users/bulk-delete", Administrator, users::delete_many, Done, "Delete users")
-            .body(USERS),
+        post("/api/users/bulk-delete", Administrator, users::delete_many, Done, "Delete users").body(USERS),
         get("/api/users/{user}", Administrator, users::get, Object, "A user"),
         set("/api/users/{user}", Administrator, users::set, "Make or change a user").body(USER),
         delete("/api/users/{user}", Administrator, users::delete, "Delete a user, and close the user's connections"),
@@ -308,12 +308,7 @@ fn about_users() -> Vec<Endpoint> {
         get("/api/permissions/{vhost}/{user}", Administrator, permissions::get, Object, "What a user may do there"),
         set("/api/permissions/{vhost}/{user}", Administrator, permissions::set, "Let a user do something there")
             .body(RIGHTS),
-        delete(
-            "/api/permissions/{vhost}/{user}",
-            Administrator,
-            permissions::delete,
-            "Close a virtual host to a user",
-        ),
+        delete("/api/permissions/{vhost}/{user}", Administrator, permissions::delete, "Close a virtual host to a user"),
         get("/api/topic-permissions", Administrator, permissions::list_topics, List, "Who may use which routing keys"),
         get(
             "/api/topic-permissions/{vhost}/{user}",

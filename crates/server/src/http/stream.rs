@@ -61,7 +61,9 @@ async fn run(api: Arc<Api>, caller: Caller, gets: Vec<String>, every: Duration, 
             *told = Some(now);
             let name = Value::from(get.as_str());
             let event = format!("{{\"get\":{name},\"status\":{},\"body\":{body}}}", status.as_u16());
-            if !speaker.say_text(event).await || status == StatusCode::UNAUTHORIZED && caller.again(&api.server).is_none() {
+            if !speaker.say_text(event).await
+                || status == StatusCode::UNAUTHORIZED && caller.again(&api.server).is_none()
+            {
                 return;
             }
         }
@@ -78,7 +80,8 @@ async fn ask(api: &Arc<Api>, get: &str, caller: &Caller) -> Option<(StatusCode, 
         Ok(bytes) if is_json => Some((status, String::from_utf8(bytes.to_vec()).ok()?)),
         Ok(_) => Some((status, "null".to_string())),
         Err(_) => {
-            let refusal = json!({ "error": "too_large", "reason": format!("the answer has more than {ANSWER_MAX} bytes") });
+            let refusal =
+                json!({ "error": "too_large", "reason": format!("the answer has more than {ANSWER_MAX} bytes") });
             Some((StatusCode::PAYLOAD_TOO_LARGE, refusal.to_string()))
         }
     }

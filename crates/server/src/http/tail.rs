@@ -40,13 +40,8 @@ pub fn open(call: &Call) -> Answer {
     }
     let client = call.server().broker.connect_to(vhost.name())?;
     let arguments = FieldTable::new().with("x-max-length", WAITING);
-    let declare = QueueDeclare {
-        name: "",
-        durable: false,
-        exclusive: true,
-        auto_delete: true,
-        arguments: arguments.as_table(),
-    };
+    let declare =
+        QueueDeclare { name: "", durable: false, exclusive: true, auto_delete: true, arguments: arguments.as_table() };
     let queue = client.declare_queue_with(declare)?.name;
     client.bind_queue(&queue, exchange, key)?;
     let consume = Consume { queue: &queue, tag: "", no_ack: true, exclusive: true, arguments: Table::EMPTY };

@@ -39,10 +39,13 @@ pub fn get(call: &Call) -> Answer {
 
 /// As RabbitMQ shows and exports a user.
 pub fn show(broker: &Broker, user: &User) -> Value {
+    let hash = user.password().text();
+    // Nothing is hashed by nothing; RabbitMQ says its default.
+    let algorithm = if hash.is_empty() { HashAlgorithm::Sha256 } else { user.password().algorithm() };
     json!({
         "name": user.name(),
-        "password_hash": user.password().text(),
-        "hashing_algorithm": user.password().algorithm().name(),
+        "password_hash": hash,
+        "hashing_algorithm": algorithm.name(),
         "tags": user.tags(),
         "limits": parameters::limits_of_user(broker, user.name()),
     })

@@ -21,30 +21,46 @@ fn logins() {
     let api = staff();
     let answer = api.ask_as("", "GET /api/overview", "");
     assert_eq!((answer.status, answer.header("www-authenticate")), (401, Some("Basic realm=\"RabbitMQ Management\"")));
-    api.check_as("guest:wrong", "GET /api/overview", "", expect![[r#"
+    api.check_as(
+        "guest:wrong",
+        "GET /api/overview",
+        "",
+        expect![[r#"
         401
         {
           "error": "not_authorized",
           "reason": "Login failed"
-        }"#]]);
-    api.check_as("none:none", "GET /api/whoami", "", expect![[r#"
+        }"#]],
+    );
+    api.check_as(
+        "none:none",
+        "GET /api/whoami",
+        "",
+        expect![[r#"
         401
         {
           "error": "not_authorised",
           "reason": "Not management user"
-        }"#]]);
-    api.check_as("man:man", "GET /api/whoami", "", expect![[r#"
+        }"#]],
+    );
+    api.check_as(
+        "man:man",
+        "GET /api/whoami",
+        "",
+        expect![[r#"
         200
         {
           "name": "man",
           "tags": [
             "management"
           ]
-        }"#]]);
+        }"#]],
+    );
     assert_eq!(api.ask_as("", "GET /api/auth", "").status, 200);
     // Neither is one.
     for header in ["Bearer x", "Basic !!!", "Basic eA==", "Basic"] {
-        let request = format!("GET /api/whoami HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: {header}\r\n\r\n");
+        let request =
+            format!("GET /api/whoami HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: {header}\r\n\r\n");
         assert_eq!(api.raw(&request).status, 401, "{header}");
     }
 }
@@ -91,12 +107,17 @@ fn tags_open_endpoints() {
 fn permissions_hold_over_http_as_over_amqp() {
     let api = staff();
     assert_eq!(api.ask_as("man:man", "PUT /api/queues/shop/man-1", "").status, 201);
-    api.check_as("man:man", "PUT /api/queues/shop/other", "", expect![[r#"
+    api.check_as(
+        "man:man",
+        "PUT /api/queues/shop/other",
+        "",
+        expect![[r#"
         401
         {
           "error": "not_authorised",
           "reason": "Access refused."
-        }"#]]);
+        }"#]],
+    );
     let message = r#"{"routing_key":"man-1","payload":"x","payload_encoding":"string","properties":{}}"#;
     assert_eq!(api.ask_as("man:man", "POST /api/exchanges/shop/amq.default/publish", message).status, 200);
     let message = r#"{"routing_key":"b.x","payload":"x","payload_encoding":"string","properties":{}}"#;

@@ -118,7 +118,9 @@ impl Api {
             }
         };
         let length = body.len();
-        self.raw(&format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{login}content-length: {length}\r\n\r\n{body}"))
+        self.raw(&format!(
+            "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{login}content-length: {length}\r\n\r\n{body}"
+        ))
     }
 
     /// Sends these bytes and reads an answer.

@@ -25,7 +25,22 @@ fn a_file_of_rabbitmq_survives() {
     let idle: Vec<&str> = idle["without_effect"].as_array().expect("a list").iter().filter_map(Value::as_str).collect();
     let mut idle = idle;
     idle.sort_unstable();
-    expect![[""]].assert_eq(&idle.join("\n"));
+    expect![[r#"
+        argument x-max-priority of queue 'queue 15' in vhost 'fifty'
+        argument x-max-priority of queue 'queue 25' in vhost 'fifty'
+        argument x-max-priority of queue 'queue 35' in vhost 'fifty'
+        argument x-max-priority of queue 'queue 45' in vhost 'fifty'
+        argument x-max-priority of queue 'queue 5' in vhost 'fifty'
+        argument x-queue-mode of queue 'queue 16' in vhost 'fifty'
+        argument x-queue-mode of queue 'queue 26' in vhost 'fifty'
+        argument x-queue-mode of queue 'queue 36' in vhost 'fifty'
+        argument x-queue-mode of queue 'queue 46' in vhost 'fifty'
+        argument x-queue-mode of queue 'queue 6' in vhost 'fifty'
+        ha-mode of policy 'ha' in vhost 'fifty'
+        ha-sync-mode of policy 'ha' in vhost 'fifty'
+        limit max-connections of user 'ann'
+        parameter 'limits' of component vhost-limits in vhost 'fifty'"#]]
+    .assert_eq(&idle.join("\n"));
     // The administrator's password became what the file says.
     let taken = api.must("GET /api/definitions", "", 200).json();
     let (given, taken) = (lists(&given), lists(&taken));
@@ -53,7 +68,12 @@ fn of_one_virtual_host() {
     let named = |vhost: &str| {
         let mut found = lists(&api.must(&format!("GET /api/definitions/{vhost}"), "", 200).json());
         for name in ["policies", "parameters"] {
-            found.get_mut(name).and_then(Value::as_array_mut).into_iter().flatten().for_each(|it| it["vhost"] = "".into());
+            found
+                .get_mut(name)
+                .and_then(Value::as_array_mut)
+                .into_iter()
+                .flatten()
+                .for_each(|it| it["vhost"] = "".into());
         }
         found
     };

@@ -95,7 +95,11 @@ fn bodies() {
     let deep = format!(r#"{{"arguments":{}1{}}}"#, r#"{"a":"#.repeat(70), "}".repeat(70));
     check("PUT /api/queues/%2F/q", &deep, expect!["400 arguments: it is nested too deep"]);
     let long = "n".repeat(256);
-    check(&format!("PUT /api/queues/%2F/{long}"), "", expect!["400 name: it has 256 bytes, and at most 255 are possible"]);
+    check(
+        &format!("PUT /api/queues/%2F/{long}"),
+        "",
+        expect!["400 name: it has 256 bytes, and at most 255 are possible"],
+    );
     check("PUT /api/queues/none/q", "", expect!["404 vhost_not_found"]);
     check("PUT /api/queues/%2F/amq.q", "", expect!["401 Access refused."]);
     check("PUT /api/exchanges/%2F/e", r#"{"type":"nope"}"#, expect!["400 unknown exchange type 'nope'"]);
@@ -118,17 +122,45 @@ fn bodies() {
         r#"{"tags":"","password_hash":"b"}"#,
         expect!["400 password_hash: it is not one of rabbit_password_hashing_sha256, which is a salt and a hash"],
     );
-    check("PUT /api/permissions/%2F/guest", r#"{"configure":""}"#, expect!["400 [{key_missing,write},{key_missing,read}]"]);
-    check("PUT /api/permissions/%2F/none", r#"{"configure":"","write":"","read":""}"#, expect!["400 vhost_or_user_not_found"]);
-    check("PUT /api/vhosts/v", r#"{"default_queue_type":"x"}"#, expect![[r#"400 default_queue_type: expected classic or quorum, got "x""#]]);
-    check("POST /api/queues/%2F/q/get", "{}", expect!["400 [{key_missing,ackmode},{key_missing,count},{key_missing,encoding}]"]);
-    check("POST /api/users/bulk-delete", r#"{"users":["none"]}"#, expect!["400 users: there is no user 'none'; none was deleted"]);
-    check("PUT /api/vhost-limits/%2F/max-queues", r#"{"value":5}"#, expect!["501 limits of virtual hosts and users are not supported by this version"]);
-    check("PUT /api/parameters/shovel/%2F/s", r#"{"value":{}}"#, expect![[r#"
+    check(
+        "PUT /api/permissions/%2F/guest",
+        r#"{"configure":""}"#,
+        expect!["400 [{key_missing,write},{key_missing,read}]"],
+    );
+    check(
+        "PUT /api/permissions/%2F/none",
+        r#"{"configure":"","write":"","read":""}"#,
+        expect!["400 vhost_or_user_not_found"],
+    );
+    check(
+        "PUT /api/vhosts/v",
+        r#"{"default_queue_type":"x"}"#,
+        expect![[r#"400 default_queue_type: expected classic or quorum, got "x""#]],
+    );
+    check(
+        "POST /api/queues/%2F/q/get",
+        "{}",
+        expect!["400 [{key_missing,ackmode},{key_missing,count},{key_missing,encoding}]"],
+    );
+    check(
+        "POST /api/users/bulk-delete",
+        r#"{"users":["none"]}"#,
+        expect!["400 users: there is no user 'none'; none was deleted"],
+    );
+    check(
+        "PUT /api/vhost-limits/%2F/max-queues",
+        r#"{"value":5}"#,
+        expect!["501 limits of virtual hosts and users are not supported by this version"],
+    );
+    check(
+        "PUT /api/parameters/shovel/%2F/s",
+        r#"{"value":{}}"#,
+        expect![[r#"
         400 Validation failed
 
         component shovel not found
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -164,13 +196,17 @@ fn parameters() {
 fn sizes() {
     let api = Api::with(ServerLimits { http_body: 1000, http_streams: 0, ..ServerLimits::default() });
     let body = format!(r#"{{"arguments":{{"a":"{}"}}}}"#, "x".repeat(1000));
-    api.check("PUT /api/queues/%2F/q", &body, expect![[r#"
+    api.check(
+        "PUT /api/queues/%2F/q",
+        &body,
+        expect![[r#"
         413
         {
           "error": "payload_too_large",
           "reason": "the request's body has more than 1000 bytes, which is the limit"
-        }"#]]);
-    let head = format!("GET /api/whoami HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "x".repeat(100_000));
+        }"#]],
+    );
+    let head = format!("GET /api/whoami HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "x".repeat(500_000));
     assert_eq!(api.raw(&head).status, 431);
     assert_eq!(api.ask("GET /api/stream?get=/api/whoami").status, 503);
     assert_eq!(api.raw("nonsense\r\n\r\n").status, 400);

@@ -61,7 +61,10 @@ fn what_is_published_is_told() {
     client.publish("amq.topic", "b.x", "not this").wait().expect("it goes nowhere");
     client.publish("amq.topic", "a.x", "this").wait().expect("it is there");
     let event = stream.next();
-    assert_eq!((&event["routing_key"], &event["payload"], &event["exchange"]), (&"a.x".into(), &"this".into(), &"amq.topic".into()));
+    assert_eq!(
+        (&event["routing_key"], &event["payload"], &event["exchange"]),
+        (&"a.x".into(), &"this".into(), &"amq.topic".into())
+    );
     // More than can be told.
     let many = (0..5000).map(|_| ("amq.topic", "a.y", "many"));
     client.publish_all(many).wait().expect("they are there");

@@ -20,7 +20,8 @@ fn five() -> Api {
 fn names(api: &Api, query: &str) -> String {
     let found = api.must(&format!("GET /api/queues?columns=name,messages&{query}"), "", 200).json();
     let items = found.get("items").unwrap_or(&found).as_array().expect("a list").clone();
-    let names: Vec<_> = items.iter().map(|item| format!("{} {}", item["name"].as_str().expect("a name"), item["messages"])).collect();
+    let names: Vec<_> =
+        items.iter().map(|item| format!("{} {}", item["name"].as_str().expect("a name"), item["messages"])).collect();
     names.join(", ")
 }
 
@@ -39,7 +40,10 @@ fn order() {
 #[test]
 fn pages() {
     let api = five();
-    api.check("GET /api/queues/%2F?page=2&page_size=2&columns=name", "", expect![[r#"
+    api.check(
+        "GET /api/queues/%2F?page=2&page_size=2&columns=name",
+        "",
+        expect![[r#"
         200
         {
           "filtered_count": 5,
@@ -56,7 +60,8 @@ fn pages() {
           "page_count": 3,
           "page_size": 2,
           "total_count": 5
-        }"#]]);
+        }"#]],
+    );
     expect!["Ab 4, b 3"].assert_eq(&names(&api, "page=1&name=B"));
     expect!["b 3"].assert_eq(&names(&api, "page=1&name=%5Eb&use_regex=true"));
     expect![""].assert_eq(&names(&api, "page=1&name=none"));
@@ -68,7 +73,10 @@ fn pages() {
 #[test]
 fn columns() {
     let api = five();
-    api.check("GET /api/queues/%2F/b?columns=name,leveret.waiting,message_stats.publish,nothing", "", expect![[r#"
+    api.check(
+        "GET /api/queues/%2F/b?columns=name,leveret.waiting,message_stats.publish,nothing",
+        "",
+        expect![[r#"
         200
         {
           "leveret": {
@@ -78,10 +86,15 @@ fn columns() {
             "publish": 3
           },
           "name": "b"
-        }"#]]);
-    api.check("GET /api/queues/%2F/b?columns=nothing", "", expect![[r#"
+        }"#]],
+    );
+    api.check(
+        "GET /api/queues/%2F/b?columns=nothing",
+        "",
+        expect![[r#"
         200
-        []"#]]);
+        []"#]],
+    );
     let keys = |query: &str| {
         let found = api.must(&format!("GET /api/queues/%2F/b?{query}"), "", 200).json();
         found.as_object().expect("an object").keys().filter(|key| key.contains("message")).cloned().collect::<Vec<_>>()
@@ -107,7 +120,10 @@ fn speeds_and_the_past() {
     assert!(overview["queue_totals"]["messages"].as_u64().is_some_and(|messages| messages > 0), "{overview}");
     let samples = api.must("GET /api/overview?lengths_age=60&lengths_incr=5", "", 200).json();
     let samples = samples["queue_totals"]["messages_details"]["samples"].as_array().expect("samples").clone();
-    assert!(!samples.is_empty() && samples.iter().all(|sample| sample["timestamp"].as_u64().is_some_and(|at| at % 5000 == 0)));
+    assert!(
+        !samples.is_empty()
+            && samples.iter().all(|sample| sample["timestamp"].as_u64().is_some_and(|at| at % 5000 == 0))
+    );
     let past = api.must("GET /api/history?range=600", "", 200).json();
     let points = past["at"].as_array().expect("points").len();
     assert!(points > 0 && past["values"]["publish"].as_array().is_some_and(|list| list.len() == points), "{past}");

@@ -20,7 +20,10 @@ fn published_and_got() {
     assert_eq!(api.must(to, message, 200).body, r#"{"routed":true}"#);
     let nowhere = r#"{"routing_key":"none","payload":"x","payload_encoding":"string","properties":[]}"#;
     assert_eq!(api.must(to, nowhere, 200).body, r#"{"routed":false}"#);
-    api.check("POST /api/queues/%2F/q/get", r#"{"count":1,"ackmode":"ack_requeue_true","encoding":"auto"}"#, expect![[r#"
+    api.check(
+        "POST /api/queues/%2F/q/get",
+        r#"{"count":1,"ackmode":"ack_requeue_true","encoding":"auto"}"#,
+        expect![[r#"
         200
         [
           {
@@ -58,7 +61,8 @@ fn published_and_got() {
             "redelivered": false,
             "routing_key": "q"
           }
-        ]"#]]);
+        ]"#]],
+    );
     let got = |mode: &str, more: &str| {
         let body = format!(r#"{{"count":10,"ackmode":"{mode}","encoding":"auto"{more}}}"#);
         api.must("POST /api/queues/%2F/q/get", &body, 200).json()
@@ -74,8 +78,10 @@ fn refused() {
     let api = Api::start();
     let to = "POST /api/exchanges/%2F/amq.default/publish";
     let send = |body: &str| api.must(to, body, 400).json()["reason"].as_str().map(str::to_string).unwrap_or_default();
-    expect!["[{key_missing,routing_key},{key_missing,properties},{key_missing,payload},{key_missing,payload_encoding}]"]
-        .assert_eq(&send("{}"));
+    expect![
+        "[{key_missing,routing_key},{key_missing,properties},{key_missing,payload},{key_missing,payload_encoding}]"
+    ]
+    .assert_eq(&send("{}"));
     let message = |more: &str| format!(r#"{{"routing_key":"q","payload":"*",{more}}}"#);
     expect![[r#"payload: expected base64, got "*""#]]
         .assert_eq(&send(&message(r#""payload_encoding":"base64","properties":{}"#)));
@@ -92,12 +98,16 @@ fn refused() {
     );
     expect!["404 NOT_FOUND - no exchange 'none' in vhost '/'"]
         .assert_eq(answer.json()["reason"].as_str().unwrap_or_default());
-    api.check("POST /api/queues/%2F/none/get", r#"{"count":1,"ackmode":"ack_requeue_true","encoding":"auto"}"#, expect![[r#"
+    api.check(
+        "POST /api/queues/%2F/none/get",
+        r#"{"count":1,"ackmode":"ack_requeue_true","encoding":"auto"}"#,
+        expect![[r#"
         404
         {
           "error": "not_found",
           "reason": "NOT_FOUND - no queue 'none' in vhost '/'"
-        }"#]]);
+        }"#]],
+    );
 }
 
 #[test]
@@ -157,7 +167,10 @@ fn died_and_redriven() {
     api.must("POST /api/queues/%2F/q/get", r#"{"count":1,"ackmode":"reject_requeue_false","encoding":"auto"}"#, 200);
     eventually("it is dead", || api.must("GET /api/queues/%2F/dead", "", 200).json()["messages"] == 1);
     let found = api.must("GET /api/dead-letters?vhost=%2F", "", 200).json();
-    assert_eq!((&found[0]["queue"], &found[0]["messages"], &found[0]["sampled"]), (&"dead".into(), &1.into(), &1.into()));
+    assert_eq!(
+        (&found[0]["queue"], &found[0]["messages"], &found[0]["sampled"]),
+        (&"dead".into(), &1.into(), &1.into())
+    );
     let reasons = serde_json::json!([{ "reason": "rejected", "queue": "q", "count": 1 }]);
     assert_eq!(found[0]["reasons"], reasons);
     let redriven = api.must("POST /api/queues/%2F/dead/redrive", "", 200);

@@ -72,7 +72,8 @@ const LEFT_OUT_OF_NODES: &[&str] = &["context_switches", "gc_", "io_", "mnesia_"
 fn is_left_out(path: &str, field: &str) -> bool {
     let full = format!("{path}.{field}");
     let of_node = LEFT_OUT_OF_NODES.iter().any(|prefix| field.starts_with(prefix));
-    let rate = field.ends_with("_details") && ["fd_used", "sockets_used", "mem_used", "disk_free", "proc_used"].iter().any(|it| field.starts_with(it));
+    let rate = field.ends_with("_details")
+        && ["fd_used", "sockets_used", "mem_used", "disk_free", "proc_used"].iter().any(|it| field.starts_with(it));
     of_node || rate || LEFT_OUT.iter().any(|(name, _)| *name == field || *name == full)
 }
 
@@ -172,10 +173,18 @@ fn names_and_types_are_rabbitmqs() {
     let mut connection = connect(&api);
     api.must("PUT /api/exchanges/%2F/orders", r#"{"type":"topic","arguments":{"alternate-exchange":"lost"}}"#, 201);
     api.must("PUT /api/exchanges/%2F/lost", r#"{"type":"fanout"}"#, 201);
-    api.must("PUT /api/queues/%2F/orders-eu", r#"{"arguments":{"x-dead-letter-exchange":"lost","x-max-length":1000}}"#, 201);
+    api.must(
+        "PUT /api/queues/%2F/orders-eu",
+        r#"{"arguments":{"x-dead-letter-exchange":"lost","x-max-length":1000}}"#,
+        201,
+    );
     api.must("PUT /api/queues/%2F/lost", "", 201);
     api.must("POST /api/bindings/%2F/e/orders/q/orders-eu", r#"{"routing_key":"eu.#"}"#, 201);
-    api.must("PUT /api/policies/%2F/ttl", r#"{"pattern":"^lost","definition":{"message-ttl":600000},"apply-to":"queues"}"#, 201);
+    api.must(
+        "PUT /api/policies/%2F/ttl",
+        r#"{"pattern":"^lost","definition":{"message-ttl":600000},"apply-to":"queues"}"#,
+        201,
+    );
     api.must("PUT /api/operator-policies/%2F/cap", r#"{"pattern":"^lost","definition":{"max-length":50000}}"#, 201);
     api.must("PUT /api/topic-permissions/%2F/guest", r#"{"exchange":"orders","write":".*","read":".*"}"#, 201);
     api.must("PUT /api/global-parameters/own", r#"{"value":{"a":1}}"#, 201);
@@ -188,15 +197,14 @@ fn names_and_types_are_rabbitmqs() {
     eventually("the channel has done something", || {
         api.must("GET /api/channels", "", 200).json()[0].get("message_stats").is_some()
     });
-    eventually("there are totals", || {
-        api.must("GET /api/overview", "", 200).json().get("message_stats").is_some()
-    });
+    eventually("there are totals", || api.must("GET /api/overview", "", 200).json().get("message_stats").is_some());
     eventually("and of the virtual host", || {
         api.must("GET /api/vhosts/%2F", "", 200).json().get("message_stats").is_some()
     });
     let connection = api.must("GET /api/connections", "", 200).json()[0]["name"].as_str().expect("a name").to_string();
     let channel = format!("GET /api/channels/{}", format!("{connection} (1)").replace(' ', "%20").replace('>', "%3E"));
-    let node = format!("GET /api/nodes/{}", api.must("GET /api/overview", "", 200).json()["node"].as_str().expect("a name"));
+    let node =
+        format!("GET /api/nodes/{}", api.must("GET /api/overview", "", 200).json()["node"].as_str().expect("a name"));
     let table = [
         ("overview", "GET /api/overview"),
         ("node", &node),

@@ -9,13 +9,20 @@ fn queues() {
     let arguments = r#"{"durable":true,"arguments":{"x-message-ttl":60000,"x-dead-letter-exchange":"","x-dead-letter-routing-key":"dead"}}"#;
     api.must("PUT /api/queues/%2F/q", arguments, 201);
     api.must("PUT /api/queues/%2F/q", arguments, 204);
-    api.check("PUT /api/queues/%2F/q", r#"{"durable":false}"#, expect![[r#"
+    api.check(
+        "PUT /api/queues/%2F/q",
+        r#"{"durable":false}"#,
+        expect![[r#"
         400
         {
           "error": "bad_request",
           "reason": "inequivalent arg 'durable' for queue 'q' in vhost '/': received 'false' but current is 'true'"
-        }"#]]);
-    api.check("GET /api/queues/%2F/q?columns=name,durable,arguments,type,auto_delete,exclusive", "", expect![[r#"
+        }"#]],
+    );
+    api.check(
+        "GET /api/queues/%2F/q?columns=name,durable,arguments,type,auto_delete,exclusive",
+        "",
+        expect![[r#"
         200
         {
           "arguments": {
@@ -28,23 +35,36 @@ fn queues() {
           "exclusive": false,
           "name": "q",
           "type": "classic"
-        }"#]]);
-    api.must("POST /api/exchanges/%2F/amq.default/publish", r#"{"routing_key":"q","payload":"x","payload_encoding":"string","properties":{}}"#, 200);
-    api.check("DELETE /api/queues/%2F/q?if-empty=true", "", expect![[r#"
+        }"#]],
+    );
+    api.must(
+        "POST /api/exchanges/%2F/amq.default/publish",
+        r#"{"routing_key":"q","payload":"x","payload_encoding":"string","properties":{}}"#,
+        200,
+    );
+    api.check(
+        "DELETE /api/queues/%2F/q?if-empty=true",
+        "",
+        expect![[r#"
         400
         {
           "error": "bad_request",
           "reason": "queue 'q' in vhost '/' not empty"
-        }"#]]);
+        }"#]],
+    );
     api.must("DELETE /api/queues/%2F/q/contents", "", 204);
     api.must("POST /api/queues/%2F/q/actions", r#"{"action":"sync"}"#, 204);
     let subscription = api.client().subscribe("q", 1).expect("a consumer");
-    api.check("DELETE /api/queues/%2F/q?if-unused=true", "", expect![[r#"
+    api.check(
+        "DELETE /api/queues/%2F/q?if-unused=true",
+        "",
+        expect![[r#"
         400
         {
           "error": "bad_request",
           "reason": "queue 'q' in vhost '/' in use"
-        }"#]]);
+        }"#]],
+    );
     drop(subscription);
     api.must("DELETE /api/queues/%2F/q?if-unused=true&if-empty=true", "", 204);
     api.must("GET /api/queues/%2F/q", "", 404);
@@ -56,13 +76,20 @@ fn exchanges() {
     let asked = r#"{"type":"topic","durable":true,"auto_delete":false,"internal":true,"arguments":{"alternate-exchange":"amq.fanout"}}"#;
     api.must("PUT /api/exchanges/%2F/e", asked, 201);
     api.must("PUT /api/exchanges/%2F/e", asked, 204);
-    api.check("PUT /api/exchanges/%2F/e", r#"{"type":"direct"}"#, expect![[r#"
+    api.check(
+        "PUT /api/exchanges/%2F/e",
+        r#"{"type":"direct"}"#,
+        expect![[r#"
         400
         {
           "error": "bad_request",
           "reason": "inequivalent arg 'type' for exchange 'e' in vhost '/': received 'direct' but current is 'topic'"
-        }"#]]);
-    api.check("GET /api/exchanges/%2F/e", "", expect![[r#"
+        }"#]],
+    );
+    api.check(
+        "GET /api/exchanges/%2F/e",
+        "",
+        expect![[r#"
         200
         {
           "arguments": {
@@ -81,7 +108,8 @@ fn exchanges() {
           "type": "topic",
           "user_who_performed_action": "guest",
           "vhost": "/"
-        }"#]]);
+        }"#]],
+    );
     api.must("GET /api/exchanges/%2F/amq.default", "", 200);
     api.must("DELETE /api/exchanges/%2F/amq.topic", "", 401);
     api.must("DELETE /api/exchanges/%2F/amq.default", "", 401);
@@ -115,22 +143,26 @@ fn bindings() {
     assert!(place.starts_with("k~") && place.len() == 8, "{place}");
     let found = api.must(&format!("GET {between}/{place}"), "", 200).json();
     assert_eq!((&found["properties_key"], &found["arguments"]["n"]), (&place.clone().into(), &1.into()));
-    api.check("GET /api/queues/%2F/q/bindings?columns=source,routing_key,properties_key,destination_type&sort=source", "", expect![[r#"
-        200
-        [
-          {
-            "destination_type": "queue",
-            "properties_key": "q",
-            "routing_key": "q",
-            "source": ""
-          },
-          {
-            "destination_type": "queue",
-            "properties_key": "k~nd_tOg",
-            "routing_key": "k",
-            "source": "amq.topic"
-          }
-        ]"#]]);
+    api.check(
+        "GET /api/queues/%2F/q/bindings?columns=source,routing_key,properties_key,destination_type&sort=source",
+        "",
+        expect![[r#"
+            200
+            [
+              {
+                "destination_type": "queue",
+                "properties_key": "q",
+                "routing_key": "q",
+                "source": ""
+              },
+              {
+                "destination_type": "queue",
+                "properties_key": "k~N1VD3A",
+                "routing_key": "k",
+                "source": "amq.topic"
+              }
+            ]"#]],
+    );
     api.must("POST /api/bindings/%2F/e/amq.topic/e/amq.fanout", r#"{"routing_key":"x"}"#, 201);
     let seen = |what: &str| api.must(&format!("GET /api/{what}"), "", 200).json().as_array().map_or(0, Vec::len);
     assert_eq!(seen("exchanges/%2F/amq.topic/bindings/source"), 2);
@@ -144,8 +176,15 @@ fn bindings() {
 #[test]
 fn vhosts() {
     let api = Api::start();
-    api.must("PUT /api/vhosts/v", r#"{"description":"d","tags":"a,b","default_queue_type":"quorum","tracing":true}"#, 201);
-    api.check("GET /api/vhosts/v?columns=name,description,tags,default_queue_type,tracing,metadata", "", expect![[r#"
+    api.must(
+        "PUT /api/vhosts/v",
+        r#"{"description":"d","tags":"a,b","default_queue_type":"quorum","tracing":true}"#,
+        201,
+    );
+    api.check(
+        "GET /api/vhosts/v?columns=name,description,tags,default_queue_type,tracing,metadata",
+        "",
+        expect![[r#"
         200
         {
           "default_queue_type": "quorum",
@@ -163,9 +202,13 @@ fn vhosts() {
             "b"
           ],
           "tracing": true
-        }"#]]);
+        }"#]],
+    );
     // Who makes it may use it.
-    api.check("GET /api/vhosts/v/permissions", "", expect![[r#"
+    api.check(
+        "GET /api/vhosts/v/permissions",
+        "",
+        expect![[r#"
         200
         [
           {
@@ -175,7 +218,8 @@ fn vhosts() {
             "vhost": "v",
             "write": ".*"
           }
-        ]"#]]);
+        ]"#]],
+    );
     api.must("PUT /api/vhosts/v", "", 204);
     let tracing = api.must("GET /api/vhosts/v?columns=tracing", "", 200).json();
     assert_eq!(tracing["tracing"], false);
@@ -195,7 +239,10 @@ fn small_things() {
     assert_eq!(api.must("GET /api/overview", "", 200).json()["cluster_name"], "hares");
     api.must("PUT /api/global-parameters/p", r#"{"value":{"a":[1]}}"#, 201);
     api.must("PUT /api/global-parameters/p", r#"{"value":5}"#, 204);
-    api.check("GET /api/global-parameters", "", expect![[r#"
+    api.check(
+        "GET /api/global-parameters",
+        "",
+        expect![[r#"
         200
         [
           {
@@ -206,7 +253,8 @@ fn small_things() {
             "name": "p",
             "value": 5
           }
-        ]"#]]);
+        ]"#]],
+    );
     api.must("DELETE /api/global-parameters/p", "", 204);
     for check in [
         "alarms",
@@ -223,7 +271,10 @@ fn small_things() {
         assert_eq!(api.must(&format!("GET /api/health/checks/{check}"), "", 200).json()["status"], "ok", "{check}");
     }
     api.must("GET /api/health/checks/port-listener/1", "", 503);
-    api.check("GET /api/health/checks/protocol-listener/mqtt", "", expect![[r#"
+    api.check(
+        "GET /api/health/checks/protocol-listener/mqtt",
+        "",
+        expect![[r#"
         503
         {
           "missing": "mqtt",
@@ -233,6 +284,7 @@ fn small_things() {
           ],
           "reason": "No active listener",
           "status": "failed"
-        }"#]]);
+        }"#]],
+    );
     api.must("GET /api/aliveness-test/%2F", "", 200);
 }

@@ -9,7 +9,10 @@ fn users_come_and_go() {
     let hash = "kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2POR";
     let body = format!(r#"{{"password_hash":"{hash}","tags":["monitoring","x"]}}"#);
     api.must("PUT /api/users/ann", &body, 201);
-    api.check("GET /api/users/ann", "", expect![[r#"
+    api.check(
+        "GET /api/users/ann",
+        "",
+        expect![[r#"
         200
         {
           "hashing_algorithm": "rabbit_password_hashing_sha256",
@@ -20,7 +23,8 @@ fn users_come_and_go() {
             "monitoring",
             "x"
           ]
-        }"#]]);
+        }"#]],
+    );
     // The password of RabbitMQ's documentation.
     assert_eq!(api.ask_as("ann:test12", "GET /api/whoami", "").status, 200);
     api.must("PUT /api/users/ann", r#"{"password":"other","tags":"administrator"}"#, 204);
@@ -47,7 +51,10 @@ fn permissions_come_and_go() {
     let body = r#"{"configure":"^a","write":".*","read":""}"#;
     api.must("PUT /api/permissions/%2F/ann", body, 201);
     api.must("PUT /api/permissions/%2F/ann", body, 204);
-    api.check("GET /api/users/ann/permissions", "", expect![[r#"
+    api.check(
+        "GET /api/users/ann/permissions",
+        "",
+        expect![[r#"
         200
         [
           {
@@ -57,13 +64,17 @@ fn permissions_come_and_go() {
             "vhost": "/",
             "write": ".*"
           }
-        ]"#]]);
+        ]"#]],
+    );
     let wrong = api.must("PUT /api/permissions/%2F/ann", r#"{"configure":"[","write":"","read":""}"#, 400);
     assert!(wrong.body.contains("configure: '[' is not a valid pattern"), "{}", wrong.body);
     let topic = |exchange: &str| format!(r#"{{"exchange":"{exchange}","write":"^{{username}}","read":".*"}}"#);
     api.must("PUT /api/topic-permissions/%2F/ann", &topic("amq.topic"), 201);
     api.must("PUT /api/topic-permissions/%2F/ann", &topic("other"), 204);
-    api.check("GET /api/topic-permissions/%2F/ann", "", expect![[r#"
+    api.check(
+        "GET /api/topic-permissions/%2F/ann",
+        "",
+        expect![[r#"
         200
         [
           {
@@ -80,7 +91,8 @@ fn permissions_come_and_go() {
             "vhost": "/",
             "write": "^{username}"
           }
-        ]"#]]);
+        ]"#]],
+    );
     api.must("DELETE /api/topic-permissions/%2F/ann/other", "", 204);
     api.must("DELETE /api/topic-permissions/%2F/ann", "", 204);
     api.must("DELETE /api/topic-permissions/%2F/ann", "", 404);

@@ -181,7 +181,9 @@ fn definitions_that_cannot_be_used_are_explained() {
     ];
     for (name, text, expected) in cases {
         let file = File::new(name, text);
-        let output = command(&["serve", "--http", "none", "--memory", "--amqp", "127.0.0.1:0", "--definitions", file.path()]).output();
+        let output =
+            command(&["serve", "--http", "none", "--memory", "--amqp", "127.0.0.1:0", "--definitions", file.path()])
+                .output();
         let output = output.expect("the executable starts");
         let message = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(1), "{message}");

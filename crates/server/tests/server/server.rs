@@ -28,7 +28,9 @@ impl Server {
 
     /// Starts one whose connections share a single thread: what keeps it busy keeps everybody waiting.
     pub fn single_threaded() -> Server {
-        Server::spawn(command(&["serve", "--http", "none", "--memory", "--amqp", "127.0.0.1:0"]).env("TOKIO_WORKER_THREADS", "1"))
+        Server::spawn(
+            command(&["serve", "--http", "none", "--memory", "--amqp", "127.0.0.1:0"]).env("TOKIO_WORKER_THREADS", "1"),
+        )
     }
 
     /// Starts one in memory on this address; port 0 lets the system choose, so that two servers never want the same.
@@ -38,7 +40,10 @@ impl Server {
 
     /// Starts one that keeps its data in a directory.
     pub fn on_disk(directory: &Directory, options: &[&str]) -> Server {
-        Server::spawn(command(&["serve", "--http", "none", "--amqp", "127.0.0.1:0", "--data-dir", directory.path()]).args(options))
+        Server::spawn(
+            command(&["serve", "--http", "none", "--amqp", "127.0.0.1:0", "--data-dir", directory.path()])
+                .args(options),
+        )
     }
 
     /// Starts a command that serves, and waits until it listens.

@@ -93,12 +93,15 @@ fn a_connection_that_opens_in_the_last_moment_is_closed_like_the_others() {
 fn an_address_in_use_is_said_so() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let address = taken.local_addr().expect("an address").to_string();
-    let output = command(&["serve", "--http", "none", "--memory", "--amqp", &address]).output().expect("the executable starts");
+    let output =
+        command(&["serve", "--http", "none", "--memory", "--amqp", &address]).output().expect("the executable starts");
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{message}");
     let expected = format!("leveret: cannot listen on {address}: is another broker running?");
     assert!(message.contains(&expected), "{message}");
-    let output = command(&["serve", "--http", "none", "--memory", "--amqp", "no such host:1"]).output().expect("the executable starts");
+    let output = command(&["serve", "--http", "none", "--memory", "--amqp", "no such host:1"])
+        .output()
+        .expect("the executable starts");
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{message}");
     assert!(message.contains("cannot resolve 'no such host:1'; give HOST:PORT"), "{message}");

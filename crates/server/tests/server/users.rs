@@ -398,18 +398,27 @@ fn what_a_connection_does_can_be_seen() {
     client.consume(1, "q", "c", false);
     client.send(&[publish(1, "", "q", b"x"), persistent(3, "", "q", b"y")].concat());
     client.delivery(1);
+    // A transaction that has acknowledged and not committed.
+    client.channel(5);
+    client.declare(5, "t");
+    client.send(&publish(5, "", "t", b"z"));
+    client.call(5, tx::Select, tx::SelectOk::ID);
+    client.call(5, basic::Get { queue: "t", no_ack: false }, basic::GetOk::ID);
+    client.content(5);
+    client.say(5, basic::Ack { delivery_tag: 1, multiple: false });
     let status = |at: usize| connection.channels()[at].status();
     eventually("both have been seen", PATIENCE, || status(0).unacked == 1 && status(1).uncommitted == 1);
     let (one, three) = (status(0), status(1));
     assert_eq!((connection.channels()[0].number, connection.channels()[1].number), (1, 3));
     assert_eq!((one.prefetch, one.channel_prefetch, one.consumers, one.transacts), (7, 9, 1, false));
     assert_eq!((one.counters.publish, one.counters.deliver), (1, 1));
+    eventually("the transaction has been seen", PATIENCE, || status(2).uncommitted_acks == 1);
     assert_eq!((three.consumers, three.transacts, three.unacked), (0, true, 0));
     let after = connection.traffic();
     assert!(after.received_bytes > before.received_bytes + 200 && after.sent_bytes > before.sent_bytes + 100);
     assert!(after.received > before.received && after.sent > before.sent);
     client.call(3, channel::Close { reply_code: 200, ..Default::default() }, channel::CloseOk::ID);
-    assert_eq!(connection.channels().len(), 1);
+    assert_eq!(connection.channels().len(), 2);
     let listening: Vec<_> = inside.server.listeners().into_iter().map(|it| (it.protocol, it.address)).collect();
     assert_eq!(listening, [("amqp", inside.address)]);
 }

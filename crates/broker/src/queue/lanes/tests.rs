@@ -16,7 +16,8 @@ const MILLION: u64 = 1_000_000;
 
 fn queue(account: &Account) -> Queue {
     let mut queue = Queue::new(account.clone());
-    queue.configure(1, &Settings::new(FieldTable::new().with("x-group-header", "key").as_table(), Default::default()));
+    let arguments = FieldTable::new().with("x-group-header", "key");
+    queue.configure(1, &Settings::new(arguments.as_table(), Default::default()));
     queue
 }
 
