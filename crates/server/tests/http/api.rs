@@ -5,7 +5,7 @@ use expect_test::Expect;
 use leveret_broker::{Broker, Client};
 use leveret_server::{Server, ServerLimits, Users, serve_amqp, serve_http};
 use serde_json::Value;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
