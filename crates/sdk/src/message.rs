@@ -82,7 +82,7 @@ impl IdText<'_> {
 /// method 2. Each thread counts for itself.
 fn next_v7(now: SystemTime) -> Uuid {
     /// The lower 64 bits begin with the two of the variant; the next one is left for what is counted.
-    const RANDOM: u128 = 0xfff << 64 | (1 << 61) - 1;
+    const RANDOM: u128 = (0xfff << 64) | ((1 << 61) - 1);
     thread_local! {
         static LAST: Cell<u128> = const { Cell::new(0) };
     }
