@@ -26,7 +26,7 @@ pub fn run(run: &Run) -> Result<Outcome> {
     let chromium = in_path("chromium").context("the package chromium has no program of that name")?;
     let source = run.root.join("crates/interop/clients/browser");
     let modules = install(run, &source)?;
-    let binary = run.release_binary("leveret-server", "leveret")?;
+    let binary = run.release_binary("leveret")?;
     let data = run.fresh_directory("browser")?;
     let broker = Broker::managed(run, &binary, &data)?;
     let mut node = Command::new("node");

@@ -226,7 +226,9 @@ impl Server {
 /// As a user starts it, on a directory of its own.
 fn leveret(programs: &Programs, home: &Path, address: SocketAddr) -> Command {
     let mut command = with_many_files(&programs.binary("leveret"));
-    command.args(["serve", "--http", "127.0.0.1:0", "--amqp", &address.to_string(), "--data-dir"]).arg(home.join("data"));
+    command
+        .args(["serve", "--http", "127.0.0.1:0", "--amqp", &address.to_string(), "--data-dir"])
+        .arg(home.join("data"));
     command
 }
 

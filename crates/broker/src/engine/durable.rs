@@ -206,6 +206,11 @@ impl Broker {
             recovery.queues += vhost.topology.read().handles().len() as u64;
         }
         self.restore_producers(&mut contents);
+        self.restore_bindings(&contents);
+        Ok(())
+    }
+
+    fn restore_bindings(&self, contents: &Contents) {
         for ((vhost, to), bindings) in &contents.bindings {
             let Some(vhost) = self.vhost(vhost) else { continue };
             for (source, key, arguments) in bindings {
@@ -213,7 +218,6 @@ impl Broker {
                 let _ = vhost.restore(|topology| topology.bind(source, to.clone(), key, arguments.as_table()));
             }
         }
-        Ok(())
     }
 
     fn restore_exchanges(&self, contents: &mut Contents) -> Result<(), OpenError> {

@@ -1,18 +1,18 @@
 //! The management API over real sockets, on a server in this process.
 //!
-//! `api` starts it and asks; `access` is about who may do what; `errors` about bad requests; `listing` about lists;
+//! `api` starts it and asks; `access` is about who may do what; `refusals` about bad requests; `listing` about lists;
 //! `topology`, `messages`, `users`, `policies` and `definitions` about what can be changed; `events` about streams. `shapes` compares
 //! with what RabbitMQ 3.10 answered (`rabbitmq/`); `many` measures with ten thousand queues, when it is asked for.
 
 mod access;
 mod api;
 mod definitions;
-mod errors;
 mod events;
 mod listing;
 mod many;
 mod messages;
 mod policies;
+mod refusals;
 mod shapes;
 mod topology;
 mod users;
