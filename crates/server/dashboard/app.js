@@ -47,7 +47,7 @@ const MENU = [
 ];
 
 /** Pages of one thing, and the entry of the menu that they belong to. */
-const DETAILS = { queue: [queue, "queues"], exchange: [exchange, "exchanges"], connection: [connection, "connections"],
+const DETAILS = { __proto__: null, queue: [queue, "queues"], exchange: [exchange, "exchanges"], connection: [connection, "connections"],
   channel: [channel, "channels"], user: [user, "users"] };
 
 const VHOST = "leveret.vhost";

@@ -6,11 +6,14 @@ const milliseconds = (value) => span(Number(value) / 1000);
 
 /** Name, kind of value, and what it does. Without `x-` the same names are keys of policies. */
 const QUEUE = {
+  // What is looked up comes from outside, and a name like `constructor` must find nothing.
+  __proto__: null,
   "x-message-ttl": ["number", (value) => `A message that waits for longer than ${milliseconds(value)} expires.`],
   "x-expires": ["number", (value) => `The queue is deleted after ${milliseconds(value)} without consumers, basic.get and declarations.`],
   "x-max-length": ["number", (value) => `At most ${exact(Number(value))} messages may be ready; x-overflow says what happens to one more.`],
   "x-max-length-bytes": ["number", (value) => `At most ${bytes(Number(value))} of bodies may be ready; x-overflow says what happens to more.`],
   "x-overflow": ["text", (value) => ({
+    __proto__: null,
     "drop-head": "When the queue is full, its oldest message is dropped or dead-lettered.",
     "reject-publish": "When the queue is full, new messages are refused: publishers with confirms get a nack.",
     "reject-publish-dlx": "When the queue is full, new messages are refused and dead-lettered.",
@@ -19,6 +22,7 @@ const QUEUE = {
   "x-dead-letter-routing-key": ["text", (value) => `They go there with the key ${value} instead of their own.`],
   "x-delivery-limit": ["number", (value) => Number(value) < 0 ? "A message may come back as often as it likes." : `A message that came back more than ${exact(Number(value))} times is dead.`],
   "x-delayed-retry-type": ["text", (value) => ({
+    __proto__: null,
     all: "A message waits before its next attempt whenever it came back.",
     failed: "A message waits before its next attempt after a rejection or a lost channel, not after a nack.",
     returned: "A message waits before its next attempt after a nack or basic.recover, not after a rejection.",
@@ -40,6 +44,7 @@ const QUEUE = {
 };
 
 const EXCHANGE = {
+  __proto__: null,
   "alternate-exchange": ["text", (value) => `What no binding matches goes to the exchange ${value}.`],
   "x-delayed-type": ["text", (value) => `Messages wait as their header x-delay says, and are routed like ${value} then.`],
   "x-message-deduplication": QUEUE["x-message-deduplication"],
@@ -76,5 +81,5 @@ export const exchangeArguments = { suggest: names(EXCHANGE), types: types(EXCHAN
 const LIVE = ["x-message-ttl", "x-expires", "x-max-length", "x-max-length-bytes", "x-overflow", "x-dead-letter-exchange",
   "x-dead-letter-routing-key", "x-delivery-limit", "x-delayed-retry-type", "x-delayed-retry-min", "x-delayed-retry-max",
   "x-delayed-retry-multiplier", "x-delayed-retry-jitter"];
-const policyTable = { ...Object.fromEntries(LIVE.map((name) => [name, QUEUE[name]])), "alternate-exchange": EXCHANGE["alternate-exchange"] };
+const policyTable = { __proto__: null, ...Object.fromEntries(LIVE.map((name) => [name, QUEUE[name]])), "alternate-exchange": EXCHANGE["alternate-exchange"] };
 export const policyKeys = { suggest: names(policyTable, /^x-/), types: types(policyTable, /^x-/) };

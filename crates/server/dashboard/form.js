@@ -78,7 +78,7 @@ function pairs(field, id) {
     const type = name === "" ? "" : typeOf(value);
     const row = h("div", { class: "pair" },
       h("input", { "aria-label": `${field.label}: name`, value: name, list: `${id}-names`, placeholder: "name", spellcheck: "false",
-        onchange: () => { const known = field.types?.[row.children[0].value]; if (known) row.children[2].value = known; } }),
+        onchange: () => { const name = row.children[0].value; if (Object.hasOwn(field.types ?? {}, name)) row.children[2].value = field.types[name]; } }),
       h("input", { "aria-label": `${field.label}: value`, value: type === "json" ? JSON.stringify(value) : String(value), placeholder: "value", spellcheck: "false" }),
       h("select", { "aria-label": `${field.label}: type`, value: type || "text" }, Object.entries(TYPES).map(([value, text]) => h("option", { value }, text))),
       h("button", { type: "button", class: "icon", "aria-label": "Remove this line", onclick: () => row.remove() }, "×"));

@@ -20,7 +20,7 @@ const PAGES = [
   ['costs', 'costs', ['Processor', 'orders.mail'], true],
   ['apps', 'apps', ['ledger', 'is handled by', 'Topics and subscriptions'], true],
   ['queues', 'queues', ['orders.mail', 'Add a queue'], true],
-  ['queue', `queue/%2F/${hostile}`, ['x-message-ttl', 'A message that waits for longer than 1 h expires', 'it has no effect here', 'orders'], true],
+  ['queue', `queue/%2F/${hostile}`, ['x-message-ttl', 'A message that waits for longer than 1 h expires', 'it has no effect here', 'constructor', 'orders'], true],
   ['exchanges', 'exchanges', ['amq.topic', 'orders'], true],
   ['exchange', `exchange/%2F/${hostile}`, ['Where it leads', 'Bindings'], true],
   ['dead', 'dead', ['rejected', 'Redrive'], true],
@@ -34,6 +34,7 @@ const PAGES = [
   ['policies', 'policies', ['max-length', 'Operator policies'], true],
   ['vhosts', 'vhosts', ['Add a virtual host'], true],
   ['definitions', 'definitions', ['Export', 'Import'], false],
+  ['nothing', 'constructor', ['There is no page at this address'], false],
 ];
 
 main().then((code) => process.exit(code), (error) => {

@@ -43,7 +43,7 @@ async function traffic(url) {
   await channel.bindExchange(HOSTILE, 'orders', HOSTILE);
   const dead = `${HOSTILE}.dead`;
   await channel.assertQueue(dead, { durable: true });
-  await channel.assertQueue(HOSTILE, { durable: true, arguments: { 'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': dead, 'x-unknown': HOSTILE, 'x-message-ttl': 3600000 } });
+  await channel.assertQueue(HOSTILE, { durable: true, arguments: { 'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': dead, 'x-unknown': HOSTILE, constructor: HOSTILE, 'x-message-ttl': 3600000 } });
   await channel.assertQueue('orders.mail', { durable: true });
   await channel.bindQueue(HOSTILE, 'orders', HOSTILE);
   await channel.bindQueue(HOSTILE, HOSTILE, '#');
@@ -62,7 +62,7 @@ async function traffic(url) {
     for (let i = 0; i < 5; i++) {
       const body = Buffer.from(JSON.stringify({ id: sent, customer: HOSTILE }));
       channel.publish('orders', sent % 2 === 0 ? HOSTILE : 'order.created', body,
-        { persistent: true, messageId: `m${sent}`, contentType: 'application/json', headers: { [HOSTILE]: HOSTILE, region: 'eu' } });
+        { persistent: true, messageId: `m${sent}`, contentType: 'application/json', headers: { [HOSTILE]: HOSTILE, constructor: 'x', region: 'eu' } });
       channel.publish('payments', '', body, { persistent: true, messageId: `p${sent}` });
       sent += 1;
     }

@@ -14,6 +14,7 @@ const CHECKS = [
 
 /** An alarm, by its name: what it is, and what to do. */
 const KNOWN = {
+  __proto__: null,
   memory: ["Memory is short", "Publishers are stopped until it is not. Consume or purge what waits, or start the broker with a higher memory limit."],
   disk: ["Disk is short", "Publishers are stopped until there is room again. Free space on the disk of the data directory, or consume what waits."],
   log: ["The log cannot be written", "Nothing is confirmed any more. See what is wrong with the disk, then start the broker again: what was confirmed is there."],

@@ -5,7 +5,7 @@ import { number, rate } from "../format.js";
 import { graph } from "../graph.js";
 import { card, table, to } from "../table.js";
 
-const COLUMN = { topic: 0, subscription: 1, dead: 2, consumer: 2 };
+const COLUMN = { __proto__: null, topic: 0, subscription: 1, dead: 2, consumer: 2 };
 
 export default function apps(ctx) {
   return {

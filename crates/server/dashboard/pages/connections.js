@@ -39,7 +39,7 @@ export default function connections(ctx) {
 }
 
 export function state(name) {
-  const kinds = { running: "good", idle: "", flow: "warn", blocked: "bad", blocking: "warn", paused: "warn", damaged: "bad", down: "bad", crashed: "bad" };
+  const kinds = { __proto__: null, running: "good", idle: "", flow: "warn", blocked: "bad", blocking: "warn", paused: "warn", damaged: "bad", down: "bad", crashed: "bad" };
   return name ? tag(name, kinds[name] ?? "") : "–";
 }
 

@@ -8,7 +8,7 @@ import { broken, card, table, tag, to } from "../table.js";
 import { browse, moved } from "./queue.js";
 
 /** Reasons, as brokers and the SDK write them. */
-const REASONS = { rejected: "a consumer rejected it", expired: "its time was over", maxlen: "the queue was full", delivery_limit: "it came back too often",
+const REASONS = { __proto__: null, rejected: "a consumer rejected it", expired: "its time was over", maxlen: "the queue was full", delivery_limit: "it came back too often",
   attempts: "its handler failed too often", undecodable: "its handler could not read it" };
 
 export default function dead(ctx) {

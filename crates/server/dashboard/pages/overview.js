@@ -13,7 +13,7 @@ export default function overview(ctx) {
   const charts = {
     rates: chart({ title: "Messages per second", series: series(RATES), format: rate }),
     waiting: chart({ title: "Messages in queues", series: series([["ready", "Ready", "violet"], ["unacked", "Unacked", "pink"]]), format: number }),
-    confirm: chart({ title: "Confirm latency", series: series([["confirm_p50", "Half", "teal"], ["confirm_p99", "99 %", "blue"]]), format: span }),
+    confirm: chart({ title: "Confirm latency", series: series([["confirm_p50", "Median", "teal"], ["confirm_p99", "99 %", "blue"]]), format: span }),
     memory: chart({ title: "Memory", series: series([["memory", "Used", "violet"]]), format: bytes }),
     disk: chart({ title: "Disk", series: series([["disk", "Used by the broker", "amber"]]), format: bytes }),
   };

@@ -67,7 +67,7 @@ export default function queues(ctx) {
 }
 
 /** Arguments that many queues have, in a word; what they are in full is on the queue's page. */
-const SHORT = { "x-message-ttl": "TTL", "x-expires": "expires", "x-max-length": "limit", "x-max-length-bytes": "limit", "x-dead-letter-exchange": "dead letters",
+const SHORT = { __proto__: null, "x-message-ttl": "TTL", "x-expires": "expires", "x-max-length": "limit", "x-max-length-bytes": "limit", "x-dead-letter-exchange": "dead letters",
   "x-delivery-limit": "attempts", "x-delayed-retry-min": "retry later", "x-single-active-consumer": "single active", "x-group-header": "groups", "x-message-deduplication": "once" };
 
 function features(row) {
