@@ -150,14 +150,7 @@ impl Broker {
         suspicious: bool,
     ) -> Result<(), OpenError> {
         let Some(durable) = &self.inner.durable else { return Ok(()) };
-        for name in &contents.vhosts {
-            self.create_vhost(name);
-        }
-        if contents.vhosts.is_empty() {
-            self.create_vhost("/");
-        }
-        *self.inner.entries.write() = std::mem::take(&mut contents.entries);
-        self.inner.vhosts.read().values().for_each(|vhost| vhost.restore_policies());
+        self.restore_vhosts(&mut contents);
         self.restore_exchanges(&mut contents)?;
         for ((vhost_name, name), found) in std::mem::take(&mut contents.queues) {
             let Some(vhost) = self.vhost(&vhost_name) else { continue };
@@ -218,6 +211,18 @@ impl Broker {
                 let _ = vhost.restore(|topology| topology.bind(source, to.clone(), key, arguments.as_table()));
             }
         }
+    }
+
+    /// Virtual hosts, and what has to be known before anything is declared in them.
+    fn restore_vhosts(&self, contents: &mut Contents) {
+        for name in &contents.vhosts {
+            self.create_vhost(name);
+        }
+        if contents.vhosts.is_empty() {
+            self.create_vhost("/");
+        }
+        *self.inner.entries.write() = std::mem::take(&mut contents.entries);
+        self.inner.vhosts.read().values().for_each(|vhost| vhost.restore_policies());
     }
 
     fn restore_exchanges(&self, contents: &mut Contents) -> Result<(), OpenError> {
