@@ -83,7 +83,7 @@ impl Unacked {
 
     /// Adds a run that comes before others.
     fn insert_between(&mut self, run: Outstanding) {
-        while let Some(before) = self.recent.pop_front_if(|other| other.first_tag < run.first_tag) {
+        while let Some(before) = pop_if(&mut self.recent, |other| other.first_tag < run.first_tag) {
             self.passed.insert(before.last_tag(), before);
         }
         self.passed.insert(run.last_tag(), run);
@@ -100,7 +100,7 @@ impl Unacked {
     }
 
     fn take_recent(&mut self, tag: u64) -> Option<Outstanding> {
-        while let Some(before) = self.recent.pop_front_if(|run| run.last_tag() < tag) {
+        while let Some(before) = pop_if(&mut self.recent, |run| run.last_tag() < tag) {
             self.passed.insert(before.last_tag(), before);
         }
         self.give_back();
@@ -149,7 +149,7 @@ impl Unacked {
             let is_whole = first.get().last_tag() <= tag;
             taken.push(if is_whole { first.remove() } else { first.get_mut().split_front(tag) });
         }
-        while let Some(run) = self.recent.pop_front_if(|run| run.last_tag() <= tag) {
+        while let Some(run) = pop_if(&mut self.recent, |run| run.last_tag() <= tag) {
             taken.push(run);
         }
         if let Some(run) = self.recent.front_mut().filter(|run| run.first_tag <= tag) {
@@ -172,6 +172,11 @@ impl Unacked {
             self.recent.shrink_to(ROOM.max(2 * self.recent.len()));
         }
     }
+}
+
+/// Takes the first run if this holds for it.
+fn pop_if(runs: &mut VecDeque<Outstanding>, holds: impl FnOnce(&Outstanding) -> bool) -> Option<Outstanding> {
+    if runs.front().is_some_and(holds) { runs.pop_front() } else { None }
 }
 
 #[cfg(test)]
