@@ -13,8 +13,10 @@ use axum::response::Response;
 use axum::routing::get;
 use std::sync::Arc;
 
-/// Paths, and what each shows of the parameters behind it.
-const PAGES: [(&str, fn(&Query) -> View); 3] =
+/// A path, and what it shows of the parameters behind it.
+type Page = (&'static str, fn(&Query) -> View);
+
+const PAGES: [Page; 3] =
     [("/metrics", |_| View::Aggregated), ("/metrics/per-object", |_| View::PerObject), ("/metrics/detailed", detailed)];
 
 /// Without families there is nothing in it, as with RabbitMQ.
@@ -44,7 +46,7 @@ fn page(call: &Call, view: View) -> Answer {
 
 /// The same pages without a login.
 pub fn router(server: Arc<Server>) -> Router {
-    let add = |router: Router<Arc<Server>>, (path, view): (&'static str, fn(&Query) -> View)| {
+    let add = |router: Router<Arc<Server>>, (path, view): Page| {
         let page = move |State(server): State<Arc<Server>>, RawQuery(query): RawQuery| async move {
             let view = view(&Query::parse(query.as_deref().unwrap_or_default()));
             shown(server, view).await
