@@ -5,7 +5,7 @@ use super::text::{Kind, Text};
 use crate::http::node;
 use crate::registry::ChannelTotals;
 use crate::server::Server;
-use Kind::{Counter, Gauge};
+use Kind::{Counter, Gauge, Untyped};
 use leveret_broker::{Deaths, DiskStatistics, Distribution, QueueCounters, Statistics};
 use std::time::UNIX_EPOCH;
 
@@ -42,12 +42,12 @@ pub fn put(text: &mut Text, server: &Server, view: &View) {
 fn put_alarms(text: &mut Text, server: &Server) {
     let is = |on: bool| f64::from(u8::from(on));
     let help = "is 1 if free disk space watermark alarm is in effect";
-    text.family("alarms_free_disk_space_watermark", Gauge, help).value(is(server.broker.is_disk_full()));
+    text.family("alarms_free_disk_space_watermark", Untyped, help).value(is(server.broker.is_disk_full()));
     let help = "is 1 if VM memory watermark alarm is in effect";
-    text.family("alarms_memory_used_watermark", Gauge, help).value(is(server.broker.is_short_of_memory()));
+    text.family("alarms_memory_used_watermark", Untyped, help).value(is(server.broker.is_short_of_memory()));
     let full = server.registry.len() >= server.limits.max_connections;
     let help = "is 1 if file descriptor limit alarm is in effect";
-    text.family("alarms_file_descriptor_limit", Gauge, help).value(is(full));
+    text.family("alarms_file_descriptor_limit", Untyped, help).value(is(full));
 }
 
 fn put_process(text: &mut Text, server: &Server) {
@@ -117,10 +117,10 @@ pub fn put_totals(text: &mut Text, server: &Server) {
     let help = "Start time of the process since unix epoch in seconds";
     text.family("process_start_time_seconds", Gauge, help).value(start);
     let version = [("rabbitmq_version", node::RABBITMQ_VERSION), ("leveret_version", node::VERSION)];
-    text.family("build_info", Gauge, "Version info").sample(&version, 1.0);
+    text.family("build_info", Untyped, "Version info").sample(&version, 1.0);
     let cluster = crate::http::cluster_name(server);
     let identity = [("rabbitmq_node", node::name()), ("rabbitmq_cluster", &cluster)];
-    text.family("identity_info", Gauge, "Node & cluster identity info").sample(&identity, 1.0);
+    text.family("identity_info", Untyped, "Node & cluster identity info").sample(&identity, 1.0);
     let whole = Whole::look(server);
     whole.put_objects(text);
     whole.put_messages(text);

@@ -9,6 +9,8 @@ pub enum Kind {
     Counter,
     /// It goes up and down.
     Gauge,
+    /// What RabbitMQ does not say it of.
+    Untyped,
 }
 
 /// A page of metrics.
@@ -31,6 +33,7 @@ impl Text {
         let kind = match kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
+            Kind::Untyped => "untyped",
         };
         let _ = writeln!(self.out, "# TYPE {prefix}{name} {kind}\n# HELP {prefix}{name} {help}");
         Family { out: &mut self.out, prefix, name }

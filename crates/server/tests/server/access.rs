@@ -177,7 +177,7 @@ fn guest_is_refused_from_another_address_than_loopback() {
 fn definitions_that_cannot_be_used_are_explained() {
     let cases = [
         ("broken.json", "{", "not a definitions file"),
-        ("queues.json", r#"{"queues": [{"name": "q"}]}"#, "'queues' has no effect in this version"),
+        ("queues.json", r#"{"queues": [{"name": "q"}]}"#, "queues[0] 'q': [{key_missing,vhost}]"),
     ];
     for (name, text, expected) in cases {
         let file = File::new(name, text);

@@ -171,7 +171,7 @@ impl Api {
 fn refusal(status: u16, said: &str, path: &[&str]) -> String {
     match status {
         401 => format!("login refused, or not allowed to ({said}); give --url http://USER:PASSWORD@HOST:PORT"),
-        404 => format!("there is no {} ({said})", path.join(" ")),
+        404 if said == "Not Found" => format!("there is nothing at {}", path.join(" ")),
         _ => format!("the broker answers {status}: {said}"),
     }
 }
