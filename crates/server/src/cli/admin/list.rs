@@ -1,4 +1,4 @@
-//! What there is in a broker, as tables: a row of [`RESOURCES`] each.
+//! What there is in a broker, as tables: a [`Resource`] for each kind of thing.
 
 use super::api::Api;
 use crate::cli::table::{Column, number, table, text};
