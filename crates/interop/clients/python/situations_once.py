@@ -345,7 +345,11 @@ def killed(case, declare, properties):
                 channel.publish(*message)
                 # Some are confirmed, some are written and not confirmed, some are nowhere.
                 if number == total // 2:
-                    channel.pump(0.01)
+                    # However long a disk takes to sync.
+                    for _ in range(1000):
+                        channel.pump(0.01)
+                        if channel.acked:
+                            break
                     victim.kill()
         except Exception:  # The connection is lost, in each client's own words.
             pass
