@@ -31,6 +31,11 @@ const RELEASED: &[Part] = &[
     Part { name: "interop", about: "foreign clients against Leveret", run: interop },
     Part { name: "crash", about: "twenty times kill -9 under load, and what is left", run: crash },
     Part { name: "compare", about: "the same scripts on RabbitMQ beside it", run: compare },
+    Part {
+        name: "tools",
+        about: "RabbitMQ's tools, Flower, Prometheus and a fuzzer on the management API",
+        run: tools,
+    },
     Part { name: "sdk", about: "the SDK over AMQP, beside Go and Python, and while everything is killed", run: sdk },
     Part { name: "browser", about: "the dashboard and the chat in Chromium", run: browser::run },
 ];
@@ -182,6 +187,18 @@ pub fn chaos(run: &Run, arguments: &[&str]) -> Result<()> {
     run.command(
         sdk_command(run)?.arg("chaos").arg("--leveret").arg(leveret).arg("--data-dir").arg(data).args(arguments),
     )
+}
+
+/// The judges say what they lack.
+fn tools(run: &Run) -> Result<Outcome> {
+    for (package, program) in [("rabbitmq-server", "rabbitmqadmin"), ("prometheus", "prometheus")] {
+        if run.install && in_path(program).is_none() {
+            install_package(run, package)?;
+        }
+    }
+    let binary = run.release_binary("leveret")?;
+    run.command(judge(run)?.args(["tools", "--leveret-binary"]).arg(binary))?;
+    run.missing_in_log()
 }
 
 fn compare(run: &Run) -> Result<Outcome> {

@@ -42,6 +42,22 @@ pub struct QueueCounters {
     pub moved: u64,
 }
 
+/// What happened in many queues together since the broker was started, also in those that are gone, by RabbitMQ's two types
+/// of queues; and to the queues themselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueTotals {
+    /// In queues whose `x-queue-type` is not `quorum`.
+    pub classic: QueueCounters,
+    /// In the others.
+    pub quorum: QueueCounters,
+    /// Declarations of queues that were accepted, also of those that were there.
+    pub declared: u64,
+    /// Queues that were not there before their declaration.
+    pub created: u64,
+    /// Queues deleted, by whomever.
+    pub deleted: u64,
+}
+
 /// Messages that died, by the reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Deaths {
@@ -113,6 +129,29 @@ impl QueueCounters {
     /// Everything that was handed out.
     pub fn handed_out(&self) -> u64 {
         self.delivered + self.delivered_no_ack + self.got + self.got_no_ack
+    }
+}
+
+impl QueueTotals {
+    /// What happened in queues of both types.
+    pub fn of_all(&self) -> QueueCounters {
+        let mut all = self.classic;
+        all += self.quorum;
+        all
+    }
+
+    pub(crate) fn add(&mut self, quorum: bool, counters: QueueCounters) {
+        *if quorum { &mut self.quorum } else { &mut self.classic } += counters;
+    }
+}
+
+impl AddAssign for QueueTotals {
+    fn add_assign(&mut self, other: QueueTotals) {
+        self.classic += other.classic;
+        self.quorum += other.quorum;
+        self.declared += other.declared;
+        self.created += other.created;
+        self.deleted += other.deleted;
     }
 }
 

@@ -37,7 +37,7 @@ pub(crate) use self::durable::Durable;
 use self::meters::MeteredDisk;
 use self::threads::Threads;
 use self::timer::Timer;
-use crate::counters::{ExchangeCounters, QueueCounters};
+use crate::counters::{ExchangeCounters, QueueTotals};
 use crate::dedup::Seed;
 use crate::entries::Entries;
 use crate::limits::Limits;
@@ -131,7 +131,7 @@ struct Inner {
     confirmed: AtomicU64,
     meters: Arc<Meters>,
     /// What was counted in virtual hosts that are gone.
-    retired: Mutex<(QueueCounters, ExchangeCounters)>,
+    retired: Mutex<(QueueTotals, ExchangeCounters)>,
     /// Milliseconds since 1970.
     started: u64,
     recovery: OnceLock<RecoveryStatistics>,
@@ -393,7 +393,7 @@ impl Broker {
         entries.forget_vhost(name);
         drop((entries, vhosts));
         vhost.delete_all(&queues);
-        self.retire(vhost.queue_counters(), exchanges);
+        self.retire(vhost.queue_totals(), exchanges);
         let sessions = self.inner.sessions.lock();
         let of_it = |listed: &&Listed| listed.vhost.as_ref().is_some_and(|of| std::ptr::eq(of.as_ptr(), &*vhost));
         let told: Vec<_> = sessions.values().filter(of_it).map(|listed| listed.mailbox.clone()).collect();

@@ -1,6 +1,6 @@
 //! What the broker as a whole tells of itself.
 
-use crate::counters::{ExchangeCounters, QueueCounters};
+use crate::counters::{ExchangeCounters, QueueTotals};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ pub struct Statistics {
     /// Sessions that are open.
     pub sessions: usize,
     /// What happened in all queues, also in those that are gone.
-    pub queues: QueueCounters,
+    pub queues: QueueTotals,
     /// What happened in all exchanges, also in those that are gone.
     pub exchanges: ExchangeCounters,
     /// Messages that were confirmed.

@@ -1,8 +1,9 @@
 //! Brokers to be judged, started for the occasion and gone afterwards: other ports, data directories of their own.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -126,14 +127,46 @@ pub fn start_rabbitmq(layout: &Layout) -> Result<Started> {
 /// If it doesn't listen within ten seconds.
 pub fn start_leveret(layout: &Layout, binary: &Path) -> Result<Started> {
     let port = free_port()?;
-    let log: PathBuf = layout.installed("leveret.log");
-    let out = fs::File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
+    let arguments = ["--http", "none", "--memory"].map(OsStr::new);
+    leveret(binary, port, &arguments, &layout.installed("leveret.log"))
+}
+
+/// A broker with its management API.
+#[derive(Debug)]
+pub struct Managed {
+    /// The broker.
+    pub started: Started,
+    /// `http://127.0.0.1:port`
+    pub http: String,
+}
+
+/// Starts a `leveret` executable with its management API, durable in a directory of this name: on free ports, or where
+/// every program looks first.
+///
+/// # Errors
+/// If a port is taken, or it doesn't listen within ten seconds.
+pub fn start_managed(layout: &Layout, binary: &Path, name: &str, default_ports: bool) -> Result<Managed> {
+    let [amqp, http] = if default_ports { DEFAULT_PORTS } else { [free_port()?, free_port()?] };
+    for port in [amqp, http] {
+        TcpListener::bind(("127.0.0.1", port)).with_context(|| format!("{name} needs port {port}, which is taken"))?;
+    }
+    let home = layout.installed("tools-data").join(name);
+    empty_directory(&home)?;
+    let (data, address) = (home.join("data"), format!("127.0.0.1:{http}"));
+    let arguments = ["--http".as_ref(), address.as_ref(), "--data-dir".as_ref(), data.as_os_str()];
+    let started = leveret(binary, amqp, &arguments, &home.join("leveret.log"))?;
+    Ok(Managed { started, http: format!("http://{address}") })
+}
+
+/// Where AMQP and RabbitMQ's management API are unless somebody says otherwise.
+const DEFAULT_PORTS: [u16; 2] = [5672, 15672];
+
+fn leveret(binary: &Path, port: u16, arguments: &[&OsStr], log: &Path) -> Result<Started> {
+    let out = fs::File::create(log).with_context(|| format!("cannot create {}", log.display()))?;
     let mut command = Command::new(binary);
-    command
-        .args(["serve", "--http", "none", "--memory", "--amqp", &format!("127.0.0.1:{port}")])
-        .stdout(out.try_clone()?)
-        .stderr(out);
+    command.args(["serve", "--amqp", &format!("127.0.0.1:{port}")]).args(arguments);
+    command.stdout(out.try_clone()?).stderr(out);
     let mut broker = Group::spawn(&mut command)?;
-    wait_for(port, &mut broker, Duration::from_secs(10), &log).context("starting Leveret")?;
+    wait_for(port, &mut broker, Duration::from_secs(10), log).context("starting Leveret")?;
     Ok(Started { url: format!("amqp://guest:guest@127.0.0.1:{port}"), _broker: broker, _port_mapper: None })
 }

@@ -56,6 +56,10 @@ pub enum Kind {
     Reference,
     /// The output of `go test -v`, see [`crate::go_suites`].
     GoSuites,
+    /// Verdicts of a tool on the management API; its script gets that address too, see [`crate::tools`].
+    Tool,
+    /// A report of Ginkgo's, see [`crate::rabbit_hole`].
+    RabbitHole,
 }
 
 /// A client that judges brokers.
@@ -71,7 +75,7 @@ pub struct Client {
     pub script: &'static str,
 }
 
-const fn client(name: &'static str, language: Language, kind: Kind, script: &'static str) -> Client {
+pub(crate) const fn client(name: &'static str, language: Language, kind: Kind, script: &'static str) -> Client {
     Client { name, language, kind, script }
 }
 

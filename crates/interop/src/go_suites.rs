@@ -74,7 +74,7 @@ fn copy_module(layout: &Layout, module: &str) -> Result<PathBuf> {
     Ok(copy)
 }
 
-fn copy_tree(from: &Path, to: &Path) -> Result<()> {
+pub(crate) fn copy_tree(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to).with_context(|| format!("cannot create {}", to.display()))?;
     for entry in fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
         let entry = entry?;
@@ -148,7 +148,7 @@ fn suite(
 const WHOLE_RUN: &str = "TestMain";
 
 /// What a known gap's test came to: a list that only grows would hide what works by now.
-fn of_gap(reason: &str, verdict: &Verdict) -> Verdict {
+pub(crate) fn of_gap(reason: &str, verdict: &Verdict) -> Verdict {
     match verdict {
         Verdict::Ok => Verdict::Fail("it passes now; remove it from not-applicable.txt".into()),
         Verdict::Fail(_) | Verdict::Skip(_) => Verdict::Skip(reason.into()),

@@ -27,7 +27,7 @@ pub fn install(layout: &Layout, language: Language) -> Result<()> {
     fs::create_dir_all(&target).with_context(|| format!("cannot create {}", target.display()))?;
     let installed = match language {
         Language::Go => go(&source, &target),
-        Language::Python => python(&source, &target),
+        Language::Python => python(&source, &target).map(drop),
         Language::Node => node(&source, &target),
         Language::Java => java(&source, &target),
         Language::Rust => rust(&source, &target),
@@ -43,7 +43,8 @@ fn go(source: &Path, target: &Path) -> Result<()> {
     Ok(())
 }
 
-fn python(source: &Path, target: &Path) -> Result<()> {
+/// Returns the interpreter that finds the packages.
+pub(crate) fn python(source: &Path, target: &Path) -> Result<PathBuf> {
     let (venv, lock) = (target.join("venv"), source.join("requirements.txt"));
     once(target, &lock, || {
         checked(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv))?;
@@ -58,7 +59,8 @@ fn python(source: &Path, target: &Path) -> Result<()> {
             "--requirement",
         ]);
         checked(pip.arg(&lock))
-    })
+    })?;
+    Ok(venv.join("bin/python"))
 }
 
 fn node(source: &Path, target: &Path) -> Result<()> {
@@ -91,6 +93,31 @@ fn rust(source: &Path, target: &Path) -> Result<()> {
     cargo.args(["build", "--quiet", "--release", "--locked", "--bins", "--manifest-path"]);
     // A target directory given by the environment is for Leveret's own crates.
     cargo.arg(source.join("Cargo.toml")).arg("--target-dir").arg(target).env_remove("CARGO_TARGET_DIR");
+    checked(&mut cargo)?;
+    Ok(())
+}
+
+/// A program from crates.io, with the versions that it was released with. It judges, so how fast it is does not matter.
+pub(crate) fn crates_io(name: &str, version: &str, target: &Path) -> Result<()> {
+    let binary = target.join("bin").join(name);
+    let installed = Command::new(&binary).arg("--version").output();
+    if installed.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(version)) {
+        return Ok(());
+    }
+    let mut cargo = Command::new("cargo");
+    cargo.args([
+        "install",
+        name,
+        "--version",
+        version,
+        "--locked",
+        "--debug",
+        "--no-default-features",
+        "--quiet",
+        "--root",
+    ]);
+    cargo.env("CARGO_PROFILE_DEV_DEBUG", "0");
+    cargo.arg(target).arg("--target-dir").arg(target.join("target")).env_remove("CARGO_TARGET_DIR");
     checked(&mut cargo)?;
     Ok(())
 }

@@ -4,7 +4,7 @@
 //! The scripts are in `clients/`, a directory per language. What they say on standard output is the contract between
 //! them and this crate, and is read by [`verdict`]. [`clients`] knows how each is installed and started, [`run`] runs
 //! them side by side, [`report`] prints the outcome, [`compare`] holds two brokers against each other and [`brokers`]
-//! starts brokers to be judged.
+//! starts brokers to be judged. [`tools`] are the judges of the management API.
 
 pub mod brokers;
 pub mod clients;
@@ -13,9 +13,11 @@ pub mod crash;
 pub mod go_suites;
 pub mod install;
 pub mod process;
+pub mod rabbit_hole;
 pub mod report;
 pub mod run;
 pub mod sdk;
+pub mod tools;
 pub mod verdict;
 
 use std::path::{Path, PathBuf};

@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use crate::clients::{Client, Kind, Language};
 use crate::install::{install, missing_tool};
 use crate::verdict::{Judgement, Verdict};
-use crate::{Layout, go_suites, process};
+use crate::{Layout, go_suites, process, rabbit_hole, tools};
 
 /// How many judges are busy at once. More would measure the machine's patience and not the broker's.
 const BUSY: usize = 3;
@@ -26,6 +26,8 @@ pub struct Broker {
     pub name: String,
     /// `amqp://user:password@host:port`
     pub url: String,
+    /// `http://host:port` of its management API, for the tools that judge it.
+    pub http: Option<String>,
     /// The executable, for scripts that start brokers of their own to kill them.
     pub binary: Option<PathBuf>,
 }
@@ -77,6 +79,16 @@ pub fn run(
     Ok(judgements)
 }
 
+/// Runs one client against a broker.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_one(layout: &Layout, client: &Client, broker: &Broker) -> Result<Judgement> {
+    let logs = layout.installed("logs").join(&broker.name);
+    fs::create_dir_all(&logs).with_context(|| format!("cannot create {}", logs.display()))?;
+    Ok(judge(layout, client, broker, &logs, &Slots::new(1)))
+}
+
 fn broken(client: &Client) -> Judgement {
     let mut judgement = Judgement::new(client.name);
     judgement.fail("the thread that ran it panicked");
@@ -88,11 +100,16 @@ fn judge(layout: &Layout, client: &Client, broker: &Broker, logs: &Path, slots: 
     let began = Instant::now();
     let mut judgement = Judgement::new(client.name);
     let log = logs.join(client.name).with_extension("log");
-    if client.kind == Kind::GoSuites {
-        let result = go_suites::run(layout, broker, logs, &mut judgement);
+    if matches!(client.kind, Kind::GoSuites | Kind::RabbitHole) {
+        let run = if client.kind == Kind::GoSuites { go_suites::run } else { rabbit_hole::run };
+        let result = run(layout, broker, logs, &mut judgement);
         judgement.settle(result.map(|()| Some(i32::from(judgement.failed()))).map_err(|error| format!("{error:#}")));
     } else {
-        let mut command = client.command(layout, &broker.url);
+        let mut command = if client.kind == Kind::Tool {
+            tools::command(layout, client, broker)
+        } else {
+            client.command(layout, &broker.url)
+        };
         command.env("INTEROP_BROKER", &broker.name);
         if let Some(binary) = &broker.binary {
             command.env("INTEROP_LEVERET", binary);

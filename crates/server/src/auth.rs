@@ -8,7 +8,7 @@ mod users;
 pub use password::{HashAlgorithm, PasswordHash};
 pub use pattern::Pattern;
 pub use store::Change;
-pub use users::{TopicRights, User, UserError, UserRights, Users};
+pub use users::{Door, TopicRights, User, UserError, UserRights, Users};
 
 use leveret_broker::{Error, Result};
 use std::collections::BTreeMap;

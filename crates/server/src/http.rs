@@ -57,18 +57,25 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{ConnectInfo, RawPathParams, Request, State};
-use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter, on};
+use http_body_util::BodyExt;
 use leveret_broker::Broker;
 use serde_json::{Map, Value};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Semaphore, watch};
+use tower::ServiceExt;
 
 /// How long the body of a request may take to arrive.
 const BODY_TIME: Duration = Duration::from_secs(30);
+
+/// Of a request that is refused whatever its body is, so many bytes of it are waited for, and so long.
+const UNWANTED_BODY: usize = 256 * 1024;
+const UNWANTED_BODY_TIME: Duration = Duration::from_secs(5);
 
 /// Requests that are worked on at a time; others wait. Each has a thread.
 const WORKING: usize = 64;
@@ -155,10 +162,10 @@ fn router(api: &Arc<Api>) -> Router {
             };
             at_path = at_path.merge(on(filter, handler));
         }
-        let other = move |request: Request| async move { other_method(request.method(), methods) };
+        let other = move |request: Request| other_method(request, methods);
         router = router.route(same_path[0].path, at_path.fallback(other));
     }
-    router.merge(crate::dashboard::routes()).fallback(nothing_here).with_state(api.clone())
+    router.merge(crate::dashboard::routes()).fallback(other_path).with_state(api.clone())
 }
 
 /// As RabbitMQ lists them.
@@ -178,15 +185,34 @@ fn methods_of(endpoints: &[Endpoint]) -> &'static str {
     }
 }
 
-fn other_method(method: &Method, methods: &'static str) -> Response {
-    let status = if *method == Method::OPTIONS { StatusCode::OK } else { StatusCode::METHOD_NOT_ALLOWED };
+async fn other_method(request: Request, methods: &'static str) -> Response {
+    let is_question = *request.method() == Method::OPTIONS;
+    let status = if is_question { StatusCode::OK } else { StatusCode::METHOD_NOT_ALLOWED };
+    drain(request.into_body()).await;
     let mut response = empty(status);
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));
     finish(response)
 }
 
-async fn nothing_here() -> Response {
-    finish(Refusal::missing().into_response())
+/// RabbitMQ does not mind a slash at the end, and clients put one there. More than one are too many for it, but that is how
+/// Celery Flower asks for the queues of `/`.
+async fn other_path(State(api): State<Arc<Api>>, mut request: Request) -> Response {
+    if let Some(uri) = without_slash(request.uri()) {
+        *request.uri_mut() = uri;
+        let Ok(response) = api.router().oneshot(request).await;
+        return response;
+    }
+    let answer = refuse(request.into_body(), Refusal::missing()).await;
+    finish(answer.unwrap_or_else(Refusal::into_response))
+}
+
+/// The same address in the API, if it ends with a slash.
+fn without_slash(uri: &Uri) -> Option<Uri> {
+    let path = uri.path().strip_suffix('/').filter(|path| path.starts_with("/api/"))?.trim_end_matches('/');
+    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(format!("{path}{query}").parse().ok()?);
+    Uri::from_parts(parts).ok()
 }
 
 /// The variable parts of a path, if they are UTF-8.
@@ -199,7 +225,7 @@ async fn handle(api: Arc<Api>, endpoint: Arc<Endpoint>, path: Path, request: Req
             Err(refusal) => Err(refusal),
         },
         // Every name here is text, so nothing is called that.
-        Err(_) => Err(Refusal::missing()),
+        Err(_) => refuse(request.into_body(), Refusal::missing()).await,
     };
     finish(answer.unwrap_or_else(Refusal::into_response))
 }
@@ -207,6 +233,23 @@ async fn handle(api: Arc<Api>, endpoint: Arc<Endpoint>, path: Path, request: Req
 /// Who asks, and for what.
 async fn prepare(api: &Arc<Api>, endpoint: &Endpoint, path: RawPathParams, request: Request) -> Result<Call, Refusal> {
     let (parts, body) = request.into_parts();
+    let path: Vec<_> = path.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+    let caller = match admit(api, endpoint, &path, &parts).await {
+        Ok(caller) => caller,
+        Err(refusal) => return refuse(body, refusal).await,
+    };
+    let bytes = read(body, api.server.limits.http_body).await?;
+    let query = Query::parse(parts.uri.query().unwrap_or_default());
+    Ok(Call { api: api.clone(), caller, path, query, headers: parts.headers, bytes })
+}
+
+/// Who asks, if the endpoint may be used.
+async fn admit(
+    api: &Arc<Api>,
+    endpoint: &Endpoint,
+    path: &[(String, String)],
+    parts: &Parts,
+) -> Result<Caller, Refusal> {
     let caller = match parts.extensions.get::<Caller>() {
         Some(caller) => caller.again(&api.server).ok_or_else(|| Refusal::login("Login failed"))?,
         None if endpoint.who == Who::Anyone => Caller::NOBODY,
@@ -216,16 +259,34 @@ async fn prepare(api: &Arc<Api>, endpoint: &Endpoint, path: RawPathParams, reque
             Caller::login(&parts.headers, peer, &api.server).await?
         }
     };
-    let path: Vec<_> = path.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
     let vhost = path.iter().find(|(name, _)| name == "vhost").map(|(_, value)| value.as_str());
     // What does not exist is answered as such, as in RabbitMQ.
     let vhost = vhost.filter(|name| api.server.broker.vhost(name).is_some());
     if endpoint.who != Who::Anyone {
         caller.check(endpoint.who, &api.server, vhost)?;
     }
-    let bytes = read(body, api.server.limits.http_body).await?;
-    let query = Query::parse(parts.uri.query().unwrap_or_default());
-    Ok(Call { api: api.clone(), caller, path, query, headers: parts.headers, bytes })
+    Ok(caller)
+}
+
+/// Refuses a request when its body was read.
+async fn refuse<T>(body: Body, refusal: Refusal) -> Result<T, Refusal> {
+    drain(body).await;
+    Err(refusal)
+}
+
+/// Reads what nobody wants, as far as it is short: a client that is still sending it would find the connection closed, and no answer.
+async fn drain(mut body: Body) {
+    let read = async {
+        let mut left = UNWANTED_BODY;
+        while let Some(Ok(frame)) = body.frame().await {
+            let length = frame.data_ref().map_or(0, Bytes::len);
+            if length > left {
+                break;
+            }
+            left -= length;
+        }
+    };
+    let _ = tokio::time::timeout(UNWANTED_BODY_TIME, read).await;
 }
 
 async fn read(body: Body, limit: usize) -> Result<Bytes, Refusal> {

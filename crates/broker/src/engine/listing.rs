@@ -2,7 +2,7 @@
 
 use super::{SharedQueue, VirtualHost};
 use crate::channel::REPLY_TO;
-use crate::counters::{ExchangeCounters, QueueCounters};
+use crate::counters::{ExchangeCounters, QueueTotals};
 use crate::error::{Error, Result};
 use crate::listing::{BindingInfo, ConsumerInfo, ExchangeInfo, QueueInfo, QueueState};
 use crate::queue::Holdings;
@@ -110,11 +110,14 @@ impl VirtualHost {
     }
 
     /// What happened in all queues together since the broker was started, also in those that are gone.
-    pub fn queue_counters(&self) -> QueueCounters {
-        let handles = self.topology.read().handles();
-        let mut all = *self.retired.lock();
+    pub fn queue_totals(&self) -> QueueTotals {
+        // A queue is in one of them, and in no other: it moves under the topology's lock.
+        let topology = self.topology.read();
+        let (handles, mut all) = (topology.handles(), *self.retired.lock());
+        drop(topology);
         for queue in handles.iter().filter(|queue| is_listed(&queue.name)) {
-            all += queue.state.lock().gauges.counters;
+            let quorum = queue.settings().quorum;
+            all.add(quorum, queue.state.lock().gauges.counters);
         }
         all
     }
@@ -126,7 +129,7 @@ impl VirtualHost {
 }
 
 /// Whether the queue of this name is anybody's but the broker's.
-fn is_listed(name: &str) -> bool {
+pub(super) fn is_listed(name: &str) -> bool {
     !name.starts_with("amq.") || !name.starts_with(DELAY_QUEUE) && !name.starts_with(REPLY_TO)
 }
 

@@ -1,7 +1,7 @@
 //! A broker's statistics, put together.
 
 use super::Broker;
-use crate::counters::{ExchangeCounters, QueueCounters};
+use crate::counters::{ExchangeCounters, QueueTotals};
 use crate::statistics::{DiskStatistics, Statistics};
 use std::sync::atomic::Ordering;
 
@@ -12,7 +12,7 @@ impl Broker {
         let inner = &self.inner;
         let (mut queues, mut exchanges) = *inner.retired.lock();
         for vhost in self.vhosts() {
-            queues += vhost.queue_counters();
+            queues += vhost.queue_totals();
             exchanges += vhost.exchange_counters();
         }
         let memory = self.memory_used();
@@ -51,7 +51,7 @@ impl Broker {
     }
 
     /// A virtual host is gone, and what was counted in it is not.
-    pub(super) fn retire(&self, queues: QueueCounters, exchanges: ExchangeCounters) {
+    pub(super) fn retire(&self, queues: QueueTotals, exchanges: ExchangeCounters) {
         let mut retired = self.inner.retired.lock();
         retired.0 += queues;
         retired.1 += exchanges;

@@ -2,10 +2,11 @@
 
 use super::dedup::SharedDedup;
 use super::durable::Durable;
+use super::listing::is_listed;
 use super::timer::Timer;
 use super::{Broker, Environment, Inner, QueueDeclare, QueueStatus, SharedQueue};
 use crate::arguments;
-use crate::counters::QueueCounters;
+use crate::counters::QueueTotals;
 use crate::dead_letter::Letter;
 use crate::dedup::Point;
 use crate::entries::Entries;
@@ -43,8 +44,8 @@ pub struct VirtualHost {
     pub(super) timer: Arc<Timer>,
     pub(crate) durable: Option<Arc<Durable>>,
     pub(super) dedup: SharedDedup,
-    /// What was counted in queues that are gone.
-    pub(super) retired: Mutex<QueueCounters>,
+    /// What was counted in queues that are gone, and of queues.
+    pub(super) retired: Mutex<QueueTotals>,
     /// The broker's, for its policies.
     pub(super) entries: Arc<RwLock<Entries>>,
     /// One policy takes effect after the other.
@@ -213,6 +214,7 @@ impl VirtualHost {
             let name: Arc<str> = declare.name.into();
             self.insert_queue(topology, name, declare, declare.exclusive.then_some(session))
         })?;
+        self.retired.lock().declared += 1;
         queue.touch();
         Ok(queue.status())
     }
@@ -237,6 +239,9 @@ impl VirtualHost {
         let arguments = FieldTable::from(declare.arguments);
         let record = QueueRecord { name, id, durable, auto_delete, owner, arguments, applied, handle: handle.clone() };
         topology.insert_queue(record)?;
+        if is_listed(&handle.name) {
+            self.retired.lock().created += 1;
+        }
         self.watch(&handle);
         Ok(handle)
     }
@@ -359,6 +364,7 @@ impl VirtualHost {
 
     /// Deletes `queue` unless `check`, called under its lock, refuses. Its consumers are told.
     pub(super) fn delete_queue_if(&self, queue: &SharedQueue, check: impl FnOnce(&Queue) -> Result<()>) -> Result<u64> {
+        let quorum = queue.settings().quorum;
         let (ready, remains, orphans) = self.change(|topology| {
             let mut state = queue.state.lock();
             check(&state)?;
@@ -370,7 +376,11 @@ impl VirtualHost {
                 durable.remove_queue(queue.id);
             }
             self.timer.remove_queue(queue.number);
-            *self.retired.lock() += state.gauges.counters;
+            if is_listed(&queue.name) {
+                let mut retired = self.retired.lock();
+                retired.add(quorum, state.gauges.counters);
+                retired.deleted += 1;
+            }
             let (ready, remains) = state.delete();
             Ok((ready, remains, state.consumers.drain()))
         })?;

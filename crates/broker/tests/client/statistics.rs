@@ -15,7 +15,10 @@ fn a_durable_broker_measures_its_log_and_its_start() {
     }
     let statistics = broker.statistics();
     let disk = statistics.disk.expect("it is durable");
-    assert_eq!((statistics.confirmed, statistics.queues.published, statistics.exchanges.published_in), (20, 20, 20));
+    assert_eq!(
+        (statistics.confirmed, statistics.queues.of_all().published, statistics.exchanges.published_in),
+        (20, 20, 20)
+    );
     assert_eq!(statistics.confirm_latency.count, 20, "all waited for the log");
     assert!(
         disk.sync_time.count > 0 && disk.sync_time.quantile(0.5).is_some_and(|time| time < Duration::from_secs(20))
@@ -36,7 +39,7 @@ fn a_durable_broker_measures_its_log_and_its_start() {
     let recovery = statistics.disk.expect("it is durable").recovery;
     assert_eq!((recovery.queues, recovery.messages, recovery.damaged), (1, 20, 0));
     assert!(recovery.time > Duration::ZERO && recovery.time < Duration::from_secs(20));
-    assert_eq!((statistics.confirmed, statistics.queues.published), (0, 0), "counters begin anew");
+    assert_eq!((statistics.confirmed, statistics.queues.of_all().published), (0, 0), "counters begin anew");
     assert_eq!(drain(&broker.connect(), "q").len(), 20);
     let vhost = broker.vhost("/").expect("the default virtual host");
     assert!(broker.statistics().disk.expect("it is durable").read > 0 || vhost.queue_info("q").is_some());
@@ -60,6 +63,6 @@ fn sums_keep_what_is_gone() {
     publish(&client, "q", &["1", "2"]);
     assert!(broker.delete_vhost("other"));
     let statistics = broker.statistics();
-    assert_eq!((statistics.queues.published, statistics.exchanges.published_out), (2, 2));
+    assert_eq!((statistics.queues.of_all().published, statistics.exchanges.published_out), (2, 2));
     assert!(statistics.disk.is_none() && statistics.confirm_latency == Distribution::default());
 }

@@ -5,6 +5,7 @@
 
 const fs = require('node:fs');
 const path = require('node:path');
+const assert = require('node:assert');
 const amqp = require('amqplib');
 const axe = fs.readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8');
 const { launch, open, nothingWrong } = require('./browser');
@@ -210,6 +211,7 @@ async function doings(judge) {
     await page.getByText('This queue is paused').waitFor({ state: 'detached' });
     nothingWrong(page);
   });
+  await report.run('move messages, close a connection', () => moveAndClose(page, url));
   await report.run('bind, unbind, delete', () => bindings(page));
   await report.run('users, permissions, policies, virtual hosts', () => administration(page));
   await report.run('definitions out and in', () => definitions(page));
@@ -274,6 +276,29 @@ async function wholePath(page, url) {
   await page.getByText('1 letter moved.').waitFor();
   await page.evaluate(() => { location.hash = '#/queue/%2F/path.work'; });
   await page.locator('.figure', { hasText: 'Ready' }).getByText('1', { exact: true }).waitFor();
+  nothingWrong(page);
+}
+
+/** What is ready goes to another queue; a connection is closed, and its client told why. */
+async function moveAndClose(page, url) {
+  await page.evaluate(() => { location.hash = '#/queue/%2F/path.work'; });
+  await page.getByRole('button', { name: 'Move', exact: true }).click();
+  await fillDialog(page, { 'Its name': 'path.dead' });
+  await page.getByRole('dialog').getByRole('button', { name: 'Move' }).click();
+  await page.getByText('1 message moved.').waitFor();
+  await page.locator('.figure', { hasText: 'Ready' }).getByText('0', { exact: true }).waitFor();
+  await page.evaluate(() => { location.hash = '#/queue/%2F/path.dead'; });
+  await page.locator('.figure', { hasText: 'Ready' }).getByText('1', { exact: true }).waitFor();
+  const connection = await amqp.connect(url);
+  const closed = new Promise((resolve) => connection.on('error', resolve));
+  const { localPort, remotePort } = connection.connection.stream;
+  const name = encodeURIComponent(`127.0.0.1:${localPort} -> 127.0.0.1:${remotePort}`);
+  await page.evaluate((address) => { location.hash = address; }, `#/connection/${name}`);
+  await page.getByRole('button', { name: 'Close the connection' }).click();
+  await fillDialog(page, { Reason: 'enough is enough' });
+  await page.getByRole('dialog').getByRole('button', { name: 'Close the connection' }).click();
+  assert.match((await closed).message, /320.*enough is enough/);
+  await page.getByRole('heading', { name: 'Connections', level: 1 }).waitFor();
   nothingWrong(page);
 }
 

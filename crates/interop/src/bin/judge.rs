@@ -13,7 +13,7 @@ use leveret_interop::brokers::{self, Started};
 use leveret_interop::clients::{self, Client, Language};
 use leveret_interop::run::{Broker, prepare, run};
 use leveret_interop::verdict::Judgement;
-use leveret_interop::{Layout, compare, report};
+use leveret_interop::{Layout, compare, report, tools};
 
 /// Judges an AMQP 0-9-1 broker with unmodified clients in five languages, installed under target/interop.
 #[derive(Parser)]
@@ -29,6 +29,8 @@ struct Cli {
 enum Verb {
     /// Run the same against two brokers, and fail on a difference that crates/interop/differences.txt doesn't list.
     Compare(Compare),
+    /// Judge the management API with RabbitMQ's own tools and others, each on a Leveret of its own.
+    Tools(Tools),
 }
 
 #[derive(Args)]
@@ -59,6 +61,16 @@ struct Compare {
 }
 
 #[derive(Args)]
+struct Tools {
+    /// Only these; may be repeated.
+    #[arg(long = "tool")]
+    tools: Vec<String>,
+    /// The `leveret` executable to start.
+    #[arg(long)]
+    leveret_binary: PathBuf,
+}
+
+#[derive(Args)]
 struct Selection {
     /// Only these clients or languages; may be repeated.
     #[arg(long = "client")]
@@ -75,6 +87,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match &cli.command {
         Some(Verb::Compare(arguments)) => compare_brokers(arguments),
+        Some(Verb::Tools(arguments)) => judge_tools(arguments),
         None => judge(&cli.judge),
     };
     match outcome {
@@ -130,6 +143,13 @@ fn compare_brokers(arguments: &Compare) -> Result<bool> {
     Ok(agreed && passed(&judgements))
 }
 
+fn judge_tools(arguments: &Tools) -> Result<bool> {
+    let (layout, tools) = (Layout::of_checkout()?, tools::select(&arguments.tools)?);
+    let judgements = tools::run(&layout, &tools, &arguments.leveret_binary)?;
+    print!("{}", report::terminal(&tools, &judgements));
+    Ok(passed(&judgements))
+}
+
 /// True if every difference is listed and, in a run of all clients, every listed one is still there.
 fn print_differences(ours: &[Judgement], theirs: &[Judgement], listed: &[compare::Known], all_ran: bool) -> bool {
     let differences = compare::differences(ours, theirs, listed);
@@ -164,7 +184,7 @@ impl Selection {
         let binary = self.leveret_binary.as_ref().filter(|_| name == "leveret");
         let binary =
             binary.map(|path| path.canonicalize().with_context(|| format!("no {}", path.display()))).transpose()?;
-        Ok(Broker { name: name.into(), url: url.trim_end_matches('/').into(), binary })
+        Ok(Broker { name: name.into(), url: url.trim_end_matches('/').into(), http: None, binary })
     }
 
     fn clients(&self) -> Result<Vec<Client>> {

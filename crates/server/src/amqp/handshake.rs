@@ -1,7 +1,7 @@
 //! From the protocol header to connection.open (specification, section 2.2.4). Bounded in bytes and time.
 
 use super::failure::Failure;
-use crate::auth::{Access, User};
+use crate::auth::{Access, Door, User};
 use crate::limits::{FRAME_MAX_BEFORE_OPEN, FRAME_MIN};
 use crate::server::Server;
 use anyhow::{Context, Result, bail};
@@ -210,7 +210,7 @@ impl Io<'_> {
         };
         let (client, properties) = (Client::new(ok.client_properties), FieldTable::from(ok.client_properties));
         let (name, password) = credentials.unwrap_or_default();
-        if let Some(user) = server.users.login(&name, &password, peer.ip()).await {
+        if let Some(user) = server.users.login(&name, &password, peer.ip(), Door::Amqp).await {
             return Ok(LoggedIn { user, client, properties, mechanism });
         }
         tracing::warn!(user = name, %peer, "login refused");

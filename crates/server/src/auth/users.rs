@@ -40,6 +40,24 @@ pub struct Users {
     verifying: Arc<Semaphore>,
     /// What verified passwords are hashed with in memory, see [`User::verified`].
     secret: [u8; 32],
+    /// By [`Door`].
+    attempts: [Attempts; 2],
+}
+
+/// Where somebody logs in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// A connection of AMQP.
+    Amqp,
+    /// A request to the management API.
+    Http,
+}
+
+/// Logins since the start.
+#[derive(Debug, Default)]
+struct Attempts {
+    succeeded: AtomicU64,
+    failed: AtomicU64,
 }
 
 type Pair = (Arc<str>, Arc<str>);
@@ -238,6 +256,7 @@ impl Users {
             generation: AtomicU64::new(1),
             verifying: Arc::new(Semaphore::new(processors)),
             secret,
+            attempts: Default::default(),
         }
     }
 
@@ -498,7 +517,21 @@ impl Users {
     ///
     /// The first time, a password takes some 20 ms of a processor; not more are verified at a time than there are
     /// processors. A wrong one always takes as long, whether or not there is such a user.
-    pub async fn login(&self, name: &str, password: &[u8], peer: IpAddr) -> Option<Arc<User>> {
+    pub async fn login(&self, name: &str, password: &[u8], peer: IpAddr, door: Door) -> Option<Arc<User>> {
+        let user = self.verified(name, password, peer).await;
+        let attempts = &self.attempts[door as usize];
+        let counter = if user.is_some() { &attempts.succeeded } else { &attempts.failed };
+        counter.fetch_add(1, Ordering::Relaxed);
+        user
+    }
+
+    /// How many logins succeeded and failed since the start.
+    pub fn attempts(&self, door: Door) -> (u64, u64) {
+        let Attempts { succeeded, failed } = &self.attempts[door as usize];
+        (succeeded.load(Ordering::Relaxed), failed.load(Ordering::Relaxed))
+    }
+
+    async fn verified(&self, name: &str, password: &[u8], peer: IpAddr) -> Option<Arc<User>> {
         // Elsewhere guest is as good as unknown.
         let user = self.user(name).filter(|_| may_come_from(name, peer));
         let fast = self.fast_hash(name, password);
@@ -607,12 +640,12 @@ mod tests {
     async fn guest_logs_in_from_this_machine_only() {
         let users = Users::guest_only();
         for (peer, allowed) in [("127.0.0.1", true), ("::1", true), ("::ffff:127.0.0.1", true), ("10.0.0.1", false)] {
-            let login = users.login("guest", b"guest", peer.parse().expect("an address")).await;
+            let login = users.login("guest", b"guest", peer.parse().expect("an address"), Door::Amqp).await;
             assert_eq!(login.is_some(), allowed, "{peer}");
         }
         let local = "127.0.0.1".parse().expect("an address");
-        assert!(users.login("guest", b"other", local).await.is_none());
-        assert!(users.login("nobody", b"", local).await.is_none());
+        assert!(users.login("guest", b"other", local, Door::Amqp).await.is_none());
+        assert!(users.login("nobody", b"", local, Door::Amqp).await.is_none());
     }
 
     #[test]

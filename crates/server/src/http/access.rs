@@ -1,7 +1,7 @@
 //! Who asks, and what they may: RabbitMQ's tags and texts.
 
 use super::answer::Refusal;
-use crate::auth::{Access, User};
+use crate::auth::{Access, Door, User};
 use crate::server::Server;
 use axum::http::{HeaderMap, header};
 use base64::Engine;
@@ -46,7 +46,7 @@ impl Caller {
     /// 401 if there are none, or if they are wrong.
     pub async fn login(headers: &HeaderMap, peer: IpAddr, server: &Server) -> Result<Caller, Refusal> {
         let (name, password) = credentials(headers).ok_or_else(|| Refusal::login("Login failed"))?;
-        let user = server.users.login(&name, &password, peer).await;
+        let user = server.users.login(&name, &password, peer, Door::Http).await;
         match user {
             Some(user) => Ok(Caller { user: Some(user) }),
             None => Err(Refusal::login("Login failed")),

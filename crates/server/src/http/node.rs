@@ -3,8 +3,9 @@
 use super::answer::{Answer, Refusal, ok};
 use super::call::Call;
 use super::fields::{Columns, Fields};
+use crate::auth::Door;
 use crate::server::Server;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::sync::OnceLock;
 use std::time::SystemTime;
 
@@ -41,13 +42,57 @@ pub fn memory(call: &Call) -> Answer {
     check(call)?;
     let (total, messages) = (memory_used(), call.server().broker.memory_used());
     let other = total.saturating_sub(messages);
-    ok(&json!({ "memory": {
-        "msg_index": 0,
-        "binary": messages,
-        "other_system": other,
-        "strategy": "rss",
-        "total": { "rss": total, "allocated": total, "erlang": total },
-    } }))
+    // Clients require all names, most of which are of Erlang's parts: there are none.
+    let mut memory: Map<String, Value> = ERLANG_MEMORY.iter().map(|name| (name.to_string(), json!(0))).collect();
+    memory.insert("binary".to_string(), json!(messages));
+    memory.insert("other_system".to_string(), json!(other));
+    memory.insert("strategy".to_string(), json!("rss"));
+    memory.insert("total".to_string(), json!({ "rss": total, "allocated": total, "erlang": total }));
+    ok(&json!({ "memory": memory }))
+}
+
+/// What RabbitMQ up to 4.2 tells the memory of, beside what is told here.
+const ERLANG_MEMORY: &[&str] = &[
+    "allocated_unused",
+    "atom",
+    "code",
+    "connection_channels",
+    "connection_other",
+    "connection_readers",
+    "connection_writers",
+    "metadata_store",
+    "metadata_store_ets",
+    "metrics",
+    "mgmt_db",
+    "mnesia",
+    "msg_index",
+    "other_ets",
+    "other_proc",
+    "plugins",
+    "queue_procs",
+    "queue_slave_procs",
+    "quorum_ets",
+    "quorum_queue_dlx_procs",
+    "quorum_queue_procs",
+    "reserved_unallocated",
+    "stream_queue_coordinator_procs",
+    "stream_queue_procs",
+    "stream_queue_replica_reader_procs",
+];
+
+/// `GET /api/auth/attempts/{node}`: logins since the start.
+pub fn auth_attempts(call: &Call) -> Answer {
+    check(call)?;
+    let of = |protocol: &str, door| {
+        let (succeeded, failed) = call.server().users.attempts(door);
+        json!({
+            "protocol": protocol,
+            "auth_attempts": succeeded + failed,
+            "auth_attempts_failed": failed,
+            "auth_attempts_succeeded": succeeded,
+        })
+    };
+    ok(&json!([of("amqp091", Door::Amqp), of("http", Door::Http)]))
 }
 
 /// 404 unless the path names this node.

@@ -148,6 +148,8 @@ fn responses(endpoint: &Endpoint) -> Value {
     responses["400"] = refused("Something in the request is wrong; the reason names it");
     responses["401"] = refused("Not logged in, or not allowed to");
     responses["404"] = refused("It does not exist");
+    // Without the last part, which may have been empty, it is another path.
+    responses["405"] = json!({ "description": "That path is there, but not for this" });
     if endpoint.summary == routes::NOT_SUPPORTED {
         responses["501"] = refused("It is not built");
     }

@@ -57,7 +57,16 @@ pub fn show(call: &Call) -> Answer {
     fields.put("object_totals", objects);
     fields.put_with("churn_rates", || {
         let (opened, closed) = server.registry.churn();
-        json!({ "connection_created": opened, "connection_closed": closed })
+        let (channels, queues) = (server.registry.channel_totals(), server.broker.statistics().queues);
+        json!({
+            "connection_created": opened,
+            "connection_closed": closed,
+            "channel_created": channels.opened,
+            "channel_closed": channels.closed,
+            "queue_declared": queues.declared,
+            "queue_created": queues.created,
+            "queue_deleted": queues.deleted,
+        })
     });
     ok(&fields.finish())
 }
@@ -174,15 +183,23 @@ pub fn extensions(_: &Call) -> Answer {
     ok(&Value::Array(Vec::new()))
 }
 
-/// `GET /api/feature-flags`: what RabbitMQ 3.10 can be asked to do; all of it is there.
+/// What RabbitMQ 3.10 can be asked to do and what is always done here, with the reason in its words.
+const FEATURE_FLAGS: [(&str, &str); 5] = [
+    ("drop_unroutable_metric", "Count unroutable publishes to be dropped in stats"),
+    ("empty_basic_get_metric", "Count AMQP `basic.get` on empty queues in stats"),
+    ("implicit_default_bindings", "Default bindings are now implicit, instead of being stored in the database"),
+    ("quorum_queue", "Support queues of type `quorum`"),
+    ("virtual_host_metadata", "Virtual host metadata (description, tags, etc)"),
+];
+
+/// `PUT /api/feature-flags/{name}/enable`: they all are.
+pub fn enable_feature_flag(call: &Call) -> Answer {
+    let is_known = FEATURE_FLAGS.iter().any(|(name, _)| *name == call.part("name"));
+    if is_known { done() } else { Err(Refusal::missing()) }
+}
+
+/// `GET /api/feature-flags`
 pub fn feature_flags(_: &Call) -> Answer {
-    let flags = [
-        ("drop_unroutable_metric", "Count unroutable publishes to be dropped in stats"),
-        ("empty_basic_get_metric", "Count AMQP `basic.get` on empty queues in stats"),
-        ("implicit_default_bindings", "Default bindings are now implicit, instead of being stored in the database"),
-        ("quorum_queue", "Support queues of type `quorum`"),
-        ("virtual_host_metadata", "Virtual host metadata (description, tags, etc)"),
-    ];
     let show = |(name, about): (&str, &str)| {
         json!({
             "name": name,
@@ -193,5 +210,5 @@ pub fn feature_flags(_: &Call) -> Answer {
             "provided_by": "leveret",
         })
     };
-    ok(&Value::Array(flags.into_iter().map(show).collect()))
+    ok(&Value::Array(FEATURE_FLAGS.into_iter().map(show).collect()))
 }

@@ -84,6 +84,7 @@ fn about_the_broker() -> Vec<Endpoint> {
         get("/api/auth", Anyone, overview::auth, Object, "How to log in"),
         get("/api/extensions", Management, overview::extensions, List, "What extends RabbitMQ's pages: nothing"),
         get("/api/feature-flags", Administrator, overview::feature_flags, List, "What can be done"),
+        set("/api/feature-flags/{name}/enable", Administrator, overview::enable_feature_flag, "Enable what is enabled"),
         post(
             "/api/rebalance/queues",
             Administrator,
@@ -94,6 +95,7 @@ fn about_the_broker() -> Vec<Endpoint> {
         get("/api/nodes", Monitoring, node::list, List, "The nodes, of which there is one"),
         get("/api/nodes/{node}", Monitoring, node::get, Object, "The node"),
         get("/api/nodes/{node}/memory", Monitoring, node::memory, Object, "The node's memory"),
+        get("/api/auth/attempts/{node}", Monitoring, node::auth_attempts, List, "How many logins succeeded and failed"),
         get("/api/history", Management, history::totals, Object, "How the broker was, for charts").query(RANGE),
         get("/api/alarms", Management, health::list_alarms, List, "What needs somebody now"),
         get("/api/costs", Management, costs::list, Object, "What queues and exchanges cost").query(LIMIT),

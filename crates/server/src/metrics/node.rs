@@ -2,11 +2,12 @@
 
 use super::View;
 use super::text::{Kind, Text};
+use crate::auth::Door;
 use crate::http::node;
 use crate::registry::ChannelTotals;
 use crate::server::Server;
 use Kind::{Counter, Gauge, Untyped};
-use leveret_broker::{Deaths, DiskStatistics, Distribution, QueueCounters, Statistics};
+use leveret_broker::{Deaths, DiskStatistics, Distribution, QueueCounters, QueueTotals, Statistics};
 use std::time::UNIX_EPOCH;
 
 /// RabbitMQ's labels: one protocol, and two types of queues.
@@ -25,6 +26,9 @@ pub fn put(text: &mut Text, server: &Server, view: &View) {
         text.family("connections_opened_total", Counter, help).value(opened as f64);
         let help = "Total number of connections closed or terminated";
         text.family("connections_closed_total", Counter, help).value(closed as f64);
+    }
+    if view.has("auth_attempt_metrics") {
+        put_logins(text, server);
     }
     if view.has("node_coarse_metrics") {
         put_process(text, server);
@@ -48,6 +52,18 @@ fn put_alarms(text: &mut Text, server: &Server) {
     let full = server.registry.len() >= server.limits.max_connections;
     let help = "is 1 if file descriptor limit alarm is in effect";
     text.family("alarms_file_descriptor_limit", Untyped, help).value(is(full));
+}
+
+fn put_logins(text: &mut Text, server: &Server) {
+    let doors = [("amqp091", Door::Amqp), ("http", Door::Http)].map(|(name, door)| (name, server.users.attempts(door)));
+    let mut put = |name, help, of: fn((u64, u64)) -> u64| {
+        let mut family = text.family(name, Counter, help);
+        doors.iter().for_each(|(name, attempts)| family.sample(&[("protocol", name)], of(*attempts) as f64));
+    };
+    put("auth_attempts_total", "Total number of authorization attempts", |(succeeded, failed)| succeeded + failed);
+    let help = "Total number of successful authentication attempts";
+    put("auth_attempts_succeeded_total", help, |(succeeded, _)| succeeded);
+    put("auth_attempts_failed_total", "Total number of failed authentication attempts", |(_, failed)| failed);
 }
 
 fn put_process(text: &mut Text, server: &Server) {
@@ -133,9 +149,8 @@ struct Whole {
     open_channels: usize,
     queues: usize,
     consumers: usize,
-    /// Of queues with quorum semantics, and of all others, those that are gone included.
-    quorum: QueueCounters,
-    classic: QueueCounters,
+    /// Those that are gone included.
+    totals: QueueTotals,
     routed: u64,
     channels: ChannelTotals,
 }
@@ -143,30 +158,24 @@ struct Whole {
 impl Whole {
     fn look(server: &Server) -> Whole {
         let connections = server.registry.connections();
+        let Statistics { queues: totals, exchanges, .. } = server.broker.statistics();
         let mut whole = Whole {
             connections: connections.len(),
             open_channels: connections.iter().map(|connection| connection.channels().len()).sum(),
             queues: 0,
             consumers: 0,
-            quorum: QueueCounters::default(),
-            classic: QueueCounters::default(),
-            routed: 0,
+            totals,
+            routed: exchanges.published_out,
             channels: server.registry.channel_totals(),
         };
         for vhost in server.broker.vhosts() {
-            let mut all = QueueCounters::default();
             vhost.visit_queues(
                 |_| true,
                 |queue| {
                     whole.queues += 1;
                     whole.consumers += queue.consumers;
-                    let is_quorum =
-                        queue.arguments.as_table().get("x-queue-type").is_some_and(|it| it == "quorum".into());
-                    *(if is_quorum { &mut whole.quorum } else { &mut all }) += queue.counters;
                 },
             );
-            whole.classic += all;
-            whole.routed += vhost.exchange_counters().published_out;
         }
         whole
     }
@@ -180,6 +189,9 @@ impl Whole {
         let mut counter = |name, value: u64, help| text.family(name, Counter, help).value(value as f64);
         counter("channels_opened_total", self.channels.opened, "Total number of channels opened");
         counter("channels_closed_total", self.channels.closed, "Total number of channels closed");
+        counter("queues_declared_total", self.totals.declared, "Total number of queues declared");
+        counter("queues_created_total", self.totals.created, "Total number of queues created");
+        counter("queues_deleted_total", self.totals.deleted, "Total number of queues deleted");
     }
 
     /// RabbitMQ's global counters.
@@ -212,12 +224,12 @@ impl Whole {
         }
         for (name, of, help) in BY_TYPE {
             let mut family = text.family(name, Counter, help);
-            family.sample(&[PROTOCOL, CLASSIC], of(&self.classic) as f64);
-            family.sample(&[PROTOCOL, QUORUM], of(&self.quorum) as f64);
+            family.sample(&[PROTOCOL, CLASSIC], of(&self.totals.classic) as f64);
+            family.sample(&[PROTOCOL, QUORUM], of(&self.totals.quorum) as f64);
         }
         for (name, of, help) in DEAD_LETTERED {
             let mut family = text.family(name, Counter, help);
-            for (kind, counters) in [(CLASSIC, &self.classic), (QUORUM, &self.quorum)] {
+            for (kind, counters) in [(CLASSIC, &self.totals.classic), (QUORUM, &self.totals.quorum)] {
                 // A letter is moved by one record of the log: it is never lost on its way.
                 let (moved, died) = (of(&counters.dead_lettered), of(&counters.died));
                 family.sample(&[kind, ("dead_letter_strategy", "at_least_once")], moved as f64);

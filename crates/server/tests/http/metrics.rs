@@ -19,10 +19,6 @@ const LEFT_OUT: &[(&str, &str)] = &[
     ("rabbitmq_io_reopen_ops_total", "files stay open"),
     ("rabbitmq_io_read_time_seconds_total", "syncs are timed"),
     ("rabbitmq_io_write_time_seconds_total", "syncs are timed"),
-    ("rabbitmq_auth_attempts_", "not counted"),
-    ("rabbitmq_queues_created_total", "not counted"),
-    ("rabbitmq_queues_declared_total", "not counted"),
-    ("rabbitmq_queues_deleted_total", "not counted"),
     ("rabbitmq_queue_process_", "Erlang's processes"),
     ("rabbitmq_channel_process_", "Erlang's processes"),
     ("rabbitmq_connection_process_", "Erlang's processes"),
@@ -103,6 +99,49 @@ fn samples_tell_what_has_happened() {
     assert_eq!(answer.sample(&ready), Some(1.0));
     assert!(answer.types().keys().all(|name| name.starts_with("rabbitmq_detailed_queue_messages")), "{}", answer.body);
     assert_eq!(api.must(&format!("{detailed}&vhost=other"), "", 200).sample(&ready), None);
+}
+
+#[test]
+fn counters_keep_what_happened_in_queues_and_virtual_hosts_that_are_gone() {
+    let api = Api::start();
+    api.must("PUT /api/vhosts/other", "", 201);
+    for (kind, label) in [("classic", "rabbit_classic_queue"), ("quorum", "rabbit_quorum_queue")] {
+        let queue = format!("/api/queues/other/{kind}");
+        let body = format!(r#"{{"durable": true, "arguments": {{"x-queue-type": "{kind}"}}}}"#);
+        api.must(&format!("PUT {queue}"), &body, 201);
+        let message =
+            format!(r#"{{"properties": {{}}, "routing_key": "{kind}", "payload": "x", "payload_encoding": "string"}}"#);
+        api.must("POST /api/exchanges/other/amq.default/publish", &message, 200);
+        let get = r#"{"count": 1, "ackmode": "ack_requeue_false", "encoding": "auto"}"#;
+        api.must(&format!("POST {queue}/get"), get, 200);
+        let got = "rabbitmq_global_messages_delivered_get_manual_ack_total";
+        let got = format!("{got}{{protocol=\"amqp091\",queue_type=\"{label}\"}}");
+        let is_counted = || api.ask("GET /metrics").sample(&got) == Some(1.0);
+        eventually("the message is counted", is_counted);
+        api.must(&format!("DELETE {queue}"), "", 204);
+        assert!(is_counted(), "{kind}: {}", api.ask("GET /metrics").body);
+    }
+    let routed = "rabbitmq_global_messages_routed_total{protocol=\"amqp091\"}";
+    api.must("DELETE /api/vhosts/other", "", 204);
+    let answer = api.must("GET /metrics", "", 200);
+    assert_eq!(answer.sample(routed), Some(2.0));
+    for (name, count) in [("declared", 2.0), ("created", 2.0), ("deleted", 2.0)] {
+        assert_eq!(answer.sample(&format!("rabbitmq_queues_{name}_total")), Some(count), "{name}");
+    }
+}
+
+#[test]
+fn logins_are_counted() {
+    let api = Api::start();
+    let count = |outcome: &str| {
+        let text = api.must("GET /metrics", "", 200);
+        text.sample(&format!("rabbitmq_auth_attempts{outcome}_total{{protocol=\"http\"}}")).unwrap_or(0.0)
+    };
+    let (all, failed) = (count(""), count("_failed"));
+    assert_eq!(api.ask_as("guest:wrong", "GET /api/whoami", "").status, 401);
+    assert_eq!(count("_failed"), failed + 1.0);
+    assert!(count("") >= all + 2.0, "that one, and this one's own");
+    assert_eq!(count(""), count("_succeeded") + count("_failed") - 1.0, "a scrape counts itself");
 }
 
 #[test]

@@ -1,8 +1,11 @@
 //! Requests that cannot be fulfilled.
 
-use crate::api::Api;
+use crate::api::{Api, PATIENCE};
 use expect_test::{Expect, expect};
 use leveret_server::ServerLimits;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
 
 #[test]
 fn what_is_not_there() {
@@ -54,6 +57,57 @@ fn what_is_not_there() {
         let expected = r#"{"error":"Object Not Found","reason":"Not Found"}"#;
         assert_eq!((answer.status, answer.body.as_str()), (404, expected), "{what}");
     }
+}
+
+/// Also to clients that send the body behind the head, and read behind that.
+#[test]
+fn a_refusal_reaches_who_is_still_sending() {
+    let api = Api::start();
+    let mut stream = TcpStream::connect(api.http).expect("connected");
+    stream.set_read_timeout(Some(PATIENCE)).expect("set");
+    for (path, status) in [("PUT /api/queues/%2F/q", 401), ("PUT /api/nothing", 404), ("PUT /api/overview", 405)] {
+        write!(stream, "{path} HTTP/1.1\r\nhost: x\r\ncontent-length: 8\r\n\r\n").expect("sent");
+        for part in ["{\"a\"", ": 1}"] {
+            std::thread::sleep(Duration::from_millis(50));
+            stream.write_all(part.as_bytes()).expect("sent");
+        }
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).expect("an answer");
+        assert_eq!(String::from_utf8_lossy(&answer), format!("HTTP/1.1 {status}"), "{path}");
+        // The connection is as good as before.
+        write!(stream, "GET /api/auth HTTP/1.1\r\nhost: x\r\n\r\n").expect("sent");
+        let mut rest = Vec::new();
+        while !rest.ends_with(b"}") || !rest.windows(12).any(|at| at == b"HTTP/1.1 200") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).expect("the rest of it");
+            rest.push(byte[0]);
+        }
+    }
+}
+
+/// As RabbitMQ, except that two of them are no error.
+#[test]
+fn a_slash_at_the_end_says_nothing() {
+    let api = Api::start();
+    api.must("PUT /api/queues/%2F/q/", "", 201);
+    for path in ["/api/queues/%2F", "/api/queues", "/api/permissions", "/api/overview"] {
+        let answer = api.must(&format!("GET {path}/?columns=name,user"), "", 200);
+        assert_eq!(answer.body, api.must(&format!("GET {path}?columns=name,user"), "", 200).body, "{path}");
+    }
+    assert_eq!(api.ask_as("", "GET /api/queues//", "").status, 401);
+    assert_eq!(api.must("GET /api/queues//?columns=name", "", 200).body, r#"[{"name":"q"}]"#);
+    for missing in ["/", "/metrics/", "/api/none/", "/api//", "/api/queues/%2F/none/"] {
+        assert_ne!(api.ask(&format!("DELETE {missing}")).status, 200, "{missing}");
+    }
+    assert_eq!(api.ask("GET /api/none/").status, 404);
+    api.must("DELETE /api/queues/%2F/q/", "", 204);
+}
+
+#[test]
+fn what_is_always_on_can_be_turned_on() {
+    let api = Api::start();
+    api.must("PUT /api/feature-flags/quorum_queue/enable", "{}", 204);
+    api.must("PUT /api/feature-flags/none/enable", "{}", 404);
 }
 
 #[test]

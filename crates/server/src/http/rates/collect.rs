@@ -162,7 +162,7 @@ pub fn look(server: &Server, confirms: &mut Distribution) -> Looked {
         published += counters.published_in;
         unroutable += counters.unroutable;
         // Those of queues that are gone count, too.
-        let gone_too = vhost.queue_counters();
+        let gone_too = vhost.queue_totals().of_all();
         let mut counts = counts_of_queue(&gone_too);
         counts[0] = published;
         counts[3] = unroutable;

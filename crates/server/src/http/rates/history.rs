@@ -84,23 +84,24 @@ impl<const N: usize> History<N> {
         self.0[range as usize].iter().map(|point| (point.at, point.values)).collect()
     }
 
-    /// Samples at multiples of the step, as far back as there are any.
+    /// Samples at multiples of the step. What is older than the past that is known was 0, as in RabbitMQ; nothing is known of
+    /// what was never looked at.
     pub fn span(&self, age: Age, now: u64) -> Span<N> {
         let covers = |(seconds, count): (u64, usize)| seconds * count as u64 >= age.seconds;
         let at = RINGS.iter().position(|ring| covers(*ring)).unwrap_or(RINGS.len() - 1);
         let (ring, step) = (&self.0[at], age.step.max(1) * 1000);
         let newest = now / step * step;
         let mut samples = Vec::new();
+        if ring.is_empty() {
+            return Span { samples };
+        }
         let mut back = ring.iter().rev().peekable();
         for at in (0..=age.seconds / age.step.max(1)).map_while(|i| newest.checked_sub(i * step)) {
             // The last look that was not later.
             while back.peek().is_some_and(|point| point.at > at) {
                 back.next();
             }
-            match back.peek() {
-                Some(point) => samples.push((at, point.values)),
-                None => break,
-            }
+            samples.push((at, back.peek().map_or([0; N], |point| point.values)));
         }
         Span { samples }
     }
@@ -111,8 +112,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn samples_are_at_multiples_of_the_step_and_end_where_the_past_does() {
+    fn samples_are_at_multiples_of_the_step_and_were_0_before() {
         let mut history = History::<1>::default();
+        assert_eq!(history.span(Age { seconds: 60, step: 20 }, 1_099_000).samples, []);
         for second in 0..100 {
             history.add(1_000_000 + second * 1000, [second]);
         }
@@ -120,6 +122,8 @@ mod tests {
         let seen: Vec<_> = span.samples.iter().map(|(at, [value])| (at / 1000, *value)).collect();
         assert_eq!(seen, [(1080, 80), (1060, 60), (1040, 40), (1020, 20)]);
         let span = history.span(Age { seconds: 600, step: 50 }, 1_099_000);
-        assert_eq!(span.samples.len(), 2, "nothing was before 1000");
+        let seen: Vec<_> = span.samples.iter().map(|(at, [value])| (at / 1000, *value)).take(4).collect();
+        assert_eq!(seen, [(1050, 50), (1000, 0), (950, 0), (900, 0)]);
+        assert_eq!(span.samples.len(), 13);
     }
 }

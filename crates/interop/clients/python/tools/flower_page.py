@@ -1,0 +1,85 @@
+"""Judges the management API with Celery Flower: its page of queues, beside a worker that runs.
+
+flower_page.py amqp://guest:guest@host:port http://host:port
+"""
+
+import contextlib
+import os
+import pathlib
+import re
+import socket
+import subprocess
+import sys
+import urllib.request
+
+from report import Report, equal, eventually, finish
+from tool import AMQP_URL, HOME, HTTP
+
+os.environ["INTEROP_URL"] = AMQP_URL
+QUEUE = os.environ["INTEROP_QUEUE"] = "interop.flower"
+from celery_tasks import add  # noqa: E402  It reads the environment above.
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+PORT = free_port()
+
+
+@contextlib.contextmanager
+def celery(*arguments):
+    """A command of celery's while the situations run. Its output is beside the broker's."""
+    command = [sys.executable, "-m", "celery", "-A", "celery_tasks", *arguments]
+    here = pathlib.Path(__file__).parent.parent
+    with open(HOME / f"{arguments[0]}.log", "w") as log:
+        process = subprocess.Popen(command, cwd=here, stdout=log, stderr=log)
+        try:
+            yield
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def page(path):
+    with urllib.request.urlopen(f"http://127.0.0.1:{PORT}/{path}", timeout=10) as answer:
+        return answer.read().decode()
+
+
+def queue_rows():
+    """The table of queues: what each row shows."""
+    with contextlib.suppress(OSError):
+        rows = re.findall(r"<tr id=.*?</tr>", page("broker"), re.S)
+        return [[cell.strip() for cell in re.findall(r"<td[^>]*>(.*?)</td>", row, re.S)] for row in rows]
+    return []
+
+
+def queue_page():
+    """Name, messages, unacknowledged, ready, consumers."""
+    row = eventually(lambda: next((row for row in queue_rows() if row[0] == QUEUE), None), 40)
+    equal(row[:5], [QUEUE, "0", "0", "0", "1"])
+
+
+def queue_page_counts():
+    """Tasks that wait for their time are held by the worker."""
+    for number in range(20):
+        add.apply_async((number, 1), countdown=600)
+    eventually(lambda: [QUEUE, "20", "20", "0", "1"] in [row[:5] for row in queue_rows()], 40)
+
+
+def main():
+    report = Report("flower")
+    api = f"http://guest:guest@{HTTP.hostname}:{HTTP.port}/api/"
+    with celery("worker", "-P", "solo", "-c", "1", "-E", "-n", "flower@localhost"):
+        with celery("flower", f"--port={PORT}", "--address=127.0.0.1", f"--broker-api={api}", "--persistent=False"):
+            report.run("queue-page", queue_page, limit=60)
+            report.run("queue-page-counts", queue_page_counts, limit=60)
+    finish(report)
+
+
+main()
