@@ -1,7 +1,7 @@
 //! What a broker tells of itself.
 
 use crate::{Scratch, drain, in_memory, publish};
-use leveret_broker::{Broker, Distribution};
+use leveret_broker::{Broker, Distribution, QueueCounters, QueueTotals};
 use std::time::Duration;
 
 #[test]
@@ -53,7 +53,12 @@ fn sums_keep_what_is_gone() {
     drain(&client, "a");
     client.delete_queue("a").expect("it is there");
     let vhost = client.vhost();
-    assert_eq!((vhost.queue_counters().published, vhost.queue_counters().handed_out()), (4, 3));
+    let totals = vhost.queue_totals();
+    assert_eq!((totals.of_all().published, totals.of_all().handed_out()), (4, 3));
+    assert_eq!((totals.classic, totals.quorum), (totals.of_all(), QueueCounters::default()));
+    client.declare_queue("b").expect("it is there");
+    let QueueTotals { declared, created, deleted, .. } = vhost.queue_totals();
+    assert_eq!((declared, created, deleted), (3, 2, 1));
     assert_eq!(vhost.exchange_counters().published_in, 4);
 
     let broker = Broker::in_memory();
