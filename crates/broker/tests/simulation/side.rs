@@ -4,21 +4,22 @@
 
 use crate::client::{Step, expect_that, text};
 use crate::judge::{Found, Trial};
-use crate::model::{Event, Model, Seq};
+use crate::model::{Event, Model, Seq, Unit};
 use crate::random::Random;
 use leveret_broker::message::encode_route;
 use leveret_broker::table::{FieldTable, Table};
 use leveret_broker::{
-    ApplyTo, Broker, Channel, ExchangeDeclare, Policy, PolicyKind, Properties, Publish, Published, QueueDeclare,
-    QueueState, Session, Stored, VirtualHost,
+    ApplyTo, Broker, Channel, ExchangeDeclare, MoveTo, Policy, PolicyKind, Properties, Publish, Published,
+    QueueDeclare, QueueState, Redriven, Session, Stored, VirtualHost,
 };
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-/// The other virtual host, and the one queue and exchange in it.
+/// The other virtual host, the queue and the exchange in it, and the queue that messages are moved to.
 const VHOST: &str = "side";
 const QUEUE: &str = "s";
+const OTHER: &str = "t";
 const EXCHANGE: &str = "x";
 
 /// The last one's entries end with the other virtual host.
@@ -35,6 +36,9 @@ pub enum Thing {
     Exchange(u32),
     Binding(u32),
     Message(u32),
+    Other(u32),
+    /// The message of this number, in the other queue.
+    Moved(u32),
     /// The queue hands nothing out.
     Paused(u32),
     /// Whether it is the operator's, name, number.
@@ -62,6 +66,10 @@ impl Thing {
 
     fn is_in_queue(self) -> bool {
         matches!(self, Thing::Queue(_) | Thing::Binding(_) | Thing::Message(_) | Thing::Paused(_))
+    }
+
+    fn is_in_other(self) -> bool {
+        matches!(self, Thing::Other(_) | Thing::Moved(_))
     }
 }
 
@@ -163,7 +171,7 @@ impl Side {
 
 /// Does something with it.
 pub fn operate(broker: &Broker, model: &mut Model) -> Step {
-    let what = model.side.random.weighted(&[35, 10, 8, 4, 12, 25, 10, 8, 2, 12, 8]);
+    let what = model.side.random.weighted(&[35, 10, 8, 4, 12, 25, 10, 8, 2, 12, 8, 12]);
     model.say(|| format!("beside: {}", NAMES[what]));
     let is_there = model.side.has(|thing| matches!(thing, Thing::Vhost(_)));
     match what {
@@ -178,11 +186,12 @@ pub fn operate(broker: &Broker, model: &mut Model) -> Step {
         6 => acknowledge(&mut session(broker)?, model),
         9 => change_policy(broker, model),
         10 => pause_or_resume(broker, model),
+        11 => move_some(broker, model),
         _ => delete_queue(&mut session(broker)?, model),
     }
 }
 
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 12] = [
     "set an entry",
     "delete an entry",
     "create a vhost",
@@ -194,6 +203,7 @@ const NAMES: [&str; 11] = [
     "delete the queue",
     "change a policy",
     "pause or resume",
+    "move",
 ];
 
 fn session(broker: &Broker) -> Result<Session, String> {
@@ -273,7 +283,7 @@ fn declare(session: &mut Session, model: &mut Model) -> Step {
     let (event, side) = (model.event(), &mut model.side);
     if !side.has(|thing| matches!(thing, Thing::Queue(_))) {
         let number = side.begin(event, Thing::Queue);
-        return declare_queue(session, number);
+        return declare_queue(session, QUEUE, number);
     }
     if !side.has(|thing| matches!(thing, Thing::Exchange(_))) {
         let number = side.begin(event, Thing::Exchange);
@@ -291,10 +301,10 @@ fn declare(session: &mut Session, model: &mut Model) -> Step {
     session.vhost().unbind_queue(QUEUE, EXCHANGE, "", Table::EMPTY, session.id()).map_err(text)
 }
 
-fn declare_queue(session: &mut Session, number: u32) -> Step {
+fn declare_queue(session: &mut Session, name: &str, number: u32) -> Step {
     let arguments = FieldTable::new().with("x-number", i64::from(number));
     let (durable, exclusive, auto_delete, arguments) = (true, false, false, arguments.as_table());
-    let declare = QueueDeclare { name: QUEUE, durable, exclusive, auto_delete, arguments };
+    let declare = QueueDeclare { name, durable, exclusive, auto_delete, arguments };
     Channel::new(1).declare_queue(session, declare).map(|_| ()).map_err(text)
 }
 
@@ -356,6 +366,35 @@ fn acknowledge(session: &mut Session, model: &mut Model) -> Step {
     }
     channel.close(session);
     Ok(())
+}
+
+/// Moves the first messages to the other queue, each by a record of its own.
+fn move_some(broker: &Broker, model: &mut Model) -> Step {
+    let mut session = session(broker)?;
+    if !model.side.has(|thing| matches!(thing, Thing::Other(_))) {
+        let event = model.event();
+        let number = model.side.begin(event, Thing::Other);
+        return declare_queue(&mut session, OTHER, number);
+    }
+    let is_there = model.side.has(|thing| matches!(thing, Thing::Queue(_)));
+    let most = model.side.random.between(1, 8);
+    let messages = model.side.live(|thing| matches!(thing, Thing::Message(_)));
+    let messages = &messages[..messages.len().min(most as usize)];
+    for &thing in messages {
+        let Thing::Message(number) = thing else { continue };
+        model.units.push(Unit::new(model.seq, false));
+        // It is in one of the two, and never in both.
+        let event = Event { unit: Some(model.units.len() - 1), ..model.event() };
+        model.side.end(event, |live| live == thing);
+        model.side.facts.push(Fact { thing: Thing::Moved(number), begun: event, ended: None });
+    }
+    match session.vhost().move_messages(QUEUE, MoveTo::Queue(OTHER), most, |_| true) {
+        Ok(done) => {
+            let expected = Redriven { moved: messages.len() as u64, kept: 0 };
+            expect_that(is_there && done == expected, || format!("beside {done:?}, expected {expected:?}"))
+        }
+        Err(error) => expect_that(!is_there && error.code == 404, || text(error)),
+    }
 }
 
 /// Pauses the queue, or lets it go on.
@@ -486,35 +525,12 @@ pub fn look(broker: &Broker, model: &Model, found: &mut Found) -> Result<(u64, u
         });
         found.side.insert(Thing::Exchange(number.ok_or("the exchange beside is not as it ever was")?));
     }
-    let status = match channel.check_queue(&mut session, QUEUE) {
-        Ok(status) => status,
-        Err(error) if error.code == 404 => return Ok((0, 0)),
-        Err(error) => {
-            found.excuse.side = true;
-            return expect_that(error.text.contains("damage"), || text(error)).map(|()| (0, 0));
-        }
-    };
-    let number = model.side.facts.iter().find_map(|fact| match fact.thing {
-        Thing::Queue(number) if declare_queue(&mut session, number).is_ok() => Some(number),
-        _ => None,
-    });
-    found.side.insert(Thing::Queue(number.ok_or("the queue beside is not as it ever was")?));
     look_at_pause(session.vhost(), found)?;
-    let mut last = 0;
-    for _ in 0..status.ready {
-        let got = match channel.get(&mut session, QUEUE, true) {
-            Ok(got) => got,
-            Err(error) if error.text.contains("damage") => {
-                found.excuse.side = true;
-                return Ok((0, 1));
-            }
-            Err(error) => return Err(text(error)),
-        };
-        let (delivery, ..) = got.ok_or("the queue beside gives fewer messages than it has")?;
-        let number = number_of(delivery.block.at(delivery.offset).0.body)?;
-        expect_that(number > last, || format!("beside message {number} is behind message {last}"))?;
-        found.side.insert(Thing::Message(number));
-        last = number;
+    let (messages, queues) = look_at_queue(&mut session, model, found, QUEUE)?;
+    let other = look_at_queue(&mut session, model, found, OTHER)?;
+    let there = (messages + other.0, queues + other.1);
+    if queues == 0 {
+        return Ok(there);
     }
     if found.side.iter().any(|thing| matches!(thing, Thing::Exchange(_))) {
         // Nothing is to be dropped.
@@ -526,6 +542,48 @@ pub fn look(broker: &Broker, model: &Model, found: &mut Found) -> Result<(u64, u
         if channel.purge_queue(&mut session, QUEUE).map_err(text)? > 0 {
             found.is_bound_beside = true;
         }
+    }
+    Ok(there)
+}
+
+/// Looks at one of its queues, which has nothing in it after that.
+fn look_at_queue(session: &mut Session, model: &Model, found: &mut Found, name: &str) -> Result<(u64, u64), String> {
+    let mut channel = Channel::new(1);
+    let status = match channel.check_queue(session, name) {
+        Ok(status) => status,
+        Err(error) if error.code == 404 => return Ok((0, 0)),
+        Err(error) => {
+            found.excuse.side = true;
+            return expect_that(error.text.contains("damage"), || text(error)).map(|()| (0, 0));
+        }
+    };
+    let of = |thing| match thing {
+        Thing::Queue(number) if name == QUEUE => Some(number),
+        Thing::Other(number) if name == OTHER => Some(number),
+        _ => None,
+    };
+    let is_it = |fact: &Fact| of(fact.thing).filter(|number| declare_queue(session, name, *number).is_ok());
+    let number = model.side.facts.iter().find_map(is_it).ok_or("a queue beside is not as it ever was")?;
+    let (queue, message): (_, fn(u32) -> Thing) = match name {
+        QUEUE => (Thing::Queue(number), Thing::Message),
+        _ => (Thing::Other(number), Thing::Moved),
+    };
+    found.side.insert(queue);
+    let mut last = 0;
+    for _ in 0..status.ready {
+        let got = match channel.get(session, name, true) {
+            Ok(got) => got,
+            Err(error) if error.text.contains("damage") => {
+                found.excuse.side = true;
+                return Ok((0, 1));
+            }
+            Err(error) => return Err(text(error)),
+        };
+        let (delivery, ..) = got.ok_or("a queue beside gives fewer messages than it has")?;
+        let number = number_of(delivery.block.at(delivery.offset).0.body)?;
+        expect_that(number > last, || format!("beside message {number} is behind message {last}"))?;
+        found.side.insert(message(number));
+        last = number;
     }
     Ok((status.ready, 1))
 }
@@ -540,7 +598,7 @@ impl Trial<'_> {
         for Fact { thing, begun, ended } in &side.facts {
             let what = || format!("{thing:?} of operation {}", begun.seq);
             match thing {
-                _ if found.excuse.side && thing.is_in_queue() => {}
+                _ if found.excuse.side && (thing.is_in_queue() || thing.is_in_other()) => {}
                 // One of them is, nobody can tell which.
                 Thing::Vhost(_) if found.has_side => {}
                 Thing::Binding(_) if found.is_bound_beside => {}
