@@ -7,6 +7,7 @@ use crate::handler::{Context, States};
 use crate::message::{Incoming, Meta};
 use crate::outcome::{Events, Outcome};
 use smallvec::SmallVec;
+use std::mem::take;
 use std::sync::Arc;
 use tower::util::BoxService;
 
@@ -119,19 +120,20 @@ impl Delivery {
 
     /// The events of those messages that can be read; which ones cannot, and why.
     pub(crate) fn decode<T>(self, codec: &Codec<T>) -> (Each<T>, Context, Vec<(usize, String)>) {
-        let Delivery { messages, states, bus, .. } = self;
-        let (mut events, mut metas) = (Each::with_capacity(messages.len()), Each::with_capacity(messages.len()));
-        let mut undecodable = Vec::new();
-        for (number, Incoming { body, meta }) in messages.into_iter().enumerate() {
-            match codec.decode(&body) {
-                Ok(event) => {
-                    events.push(event);
-                    metas.push(meta);
-                }
-                Err(error) => undecodable.push((number, error.to_string())),
+        let Delivery { mut messages, states, bus, .. } = self;
+        let (mut events, mut undecodable) = (Each::with_capacity(messages.len()), Vec::new());
+        // What is known of them stays where it is: moving it takes longer than reading some events.
+        messages.retain(|message| match codec.decode(&take(&mut message.body)) {
+            Ok(event) => {
+                events.push(event);
+                true
             }
-        }
-        (events, Context { metas, states, bus }, undecodable)
+            Err(error) => {
+                undecodable.push((events.len() + undecodable.len(), error.to_string()));
+                false
+            }
+        });
+        (events, Context { messages, states, bus }, undecodable)
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::bus::Bus;
 use crate::delivery::Each;
 use crate::error::{Error, Result};
-use crate::message::Meta;
+use crate::message::{Incoming, Meta};
 use std::any::{Any, TypeId, type_name};
 use std::collections::HashMap;
 use std::future::Future;
@@ -87,8 +87,8 @@ pub trait Extract: Sized + Send + 'static {
 /// ```
 #[derive(Debug)]
 pub struct Context {
-    /// Of each message; never empty.
-    pub(crate) metas: Each<Meta>,
+    /// Those whose events were read, which were taken out of them; never empty.
+    pub(crate) messages: Each<Incoming>,
     pub(crate) states: Arc<States>,
     pub(crate) bus: Bus,
 }
@@ -163,7 +163,7 @@ impl<S: Clone + Send + Sync + 'static> Extract for State<S> {
 /// What is known of the message; of the first one if it is a batch.
 impl Extract for Meta {
     fn extract(context: &Context) -> Meta {
-        context.metas[0].clone()
+        context.messages[0].meta.clone()
     }
 }
 
@@ -183,7 +183,7 @@ pub struct Metas(pub Vec<Meta>);
 
 impl Extract for Metas {
     fn extract(context: &Context) -> Metas {
-        Metas(context.metas.to_vec())
+        Metas(context.messages.iter().map(|message| message.meta.clone()).collect())
     }
 }
 

@@ -239,10 +239,9 @@ impl<T> Topic<T> {
         // What an iterator says of itself is not to be trusted with memory.
         let mut messages = Vec::with_capacity(events.size_hint().0.min(ROOM));
         for event in events {
-            let message = self.message(event, now, trace.clone())?;
-            check(&message, self.rules)?;
-            messages.push(message);
+            messages.push(self.message(event, now, trace.clone())?);
         }
+        messages.iter().try_for_each(|message| check(message, self.rules))?;
         bus.publish(&messages).await?;
         Ok(messages.iter().map(|message| message.id.clone()).collect())
     }

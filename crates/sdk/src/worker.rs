@@ -256,6 +256,11 @@ struct Batch {
 }
 
 impl Batch {
+    fn reserve(&mut self, messages: usize) {
+        self.messages.reserve_exact(messages);
+        self.receipts.reserve_exact(messages);
+    }
+
     fn push(&mut self, received: Received) {
         self.messages.push(received.message);
         self.receipts.push(received.receipt);
@@ -268,9 +273,12 @@ fn batches<'a>(work: &Work, waiting: &'a mut Vec<Received>) -> impl Iterator<Ite
     let most = work.batch.map_or(1, |(most, _)| usize::from(most));
     let (mut open, mut waiting) = (Batch::default(), waiting.drain(..));
     std::iter::from_fn(move || {
-        for received in waiting.by_ref() {
+        while let Some(received) = waiting.next() {
             if most == 1 || received.message.meta.attempt > 1 {
                 return Some(Batch { messages: smallvec![received.message], receipts: smallvec![received.receipt] });
+            }
+            if open.messages.is_empty() {
+                open.reserve(most.min(1 + waiting.len()));
             }
             open.push(received);
             if open.messages.len() == most {

@@ -58,12 +58,16 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// where that may block.
 pub fn render(server: &Server, view: &View) -> String {
     let mut text = Text::new(view.prefix());
-    node::put(&mut text, server, view);
+    let is_whole = !matches!(view, View::Detailed { .. });
+    // It looks at every queue.
+    let is_needed = is_whole || view.has("node_persister_metrics");
+    let statistics = is_needed.then(|| server.broker.statistics());
+    node::put(&mut text, server, view, statistics.as_ref());
     Queues::look(server, view).put(&mut text, view);
     Channels::look(server, view).put(&mut text, view);
     Connections::look(server, view).put(&mut text, view);
-    if !matches!(view, View::Detailed { .. }) {
-        node::put_totals(&mut text, server);
+    if let Some(statistics) = statistics.filter(|_| is_whole) {
+        node::put_totals(&mut text, server, &statistics);
     }
     text.finish()
 }

@@ -16,7 +16,7 @@ const CLASSIC: (&str, &str) = ("queue_type", "rabbit_classic_queue");
 const QUORUM: (&str, &str) = ("queue_type", "rabbit_quorum_queue");
 
 /// Writes what does not depend on queues, channels and connections.
-pub fn put(text: &mut Text, server: &Server, view: &View) {
+pub fn put(text: &mut Text, server: &Server, view: &View, statistics: Option<&Statistics>) {
     if view.has("alarms") {
         put_alarms(text, server);
     }
@@ -37,9 +37,9 @@ pub fn put(text: &mut Text, server: &Server, view: &View) {
         put_limits(text, server);
     }
     if view.has("node_persister_metrics")
-        && let Some(disk) = server.broker.statistics().disk
+        && let Some(disk) = statistics.and_then(|statistics| statistics.disk.as_ref())
     {
-        put_disk(text, &disk);
+        put_disk(text, disk);
     }
 }
 
@@ -128,7 +128,7 @@ fn put_limits(text: &mut Text, server: &Server) {
 }
 
 /// Writes what is told of everything together.
-pub fn put_totals(text: &mut Text, server: &Server) {
+pub fn put_totals(text: &mut Text, server: &Server, statistics: &Statistics) {
     let start = server.started_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
     let help = "Start time of the process since unix epoch in seconds";
     text.family("process_start_time_seconds", Gauge, help).value(start);
@@ -137,10 +137,10 @@ pub fn put_totals(text: &mut Text, server: &Server) {
     let cluster = crate::http::cluster_name(server);
     let identity = [("rabbitmq_node", node::name()), ("rabbitmq_cluster", &cluster)];
     text.family("identity_info", Untyped, "Node & cluster identity info").sample(&identity, 1.0);
-    let whole = Whole::look(server);
+    let whole = Whole::look(server, statistics);
     whole.put_objects(text);
     whole.put_messages(text);
-    put_own(text, &server.broker.statistics());
+    put_own(text, statistics);
 }
 
 /// All that is counted of the broker.
@@ -156,16 +156,15 @@ struct Whole {
 }
 
 impl Whole {
-    fn look(server: &Server) -> Whole {
+    fn look(server: &Server, statistics: &Statistics) -> Whole {
         let connections = server.registry.connections();
-        let Statistics { queues: totals, exchanges, .. } = server.broker.statistics();
         let mut whole = Whole {
             connections: connections.len(),
             open_channels: connections.iter().map(|connection| connection.channels().len()).sum(),
             queues: 0,
             consumers: 0,
-            totals,
-            routed: exchanges.published_out,
+            totals: statistics.queues,
+            routed: statistics.exchanges.published_out,
             channels: server.registry.channel_totals(),
         };
         for vhost in server.broker.vhosts() {
