@@ -3,7 +3,6 @@
 celery_judge.py amqp://guest:guest@host:port
 """
 
-import contextlib
 import datetime
 import os
 import pathlib
@@ -12,7 +11,7 @@ import sys
 import threading
 import time
 
-from report import Report, equal, eventually, finish
+from report import Report, equal, eventually, finish, running
 
 os.environ["INTEROP_URL"] = sys.argv[1]
 os.environ["INTEROP_QUEUE"] = f"interop.celery.{os.getpid()}"
@@ -22,20 +21,10 @@ ANSWER_SECONDS = 10
 NODE = f"interop{os.getpid()}@localhost"
 
 
-@contextlib.contextmanager
 def worker():
     """A worker with one process and celery's default prefetch of four per process."""
     command = [sys.executable, "-m", "celery", "-A", "celery_tasks", "worker", "-P", "solo", "-c", "1", "-E", "-n", NODE]
-    here = pathlib.Path(__file__).parent
-    process = subprocess.Popen(command, cwd=here, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
+    return running(command, subprocess.DEVNULL, cwd=pathlib.Path(__file__).parent)
 
 
 def task_result():

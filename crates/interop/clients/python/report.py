@@ -1,9 +1,11 @@
 """The output protocol shared by the Python judges, their expectations and their time limits."""
 
 import concurrent.futures
+import contextlib
 import os
 import pathlib
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -132,6 +134,20 @@ def eventually(check, seconds=5):
             return value
         assert time.monotonic() < deadline, "condition not met in time"
         time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def running(command, output, cwd=None):
+    """A process while the situations run, told to end when they have."""
+    process = subprocess.Popen([str(part) for part in command], cwd=cwd, stdout=output, stderr=output)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
 
 
 def into(table):

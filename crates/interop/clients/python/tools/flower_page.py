@@ -7,23 +7,15 @@ import contextlib
 import os
 import pathlib
 import re
-import socket
-import subprocess
 import sys
 import urllib.request
 
-from report import Report, equal, eventually, finish
-from tool import AMQP_URL, HOME, HTTP
+from report import Report, equal, eventually, finish, running
+from tool import AMQP_URL, HOME, HTTP, free_port
 
 os.environ["INTEROP_URL"] = AMQP_URL
 QUEUE = os.environ["INTEROP_QUEUE"] = "interop.flower"
 from celery_tasks import add  # noqa: E402  It reads the environment above.
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 PORT = free_port()
@@ -33,17 +25,8 @@ PORT = free_port()
 def celery(*arguments):
     """A command of celery's while the situations run. Its output is beside the broker's."""
     command = [sys.executable, "-m", "celery", "-A", "celery_tasks", *arguments]
-    here = pathlib.Path(__file__).parent.parent
-    with open(HOME / f"{arguments[0]}.log", "w") as log:
-        process = subprocess.Popen(command, cwd=here, stdout=log, stderr=log)
-        try:
-            yield
-        finally:
-            process.terminate()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
+    with open(HOME / f"{arguments[0]}.log", "w") as log, running(command, log, cwd=pathlib.Path(__file__).parent.parent):
+        yield
 
 
 def page(path):

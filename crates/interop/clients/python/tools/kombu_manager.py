@@ -6,8 +6,8 @@ kombu_manager.py amqp://guest:guest@host:port http://host:port
 import kombu
 from pyrabbit.http import HTTPError
 
-from report import Report, equal, eventually, finish, into
-from tool import AMQP_URL, HTTP
+from report import equal, eventually, into
+from tool import AMQP_URL, HTTP, judge
 
 TABLE = {}
 situation = into(TABLE)
@@ -100,11 +100,4 @@ def connections_channels():
         eventually(lambda: manager.get_queue(DEFAULT, "kombu.seen").get("messages") == 1, 10)
 
 
-def main():
-    report = Report("kombu")
-    for name, check in TABLE.items():
-        report.run(name, check, limit=30)
-    finish(report)
-
-
-main()
+judge("kombu", TABLE)

@@ -7,8 +7,8 @@ import json
 
 import pika
 
-from report import Report, eventually, equal, finish, into
-from tool import AMQP_URL, HOME, HTTP, api, fails, output
+from report import eventually, equal, into
+from tool import AMQP_URL, HOME, HTTP, api, fails, is_closed_by_operator, judge, output
 
 TABLE = {}
 situation = into(TABLE)
@@ -102,11 +102,7 @@ def close_connection():
     port = connection._impl._transport._sock.getsockname()[1]
     name = eventually(lambda: next((name for name in rows("list", "connections") if f":{port} ->" in name), None), 10)
     admin("close", "connection", f"name={name}")
-    try:
-        connection.process_data_events(time_limit=5)
-    except pika.exceptions.ConnectionClosedByBroker as error:
-        return equal(error.reply_code, 320)
-    raise AssertionError("the connection was not closed")
+    assert is_closed_by_operator(connection), "the connection was not closed"
 
 
 @situation("users-and-permissions")
@@ -173,11 +169,4 @@ def wrong_password():
     assert "Access refused" in said, said
 
 
-def main():
-    report = Report("rabbitmqadmin")
-    for name, check in TABLE.items():
-        report.run(name, check, limit=60)
-    finish(report)
-
-
-main()
+judge("rabbitmqadmin", TABLE)

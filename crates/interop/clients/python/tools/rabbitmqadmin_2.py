@@ -8,8 +8,8 @@ import os
 
 import pika
 
-from report import Report, equal, eventually, finish, into
-from tool import AMQP_URL, HTTP, api, fails, output
+from report import equal, eventually, into
+from tool import AMQP_URL, HTTP, api, fails, is_closed_by_operator, judge, output
 
 TABLE = {}
 situation = into(TABLE)
@@ -153,11 +153,7 @@ def close_connection():
     connection = pika.BlockingConnection(pika.URLParameters(AMQP_URL))
     (name,) = eventually(lambda: [row["name"] for row in api("connections")], 10)
     admin("close", "connection", "--name", name)
-    try:
-        connection.process_data_events(time_limit=5)
-    except pika.exceptions.ConnectionClosedByBroker as error:
-        return equal(error.reply_code, 320)
-    raise AssertionError("the connection was not closed")
+    assert is_closed_by_operator(connection), "the connection was not closed"
 
 
 @situation("definitions")
@@ -179,11 +175,4 @@ def wrong_password():
     assert "Login failed" in fails(*COMMAND, "--username", "guest", "--password", "no", "users", "list")
 
 
-def main():
-    report = Report("rabbitmqadmin-2")
-    for name, check in TABLE.items():
-        report.run(name, check, limit=60)
-    finish(report)
-
-
-main()
+judge("rabbitmqadmin-2", TABLE)

@@ -5,26 +5,19 @@ scrape.py amqp://guest:guest@host:port http://host:port
 
 import contextlib
 import json
-import socket
 import subprocess
 import urllib.parse
 import urllib.request
 
 import pika
 
-from report import Report, equal, eventually, finish, into
-from tool import AMQP_URL, HOME, HTTP, HTTP_URL, fetch
+from report import Report, equal, eventually, finish, into, running
+from tool import AMQP_URL, HOME, HTTP, HTTP_URL, fetch, free_port
 
 TABLE = {}
 situation = into(TABLE)
 PATHS = {"all": "/metrics", "objects": "/metrics/per-object", "detailed": "/metrics/detailed"}
 FAMILIES = ["queue_coarse_metrics", "queue_consumer_count", "connection_metrics", "channel_metrics"]
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 PORT = free_port()
@@ -50,13 +43,8 @@ def prometheus():
     file.write_text(configuration())
     command = ["prometheus", f"--config.file={file}", f"--storage.tsdb.path={HOME / 'tsdb'}"]
     command.append(f"--web.listen-address=127.0.0.1:{PORT}")
-    with open(HOME / "prometheus.log", "w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-        try:
-            yield
-        finally:
-            process.terminate()
-            process.wait(20)
+    with open(HOME / "prometheus.log", "w") as log, running(command, log):
+        yield
 
 
 def query(expression):
