@@ -50,6 +50,13 @@ pub struct QueueTotals {
     pub classic: QueueCounters,
     /// In the others.
     pub quorum: QueueCounters,
+    /// To the queues themselves.
+    pub churn: QueueChurn,
+}
+
+/// How queues came and went since the broker was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueChurn {
     /// Declarations of queues that were accepted, also of those that were there.
     pub declared: u64,
     /// Queues that were not there before their declaration.
@@ -149,6 +156,12 @@ impl AddAssign for QueueTotals {
     fn add_assign(&mut self, other: QueueTotals) {
         self.classic += other.classic;
         self.quorum += other.quorum;
+        self.churn += other.churn;
+    }
+}
+
+impl AddAssign for QueueChurn {
+    fn add_assign(&mut self, other: QueueChurn) {
         self.declared += other.declared;
         self.created += other.created;
         self.deleted += other.deleted;

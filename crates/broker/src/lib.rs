@@ -107,7 +107,7 @@ mod unacked;
 pub use arguments::has_effect;
 pub use channel::{Channel, ChannelStatus, Consume, Pulled, REPLY_TO, Settle};
 pub use client::{Client, ClientError, Confirm, Content, Message, Subscription, Transaction, Wait};
-pub use counters::{ChannelCounters, Deaths, ExchangeCounters, QueueCounters, QueueTotals};
+pub use counters::{ChannelCounters, Deaths, ExchangeCounters, QueueChurn, QueueCounters, QueueTotals};
 pub use engine::{
     Broker, Browse, Browsed, BrowsedMessage, Environment, MoveTo, QueueDeclare, QueueStatus, Redriven, SharedQueue,
     Stored, VirtualHost,

@@ -67,14 +67,19 @@ fn copy_module(layout: &Layout, module: &str) -> Result<PathBuf> {
     list.current_dir(layout.source("go")).args(["list", "-m", "-f", "{{.Dir}}", module]);
     let cached = checked(&mut list)?;
     let copy = layout.installed("go").join("suites").join(short(module));
-    if copy.exists() {
-        fs::remove_dir_all(&copy).with_context(|| format!("cannot empty {}", copy.display()))?;
-    }
-    copy_tree(Path::new(cached.trim()), &copy)?;
+    fresh_copy(Path::new(cached.trim()), &copy)?;
     Ok(copy)
 }
 
-pub(crate) fn copy_tree(from: &Path, to: &Path) -> Result<()> {
+/// A copy of a module, in place of what an earlier run has left of it.
+pub(crate) fn fresh_copy(from: &Path, to: &Path) -> Result<()> {
+    if to.exists() {
+        fs::remove_dir_all(to).with_context(|| format!("cannot empty {}", to.display()))?;
+    }
+    copy_tree(from, to)
+}
+
+fn copy_tree(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to).with_context(|| format!("cannot create {}", to.display()))?;
     for entry in fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
         let entry = entry?;

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 use crate::Layout;
-use crate::go_suites::{copy_tree, of_gap};
+use crate::go_suites::{fresh_copy, of_gap};
 use crate::process::{checked, lines};
 use crate::run::Broker;
 use crate::verdict::{Judgement, Verdict};
@@ -100,10 +100,7 @@ fn copy_module(layout: &Layout) -> Result<PathBuf> {
         bail!("{MODULE} has the checksum {}, and not {SUM}", module.sum);
     }
     let copy = target.join("rabbit-hole");
-    if copy.exists() {
-        fs::remove_dir_all(&copy).with_context(|| format!("cannot empty {}", copy.display()))?;
-    }
-    copy_tree(&module.dir, &copy)?;
+    fresh_copy(&module.dir, &copy)?;
     Ok(copy)
 }
 

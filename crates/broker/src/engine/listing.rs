@@ -2,7 +2,7 @@
 
 use super::{SharedQueue, VirtualHost};
 use crate::channel::REPLY_TO;
-use crate::counters::{ExchangeCounters, QueueTotals};
+use crate::counters::{ExchangeCounters, QueueChurn, QueueTotals};
 use crate::error::{Error, Result};
 use crate::listing::{BindingInfo, ConsumerInfo, ExchangeInfo, QueueInfo, QueueState};
 use crate::queue::Holdings;
@@ -120,6 +120,11 @@ impl VirtualHost {
             all.add(quorum, queue.state.lock().gauges.counters);
         }
         all
+    }
+
+    /// How queues came and went since the broker was started. It looks at no queue.
+    pub fn queue_churn(&self) -> QueueChurn {
+        self.retired.lock().churn
     }
 
     /// What happened in all exchanges together since the broker was started, also in those that are gone.

@@ -1,7 +1,7 @@
 //! A broker's statistics, put together.
 
 use super::Broker;
-use crate::counters::{ExchangeCounters, QueueTotals};
+use crate::counters::{ExchangeCounters, QueueChurn, QueueTotals};
 use crate::statistics::{DiskStatistics, Statistics};
 use std::sync::atomic::Ordering;
 
@@ -31,6 +31,13 @@ impl Broker {
             confirm_latency: inner.meters.confirm_latency.read(),
             disk: self.disk_statistics(),
         }
+    }
+
+    /// How queues came and went since the broker was started. It looks at no queue.
+    pub fn queue_churn(&self) -> QueueChurn {
+        let mut churn = self.inner.retired.lock().0.churn;
+        self.vhosts().iter().for_each(|vhost| churn += vhost.queue_churn());
+        churn
     }
 
     fn disk_statistics(&self) -> Option<DiskStatistics> {

@@ -214,7 +214,7 @@ impl VirtualHost {
             let name: Arc<str> = declare.name.into();
             self.insert_queue(topology, name, declare, declare.exclusive.then_some(session))
         })?;
-        self.retired.lock().declared += 1;
+        self.retired.lock().churn.declared += 1;
         queue.touch();
         Ok(queue.status())
     }
@@ -240,7 +240,7 @@ impl VirtualHost {
         let record = QueueRecord { name, id, durable, auto_delete, owner, arguments, applied, handle: handle.clone() };
         topology.insert_queue(record)?;
         if is_listed(&handle.name) {
-            self.retired.lock().created += 1;
+            self.retired.lock().churn.created += 1;
         }
         self.watch(&handle);
         Ok(handle)
@@ -379,7 +379,7 @@ impl VirtualHost {
             if is_listed(&queue.name) {
                 let mut retired = self.retired.lock();
                 retired.add(quorum, state.gauges.counters);
-                retired.deleted += 1;
+                retired.churn.deleted += 1;
             }
             let (ready, remains) = state.delete();
             Ok((ready, remains, state.consumers.drain()))

@@ -1,7 +1,7 @@
 //! What a broker tells of itself.
 
 use crate::{Scratch, drain, in_memory, publish};
-use leveret_broker::{Broker, Distribution, QueueCounters, QueueTotals};
+use leveret_broker::{Broker, Distribution, QueueChurn, QueueCounters};
 use std::time::Duration;
 
 #[test]
@@ -57,7 +57,7 @@ fn sums_keep_what_is_gone() {
     assert_eq!((totals.of_all().published, totals.of_all().handed_out()), (4, 3));
     assert_eq!((totals.classic, totals.quorum), (totals.of_all(), QueueCounters::default()));
     client.declare_queue("b").expect("it is there");
-    let QueueTotals { declared, created, deleted, .. } = vhost.queue_totals();
+    let QueueChurn { declared, created, deleted } = vhost.queue_churn();
     assert_eq!((declared, created, deleted), (3, 2, 1));
     assert_eq!(vhost.exchange_counters().published_in, 4);
 

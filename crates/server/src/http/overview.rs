@@ -57,7 +57,7 @@ pub fn show(call: &Call) -> Answer {
     fields.put("object_totals", objects);
     fields.put_with("churn_rates", || {
         let (opened, closed) = server.registry.churn();
-        let (channels, queues) = (server.registry.channel_totals(), server.broker.statistics().queues);
+        let (channels, queues) = (server.registry.channel_totals(), server.broker.queue_churn());
         json!({
             "connection_created": opened,
             "connection_closed": closed,

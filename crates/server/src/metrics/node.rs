@@ -188,9 +188,9 @@ impl Whole {
         let mut counter = |name, value: u64, help| text.family(name, Counter, help).value(value as f64);
         counter("channels_opened_total", self.channels.opened, "Total number of channels opened");
         counter("channels_closed_total", self.channels.closed, "Total number of channels closed");
-        counter("queues_declared_total", self.totals.declared, "Total number of queues declared");
-        counter("queues_created_total", self.totals.created, "Total number of queues created");
-        counter("queues_deleted_total", self.totals.deleted, "Total number of queues deleted");
+        counter("queues_declared_total", self.totals.churn.declared, "Total number of queues declared");
+        counter("queues_created_total", self.totals.churn.created, "Total number of queues created");
+        counter("queues_deleted_total", self.totals.churn.deleted, "Total number of queues deleted");
     }
 
     /// RabbitMQ's global counters.
