@@ -2,7 +2,7 @@
 
 use crate::content::{Content, DELAY_QUEUE, Id, LATER, QUEUES};
 use crate::history::{History, Reason};
-use crate::model::{Event, Model, Place, Seq, State, Target, Unit, UnitId};
+use crate::model::{Entry, Event, Model, Place, Seq, State, Target, Unit, UnitId};
 use crate::random::Random;
 use crate::rules::Overflow;
 
@@ -227,9 +227,13 @@ impl Model {
             let Some(life) = self.queue(queue) else { continue };
             let is_due = |&entry: &usize| {
                 let entry = &life.entries[entry];
+                // The broker remembers it of what is gone as well, until that is durable.
+                if entry.state == State::Gone && (entry.was_due || self.is_ended(entry)) {
+                    return false;
+                }
                 let wakes = (queue == DELAY_QUEUE || entry.state == State::Delayed)
                     && entry.wakes.is_some_and(|wakes| wakes <= now);
-                entry.state != State::Gone && (wakes || entry.expires.is_some_and(|expires| expires <= now))
+                wakes || entry.expires.is_some_and(|expires| expires <= now)
             };
             let due: Vec<usize> = (0..life.entries.len()).filter(is_due).collect();
             for entry in due {
@@ -349,9 +353,13 @@ impl Model {
 
     /// Something had its time that would have it again if the time of day were set back.
     pub fn has_overdue(&self) -> bool {
-        let ended = |event: Option<Event>| event.is_some_and(|event| self.is_certain(event));
         let mut entries = self.queues.iter().flatten().flat_map(|life| &life.entries);
-        entries.any(|entry| entry.was_due && !ended(entry.removed))
+        entries.any(|entry| entry.was_due && !self.is_ended(entry))
+    }
+
+    /// No crash brings it back.
+    fn is_ended(&self, entry: &Entry) -> bool {
+        entry.removed.is_some_and(|event| self.is_certain(event))
     }
 }
 

@@ -8,9 +8,10 @@ import os
 import pathlib
 import re
 import sys
+import time
 import urllib.request
 
-from report import Report, equal, eventually, finish, running
+from report import Report, finish, running
 from tool import AMQP_URL, HOME, HTTP, free_port
 
 os.environ["INTEROP_URL"] = AMQP_URL
@@ -42,17 +43,28 @@ def queue_rows():
     return []
 
 
+def is_shown(messages, unacknowledged, ready, consumers):
+    """The queue's row says so at last: the worker consumes some time after it declares."""
+    expected = [QUEUE, *(str(count) for count in (messages, unacknowledged, ready, consumers))]
+    shown = None
+    deadline = time.monotonic() + 40
+    while time.monotonic() < deadline:
+        shown = [row[:5] for row in queue_rows()]
+        if expected in shown:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"expected {expected}, got {shown}")
+
+
 def queue_page():
-    """Name, messages, unacknowledged, ready, consumers."""
-    row = eventually(lambda: next((row for row in queue_rows() if row[0] == QUEUE), None), 40)
-    equal(row[:5], [QUEUE, "0", "0", "0", "1"])
+    is_shown(messages=0, unacknowledged=0, ready=0, consumers=1)
 
 
 def queue_page_counts():
     """Tasks that wait for their time are held by the worker."""
     for number in range(20):
         add.apply_async((number, 1), countdown=600)
-    eventually(lambda: [QUEUE, "20", "20", "0", "1"] in [row[:5] for row in queue_rows()], 40)
+    is_shown(messages=20, unacknowledged=20, ready=0, consumers=1)
 
 
 def main():
