@@ -35,9 +35,9 @@ pub use vhost::VirtualHost;
 use self::dedup::SharedDedup;
 pub(crate) use self::durable::Durable;
 use self::meters::MeteredDisk;
+use self::statistics::Retired;
 use self::threads::Threads;
 use self::timer::Timer;
-use crate::counters::{ExchangeCounters, QueueTotals};
 use crate::dedup::Seed;
 use crate::entries::Entries;
 use crate::limits::Limits;
@@ -130,8 +130,7 @@ struct Inner {
     /// Messages that were confirmed.
     confirmed: AtomicU64,
     meters: Arc<Meters>,
-    /// What was counted in virtual hosts that are gone.
-    retired: Mutex<(QueueTotals, ExchangeCounters)>,
+    retired: Mutex<Retired>,
     /// Milliseconds since 1970.
     started: u64,
     recovery: OnceLock<RecoveryStatistics>,
@@ -388,12 +387,12 @@ impl Broker {
         let Some(vhost) = vhosts.remove(name) else { return false };
         // Both locks are held meanwhile: a checkpoint sees all of it or nothing.
         let mut entries = self.inner.entries.write();
-        let exchanges = vhost.exchange_counters();
+        self.inner.retired.lock().begin(&vhost);
         let queues = vhost.close();
         entries.forget_vhost(name);
         drop((entries, vhosts));
         vhost.delete_all(&queues);
-        self.retire(vhost.queue_totals(), exchanges);
+        self.inner.retired.lock().end(&vhost);
         let sessions = self.inner.sessions.lock();
         let of_it = |listed: &&Listed| listed.vhost.as_ref().is_some_and(|of| std::ptr::eq(of.as_ptr(), &*vhost));
         let told: Vec<_> = sessions.values().filter(of_it).map(|listed| listed.mailbox.clone()).collect();

@@ -1,8 +1,9 @@
 //! A broker's statistics, put together.
 
-use super::Broker;
+use super::{Broker, VirtualHost};
 use crate::counters::{ExchangeCounters, QueueChurn, QueueTotals};
 use crate::statistics::{DiskStatistics, Statistics};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 impl Broker {
@@ -10,11 +11,7 @@ impl Broker {
     /// asked for each second or so.
     pub fn statistics(&self) -> Statistics {
         let inner = &self.inner;
-        let (mut queues, mut exchanges) = *inner.retired.lock();
-        for vhost in self.vhosts() {
-            queues += vhost.queue_totals();
-            exchanges += vhost.exchange_counters();
-        }
+        let (queues, exchanges) = self.totals();
         let memory = self.memory_used();
         let blocked = self.is_blocked();
         Statistics {
@@ -35,9 +32,25 @@ impl Broker {
 
     /// How queues came and went since the broker was started. It looks at no queue.
     pub fn queue_churn(&self) -> QueueChurn {
-        let mut churn = self.inner.retired.lock().0.churn;
-        self.vhosts().iter().for_each(|vhost| churn += vhost.queue_churn());
+        let vhosts = self.inner.vhosts.read();
+        let mut churn = self.inner.retired.lock().queues().churn;
+        vhosts.values().for_each(|vhost| churn += vhost.queue_churn());
         churn
+    }
+
+    /// What was counted in all virtual hosts, also in those that are gone.
+    fn totals(&self) -> (QueueTotals, ExchangeCounters) {
+        // Held until all is read: one that is being deleted is here or among those that are gone.
+        let vhosts = self.inner.vhosts.read();
+        let (mut queues, mut exchanges) = {
+            let retired = self.inner.retired.lock();
+            (retired.queues(), retired.exchanges)
+        };
+        for vhost in vhosts.values() {
+            queues += vhost.queue_totals();
+            exchanges += vhost.exchange_counters();
+        }
+        (queues, exchanges)
     }
 
     fn disk_statistics(&self) -> Option<DiskStatistics> {
@@ -56,11 +69,33 @@ impl Broker {
             recovery: self.inner.recovery.get().copied().unwrap_or_default(),
         })
     }
+}
 
-    /// A virtual host is gone, and what was counted in it is not.
-    pub(super) fn retire(&self, queues: QueueTotals, exchanges: ExchangeCounters) {
-        let mut retired = self.inner.retired.lock();
-        retired.0 += queues;
-        retired.1 += exchanges;
+/// What was counted in virtual hosts that are gone.
+#[derive(Debug, Default)]
+pub(super) struct Retired {
+    queues: QueueTotals,
+    exchanges: ExchangeCounters,
+    /// Those whose queues are being deleted, with what was counted in these before: while that goes on, nobody can tell.
+    leaving: Vec<(Arc<VirtualHost>, QueueTotals)>,
+}
+
+impl Retired {
+    /// A virtual host is about to be closed.
+    pub(super) fn begin(&mut self, vhost: &Arc<VirtualHost>) {
+        self.exchanges += vhost.exchange_counters();
+        self.leaving.push((vhost.clone(), vhost.queue_totals()));
+    }
+
+    /// Its queues are deleted.
+    pub(super) fn end(&mut self, vhost: &Arc<VirtualHost>) {
+        self.leaving.retain(|(leaving, _)| !Arc::ptr_eq(leaving, vhost));
+        self.queues += vhost.queue_totals();
+    }
+
+    fn queues(&self) -> QueueTotals {
+        let mut queues = self.queues;
+        self.leaving.iter().for_each(|(_, counted)| queues += *counted);
+        queues
     }
 }

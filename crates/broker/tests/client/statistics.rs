@@ -71,3 +71,29 @@ fn sums_keep_what_is_gone() {
     assert_eq!((statistics.queues.of_all().published, statistics.exchanges.published_out), (2, 2));
     assert!(statistics.disk.is_none() && statistics.confirm_latency == Distribution::default());
 }
+
+#[test]
+fn sums_never_fall_while_a_virtual_host_is_deleted() {
+    const QUEUES: u64 = 5000;
+    let broker = Broker::in_memory();
+    broker.create_vhost("other");
+    let client = broker.connect_to("other").expect("it is there");
+    for number in 0..QUEUES {
+        let queue = number.to_string();
+        client.declare_queue(&queue).expect("a new queue");
+        publish(&client, &queue, &["1"]);
+    }
+    let counted = || {
+        let (statistics, churn) = (broker.statistics(), broker.queue_churn());
+        (statistics.queues.of_all().published, statistics.exchanges.published_in, churn.created)
+    };
+    let all = (QUEUES, QUEUES, QUEUES);
+    assert_eq!(counted(), all);
+    std::thread::scope(|scope| {
+        let deleting = scope.spawn(|| broker.delete_vhost("other"));
+        while !deleting.is_finished() {
+            assert_eq!(counted(), all);
+        }
+    });
+    assert_eq!((counted(), broker.queue_churn().deleted), (all, QUEUES));
+}

@@ -56,7 +56,8 @@ def main():
     command += ["--checks", ",".join(CHECKS), "--max-examples", "20", "--continue-on-failure", "--no-color"]
     command += ["--warnings", "off", "--report", "junit", "--report-junit-path", HOME / "junit.xml"]
     with open(HOME / "schemathesis.log", "w") as log:
-        done = subprocess.run([str(part) for part in command], stdout=log, stderr=log, timeout=SECONDS)
+        # It keeps what it has found where it is started.
+        done = subprocess.run([str(part) for part in command], cwd=HOME, stdout=log, stderr=log, timeout=SECONDS)
     verdicts = {}
     for case in xml.etree.ElementTree.parse(HOME / "junit.xml").iter("testcase"):
         wrong = [found.get("message") or found.text or "" for found in case if found.tag in ("failure", "error")]
