@@ -78,17 +78,19 @@ pub(crate) fn cut(error: &str) -> &str {
 #[derive(Debug)]
 pub(crate) struct Reading {
     incoming: Incoming,
-    death: Death,
+    /// Of dead letters. In a box, as it goes with every message from place to place.
+    death: Option<Box<Death>>,
     before: u32,
     trace_state: Option<String>,
 }
 
 impl Reading {
     /// `timestamp` is the property, in seconds since 1970.
-    pub(crate) fn new(id: &str, timestamp: Option<u64>, body: Vec<u8>) -> Reading {
+    #[inline]
+    pub(crate) fn new(id: &str, timestamp: Option<u64>, body: Vec<u8>, is_dead: bool) -> Reading {
         let mut incoming = Incoming::new(id, body);
         incoming.meta.published = timestamp.and_then(|seconds| at(i64::try_from(seconds).ok()?.checked_mul(1000)?));
-        Reading { incoming, death: Death::default(), before: 0, trace_state: None }
+        Reading { incoming, death: is_dead.then(Box::default), before: 0, trace_state: None }
     }
 
     /// A header, as text or as a number, if it is one of them.
@@ -100,8 +102,8 @@ impl Reading {
             (TRACE_STATE, state, _) => self.trace_state = state.map(str::to_string),
             (PUBLISHED, _, Some(millis)) => meta.published = at(millis).or(meta.published),
             (ATTEMPTS, _, Some(attempts)) => self.before = u32::try_from(attempts).unwrap_or(0),
-            (ERROR, error, _) => self.death.error = error.map(str::to_string),
-            ("x-last-death-reason", Some(reason), _) => self.death.reason = reason.to_string(),
+            (ERROR, error, _) => self.dies(|death| death.error = error.map(str::to_string)),
+            ("x-last-death-reason", Some(reason), _) => self.dies(|death| death.reason = reason.to_string()),
             (name, Some(text), _) if !is_reserved(name) => meta.attributes.push((name.to_string(), text.to_string())),
             (name, None, Some(number)) if !is_reserved(name) => {
                 meta.attributes.push((name.to_string(), number.to_string()))
@@ -110,10 +112,18 @@ impl Reading {
         }
     }
 
+    fn dies(&mut self, note: impl FnOnce(&mut Death)) {
+        if let Some(death) = &mut self.death {
+            note(death);
+        }
+    }
+
     /// The message, that came back to its queue so often before.
-    pub(crate) fn done(self, delivery_count: u64) -> (Incoming, Death) {
-        let Reading { mut incoming, mut death, before, trace_state } = self;
-        death.attempts = before;
+    #[inline]
+    pub(crate) fn done(mut self, delivery_count: u64) -> (Incoming, Option<Box<Death>>) {
+        let before = self.before;
+        self.dies(|death| death.attempts = before);
+        let Reading { mut incoming, death, trace_state, .. } = self;
         if let Some(state) = trace_state {
             incoming.meta.trace = incoming.meta.trace.map(|parent| parent.with_state(&state));
         }

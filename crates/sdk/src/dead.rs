@@ -51,7 +51,7 @@ pub struct Dead<T> {
 impl<T> Dead<T> {
     pub(crate) fn new(received: Received, codec: &Codec<T>) -> Dead<T> {
         let Received { message, death, receipt } = received;
-        let Death { reason, error, attempts } = death.unwrap_or_default();
+        let Death { reason, error, attempts } = *death.unwrap_or_default();
         let event = codec.decode(&message.body);
         Dead { event, body: message.body, meta: message.meta, reason, error, attempts, receipt: Some(receipt) }
     }

@@ -386,7 +386,7 @@ pub struct Received {
     /// The message.
     pub message: Incoming,
     /// Its death, if it is a dead letter.
-    pub death: Option<Death>,
+    pub death: Option<Box<Death>>,
     /// The way to settle it. Dropping it is [`Settlement::Release`].
     pub receipt: Box<dyn Receipt>,
 }

@@ -28,24 +28,30 @@ tokio::task_local! {
 /// # Ok::<(), leveret::NotATraceparent>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Parent {
+pub struct Parent(
+    /// All messages have room for one, and few have one.
+    Arc<Cause>,
+);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Cause {
     trace: u128,
     span: u64,
     flags: u8,
     /// What other systems have to say of the trace.
-    state: Option<Arc<str>>,
+    state: Option<Box<str>>,
 }
 
 impl Parent {
     /// The root of a new trace, which is sampled.
     pub fn new() -> Parent {
-        Parent { trace: Uuid::new_v4().as_u128(), span: new_span(), flags: 1, state: None }
+        Parent::of(Cause { trace: Uuid::new_v4().as_u128(), span: new_span(), flags: 1, state: None })
     }
 
     /// Another span of the same trace.
     #[must_use]
     pub fn child(self) -> Parent {
-        Parent { span: new_span(), ..self }
+        Parent::of(Cause { span: new_span(), ..Arc::unwrap_or_clone(self.0) })
     }
 
     /// With what other systems say of the trace: a `tracestate`. A text that is none, or has more than 512 bytes, is left out.
@@ -60,12 +66,16 @@ impl Parent {
     pub fn with_state(self, state: &str) -> Parent {
         let is_valid =
             !state.is_empty() && state.len() <= MAX_STATE && state.bytes().all(|it| matches!(it, b' '..=b'~'));
-        Parent { state: is_valid.then(|| state.into()), ..self }
+        Parent::of(Cause { state: is_valid.then(|| state.into()), ..Arc::unwrap_or_clone(self.0) })
     }
 
     /// What other systems say of the trace, as the header `tracestate` has it.
     pub fn state(&self) -> Option<&str> {
-        self.state.as_deref()
+        self.0.state.as_deref()
+    }
+
+    fn of(cause: Cause) -> Parent {
+        Parent(Arc::new(cause))
     }
 
     /// Makes a new span, that of a handler, part of the trace.
@@ -90,7 +100,8 @@ fn new_span() -> u64 {
 
 impl fmt::Display for Parent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace, self.span, self.flags)
+        let Cause { trace, span, flags, .. } = &*self.0;
+        write!(f, "00-{trace:032x}-{span:016x}-{flags:02x}")
     }
 }
 
@@ -123,7 +134,7 @@ impl FromStr for Parent {
         let (version, trace, span, flags) = (field(0, 2)?, field(3, 35)?, field(36, 52)?, field(53, 55)?);
         let ends = text.len() == 55 || version > 0 && text.as_bytes().get(55) == Some(&b'-');
         match dashes && ends && version != 0xff && trace != 0 && span != 0 {
-            true => Ok(Parent { trace, span: span as u64, flags: flags as u8, state: None }),
+            true => Ok(Parent::of(Cause { trace, span: span as u64, flags: flags as u8, state: None })),
             false => Err(NotATraceparent),
         }
     }
@@ -156,7 +167,7 @@ mod tests {
         let text = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let parent: Parent = text.parse().expect("it is W3C's example");
         assert_eq!(parent.to_string(), text);
-        assert_eq!((parent.clone().child().trace, parent.clone().child() == parent), (parent.trace, false));
+        assert_eq!((parent.clone().child().0.trace, parent.clone().child() == parent), (parent.0.trace, false));
         assert_eq!(format!("01{}-new", &text[2..]).parse(), Ok(parent.clone()));
         let zero = "00-00000000000000000000000000000000-00f067aa0ba902b7-01";
         let bad =

@@ -78,10 +78,10 @@ pub(super) fn short(text: impl Into<String>) -> Result<ShortString, Fault> {
 }
 
 /// A message that was received, as the SDK sees it, with a copy of its body.
-pub(super) fn incoming(engine: Engine, delivery: &Delivery) -> (Incoming, Death) {
+pub(super) fn incoming(engine: Engine, delivery: &Delivery, is_dead: bool) -> (Incoming, Option<Box<Death>>) {
     let properties = &delivery.properties;
     let id = properties.message_id().as_ref().map_or("", ShortString::as_str);
-    let mut reading = Reading::new(id, *properties.timestamp(), delivery.data.clone());
+    let mut reading = Reading::new(id, *properties.timestamp(), delivery.data.clone(), is_dead);
     let mut count = 0;
     for (name, value) in properties.headers().iter().flatten() {
         let (text, number) = (as_text(value), as_number(value));

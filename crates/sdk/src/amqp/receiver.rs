@@ -171,8 +171,8 @@ impl AmqpReceiver {
         if !self.selection.wants(&delivery.properties) {
             return flow.lane.forget(delivery.delivery_tag);
         }
-        let (message, death) = incoming(self.shared.engine, &delivery);
-        let death = matches!(self.source, Source::Dead(_)).then_some(death);
+        let is_dead = matches!(self.source, Source::Dead(_));
+        let (message, death) = incoming(self.shared.engine, &delivery, is_dead);
         let receipt = Box::new(AmqpReceipt::new(flow.lane.clone(), delivery, message.meta.attempt));
         out.push(Received { message, death, receipt });
         self.pause = Pause::default();

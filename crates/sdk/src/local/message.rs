@@ -92,12 +92,13 @@ fn has_same_headers(a: &Outgoing, b: &Outgoing) -> bool {
 }
 
 /// A message that was received, as the SDK sees it. One whose properties cannot be read has none.
-pub(super) fn incoming(message: &Message) -> (Incoming, Death) {
+#[inline]
+pub(super) fn incoming(message: &Message, is_dead: bool) -> (Incoming, Option<Box<Death>>) {
     let properties = message.properties().unwrap_or(Properties::EMPTY);
     // Looked at once where it is text, as it mostly is.
     let id = properties.message_id.unwrap_or_default();
     let id = std::str::from_utf8(id).map_or_else(|_| String::from_utf8_lossy(id), Cow::Borrowed);
-    let mut reading = Reading::new(&id, properties.timestamp, message.body().to_vec());
+    let mut reading = Reading::new(&id, properties.timestamp, message.body().to_vec(), is_dead);
     for (name, value) in properties.headers.unwrap_or_default().iter() {
         reading.header(name, value.as_str(), value.as_i64());
     }

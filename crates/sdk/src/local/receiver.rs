@@ -59,10 +59,10 @@ impl LocalReceiver {
     }
 
     fn received(&self, message: Message) -> Received {
-        let (incoming, death) = incoming(&message);
+        let (incoming, death) = incoming(&message, self.dead);
         let receipt =
             LocalReceipt { message: Some(message), place: self.place.clone(), attempt: incoming.meta.attempt };
-        Received { message: incoming, death: self.dead.then_some(death), receipt: Box::new(receipt) }
+        Received { message: incoming, death, receipt: Box::new(receipt) }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Spans of OpenTelemetry as parents, for programs whose `tracing` subscriber has the layer of `tracing-opentelemetry`.
 
-use super::Parent;
+use super::{Cause, Parent};
 use opentelemetry::Context;
 use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
 use tracing::Span;
@@ -14,7 +14,7 @@ pub(super) fn current() -> Option<Parent> {
 
 /// Makes a span that has not begun a child of one of another program.
 pub(super) fn set_parent(span: &Span, parent: &Parent) {
-    let Parent { trace, span: id, flags, state } = parent;
+    let Cause { trace, span: id, flags, state } = &*parent.0;
     let (trace, id) = (TraceId::from_bytes(trace.to_be_bytes()), SpanId::from_bytes(id.to_be_bytes()));
     // What is not valid is no reason to lose the trace.
     let state = state.as_deref().and_then(|state| state.parse::<TraceState>().ok()).unwrap_or_default();
@@ -27,5 +27,6 @@ fn parent(span: &SpanContext) -> Option<Parent> {
     let trace = u128::from_be_bytes(span.trace_id().to_bytes());
     let id = u64::from_be_bytes(span.span_id().to_bytes());
     let flags = span.trace_flags().to_u8();
-    span.is_valid().then(|| Parent { trace, span: id, flags, state: None }.with_state(&span.trace_state().header()))
+    span.is_valid()
+        .then(|| Parent::of(Cause { trace, span: id, flags, state: None }).with_state(&span.trace_state().header()))
 }
