@@ -163,7 +163,7 @@ impl Waiting {
     pub fn at_start(messages: &[(&Entry, &FoundMessage, bool)], count: u64, now: u64) -> Waiting {
         let mut waiting = Waiting { dues: Vec::new(), may_be_over: false, unclear: false };
         // They were ready again, which may be forgotten; a clock that was set back makes them wait again.
-        let mut doubtful = Vec::new();
+        let (mut doubtful, mut over) = (Vec::new(), 0);
         for (index, (entry, seen, in_group)) in messages.iter().enumerate() {
             let fits = |due: &u64| seen.waits.is_some_and(|at| now.max(*due) == at || *in_group && now.max(*due) < at);
             let due = match in_group {
@@ -173,18 +173,20 @@ impl Waiting {
             let is_last = due == entry.waits.last().map(|(_, due)| *due);
             match due {
                 Some(due) if *in_group && !(is_last && entry.state == State::Delayed) => match due <= now {
-                    true => waiting.may_be_over = true,
+                    true => over += 1,
                     false => doubtful.push(index),
                 },
                 _ => {}
             }
             waiting.dues.push(due);
         }
+        waiting.may_be_over = over > 0;
         let most = waiting.dues.iter().flatten().count() as u64;
-        if count + doubtful.len() as u64 == most && !waiting.may_be_over {
+        if count + doubtful.len() as u64 == most && over == 0 {
             doubtful.into_iter().for_each(|index| waiting.dues[index] = None);
         } else {
-            waiting.unclear = count > most || count < most && !doubtful.is_empty();
+            // Of what was being written at a crash, a return may have survived without its wait.
+            waiting.unclear = count > most || count < most && (!doubtful.is_empty() || count + over < most);
         }
         waiting
     }
